@@ -1,0 +1,220 @@
+//! One step of a filter: a masked compare, or a shift of the base.
+
+use crate::filter::FilterError;
+
+/// No compare or shift reaches past this many bytes from its base.
+pub const MAX_END: u16 = 2048;
+
+/// The largest left shift of an [`Atom::Shift`], in bits.
+pub const MAX_SHIFT: u8 = 7;
+
+/// How many bytes a compare loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Width {
+    /// One byte.
+    One = 1,
+    /// Two bytes.
+    Two = 2,
+    /// Four bytes.
+    Four = 4,
+}
+
+impl Width {
+    /// The width in bytes.
+    pub const fn bytes(self) -> u16 {
+        self as u16
+    }
+
+    /// The mask that looks at every bit of a load of this width.
+    pub const fn full_mask(self) -> u32 {
+        match self {
+            Width::One => 0xff,
+            Width::Two => 0xffff,
+            Width::Four => 0xffff_ffff,
+        }
+    }
+
+    /// The width of that many bytes; `None` if there is no load of that size.
+    pub const fn from_bytes(bytes: u32) -> Option<Self> {
+        match bytes {
+            1 => Some(Width::One),
+            2 => Some(Width::Two),
+            4 => Some(Width::Four),
+            _ => None,
+        }
+    }
+
+    /// A value of this width (network order) as a little-endian load of the same bytes gives it.
+    ///
+    /// The tree sorts by this number and the emitted code compares with it, so that no load has
+    /// to be swapped.
+    pub(crate) const fn memory_order(self, value: u32) -> u32 {
+        value.swap_bytes() >> (32 - 8 * self.bytes())
+    }
+}
+
+/// One step of a filter. Offsets are in bytes from the current base, which starts at the first
+/// byte of the link header.
+///
+/// Plain data, any content; [`Filter::new`](crate::Filter::new) decides what is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Atom {
+    /// Holds if `load(base + offset, width) & mask == value`, the load in network byte order.
+    Compare {
+        /// Bytes from the base.
+        offset: u16,
+        /// Bytes to load.
+        width: Width,
+        /// The bits that count.
+        mask: u32,
+        /// What they must be; zero outside the mask.
+        value: u32,
+    },
+    /// `base += (byte[base + offset] & mask) << shift`; later offsets count from the new base.
+    ///
+    /// For the length in an IPv4 header behind Ethernet: offset 14, mask 0x0f, shift 2.
+    Shift {
+        /// Bytes from the base to the byte that holds the length.
+        offset: u16,
+        /// The bits of that byte that count.
+        mask: u8,
+        /// Left shift in bits, at most [`MAX_SHIFT`].
+        shift: u8,
+    },
+}
+
+/// What an atom looks at, without the value it wants: siblings in the tree that agree on it are
+/// told apart by one load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Shape {
+    /// A masked compare.
+    Compare {
+        /// Bytes from the base.
+        offset: u16,
+        /// Bytes to load.
+        width: Width,
+        /// The bits that count.
+        mask: u32,
+    },
+    /// A shift of the base.
+    Shift {
+        /// Bytes from the base.
+        offset: u16,
+        /// The bits that count.
+        mask: u8,
+        /// Left shift in bits.
+        shift: u8,
+    },
+}
+
+impl Atom {
+    /// A compare of every bit.
+    pub const fn exact(offset: u16, width: Width, value: u32) -> Self {
+        Atom::Compare {
+            offset,
+            width,
+            mask: width.full_mask(),
+            value,
+        }
+    }
+
+    /// The end of the load, in bytes from the base.
+    pub(crate) const fn end(&self) -> u32 {
+        match *self {
+            Atom::Compare { offset, width, .. } => offset as u32 + width.bytes() as u32,
+            Atom::Shift { offset, .. } => offset as u32 + 1,
+        }
+    }
+
+    /// How many bits of the packet the atom pins.
+    pub(crate) const fn bits(&self) -> u32 {
+        match *self {
+            Atom::Compare { mask, .. } => mask.count_ones(),
+            Atom::Shift { .. } => 0,
+        }
+    }
+
+    /// What the atom looks at.
+    pub(crate) const fn shape(&self) -> Shape {
+        match *self {
+            Atom::Compare {
+                offset,
+                width,
+                mask,
+                ..
+            } => Shape::Compare {
+                offset,
+                width,
+                mask,
+            },
+            Atom::Shift {
+                offset,
+                mask,
+                shift,
+            } => Shape::Shift {
+                offset,
+                mask,
+                shift,
+            },
+        }
+    }
+
+    /// What it wants to see there, in memory order; zero for a shift, which wants nothing.
+    pub(crate) const fn key(&self) -> u32 {
+        match *self {
+            Atom::Compare { width, value, .. } => width.memory_order(value),
+            Atom::Shift { .. } => 0,
+        }
+    }
+
+    /// The bytes a compare looks at, as (offset, mask, value); those with an empty mask are left
+    /// out. Nothing for a shift.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = (u16, u8, u8)> {
+        let (offset, width, mask, value) = match *self {
+            Atom::Compare {
+                offset,
+                width,
+                mask,
+                value,
+            } => (offset, width.bytes(), mask, value),
+            Atom::Shift { .. } => (0, 0, 0, 0),
+        };
+        (0..width)
+            .map(move |i| byte_of(offset, width, mask, value, i))
+            .filter(|cell| cell.1 != 0)
+    }
+
+    /// Whether the atom by itself is valid; `index` is its place in the list, for the error.
+    pub(crate) const fn check(&self, index: u8) -> Result<(), FilterError> {
+        if self.end() > MAX_END as u32 {
+            return Err(FilterError::OffsetTooLarge { atom: index });
+        }
+        match *self {
+            Atom::Compare { mask: 0, .. } | Atom::Shift { mask: 0, .. } => {
+                Err(FilterError::EmptyMask { atom: index })
+            }
+            Atom::Compare { width, mask, .. } if mask & !width.full_mask() != 0 => {
+                Err(FilterError::MaskTooWide { atom: index })
+            }
+            Atom::Compare { mask, value, .. } if value & !mask != 0 => {
+                Err(FilterError::ValueOutsideMask { atom: index })
+            }
+            Atom::Shift { shift, .. } if shift > MAX_SHIFT => {
+                Err(FilterError::ShiftTooLarge { atom: index })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Byte `i` of a compare, counted from its offset: (offset, mask, value).
+pub(crate) const fn byte_of(
+    offset: u16,
+    width: u16,
+    mask: u32,
+    value: u32,
+    i: u16,
+) -> (u16, u8, u8) {
+    let down = 8 * (width - 1 - i);
+    (offset + i, (mask >> down) as u8, (value >> down) as u8)
+}
