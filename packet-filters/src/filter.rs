@@ -153,7 +153,7 @@ impl Filter {
     /// Appends the bytes of a segment as the widest loads that look at every byte they load.
     const fn push_segment(&mut self, segment: &Segment) -> bool {
         let mut first = 0;
-        while first < segment.length {
+        while first < segment.length && first < CELLS {
             let width = match segment.run(first) {
                 4.. => Width::Four,
                 2 | 3 => Width::Two,
@@ -182,15 +182,19 @@ const FILL: Atom = Atom::Shift {
     shift: 0,
 };
 
+/// The most bytes that a filter can look at. The loops over cells test against it as well as
+/// against the length, so that the compiler sees that no index is out of range.
+const CELLS: usize = 4 * MAX_ATOMS;
+
 /// The bytes that the compares of one segment look at: (offset, mask, value), sorted by offset.
 struct Segment {
-    cells: [(u16, u8, u8); 4 * MAX_ATOMS],
+    cells: [(u16, u8, u8); CELLS],
     length: usize,
 }
 
 impl Segment {
     const EMPTY: Segment = Segment {
-        cells: [(0, 0, 0); 4 * MAX_ATOMS],
+        cells: [(0, 0, 0); CELLS],
         length: 0,
     };
 
@@ -210,6 +214,9 @@ impl Segment {
     }
 
     const fn add_byte(&mut self, offset: u16, mask: u8, value: u8) -> bool {
+        if self.length >= CELLS {
+            return false;
+        }
         let mut place = self.length;
         while place > 0 && self.cells[place - 1].0 >= offset {
             place -= 1;
@@ -218,9 +225,6 @@ impl Segment {
             let (_, old_mask, old_value) = self.cells[place];
             self.cells[place] = (offset, old_mask | mask, old_value | value);
             return (old_value ^ value) & old_mask & mask == 0;
-        }
-        if self.length == self.cells.len() {
-            return false;
         }
         let mut i = self.length;
         while i > place {
@@ -237,6 +241,7 @@ impl Segment {
         let mut run = 1;
         while run < 4
             && first + run < self.length
+            && first + run < CELLS
             && self.cells[first + run].0 as usize == self.cells[first].0 as usize + run
         {
             run += 1;
@@ -248,7 +253,7 @@ impl Segment {
     const fn load(&self, first: usize, width: Width) -> Atom {
         let (mut mask, mut value) = (0, 0);
         let mut i = first;
-        while i < first + width.bytes() as usize && i < self.length {
+        while i < first + width.bytes() as usize && i < CELLS {
             mask = mask << 8 | self.cells[i].1 as u32;
             value = value << 8 | self.cells[i].2 as u32;
             i += 1;

@@ -157,15 +157,15 @@ impl<'b> Assembler<'b> {
                 self.too_large = true;
                 return;
             };
-            let Some(bytes) = self.buffer.get_mut(field..field + 4) else {
+            let bytes = self
+                .buffer
+                .get_mut(field..)
+                .and_then(<[u8]>::first_chunk_mut);
+            let Some(bytes) = bytes else {
                 return; // Beyond the buffer: `finish` will say so.
             };
-            let before = bytes
-                .iter()
-                .rev()
-                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-            bytes.copy_from_slice(&distance.to_le_bytes());
-            field = before;
+            field = u32::from_le_bytes(*bytes) as usize;
+            *bytes = distance.to_le_bytes();
         }
     }
 
@@ -224,7 +224,9 @@ impl<'b> Assembler<'b> {
     fn emit(&mut self, bytes: &[u8]) {
         let end = self.length.saturating_add(bytes.len());
         if let Some(place) = self.buffer.get_mut(self.length..end) {
-            place.copy_from_slice(bytes);
+            for (place, byte) in place.iter_mut().zip(bytes) {
+                *place = *byte;
+            }
         }
         self.length = end;
     }
