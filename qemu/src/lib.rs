@@ -1,0 +1,23 @@
+//! The host side: it builds the kernel and the programs, makes the boot image, starts QEMU, reads
+//! the console and judges the outcome. `main.rs` is the command `cargo xtask`; this library is what
+//! its verbs and the system tests share.
+//!
+//! - Whatever is started was built just before: no stale image is ever booted.
+//! - A wait is for an event and has a deadline. Nothing sleeps, nothing is tried again.
+//! - The verdict is QEMU's exit status, which only the guest's kernel can choose; text on the
+//!   console informs people, and counts as evidence only under a label that the kernel wrote.
+//! - What a run did can be read afterwards in its folder under `target/runs`.
+
+pub mod accelerator;
+pub mod archive;
+pub mod artifact;
+pub mod backtrace;
+pub mod console;
+pub mod elf;
+pub mod guest;
+pub mod machine;
+pub mod record;
+pub mod stub;
+pub mod verdict;
+pub mod wire;
+pub mod workspace;

@@ -1,0 +1,219 @@
+//! Which machine QEMU makes: its board, processors, memory and network, as a command line.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Serialize;
+
+/// The program that is the machine.
+pub const QEMU: &str = "qemu-system-x86_64";
+/// The port of isa-debug-exit, as the kernel knows it.
+const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=0x4";
+
+/// The board.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Board {
+    /// Few devices, virtio over memory-mapped registers; boots in a few hundredths of a second.
+    #[default]
+    Microvm,
+    /// A PC with PCI Express; virtio over PCI.
+    Q35,
+}
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// QEMU's translator: works everywhere.
+    #[default]
+    Tcg,
+    /// The host's processor.
+    Kvm,
+}
+
+/// A host port that leads into the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Forward {
+    /// UDP instead of TCP.
+    pub udp: bool,
+    /// Port on the host, bound to 127.0.0.1.
+    pub host: u16,
+    /// Port in the guest.
+    pub guest: u16,
+}
+
+/// What the network card is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// There is no card.
+    None,
+    /// QEMU's own network 10.0.2.0/24 with DHCP, and these doors into it.
+    User(Vec<Forward>),
+    /// A tap interface of the host, by name.
+    Tap(String),
+    /// Raw frames as datagrams between two Unix sockets: QEMU's end and the test's.
+    Wire {
+        /// The socket that QEMU makes.
+        machine: PathBuf,
+        /// The socket of the test.
+        host: PathBuf,
+    },
+}
+
+/// A machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Configuration {
+    /// The board.
+    pub board: Board,
+    /// Number of processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// The network.
+    pub network: Network,
+    /// What runs the instructions.
+    pub accelerator: Accelerator,
+    /// Wait for a debugger on TCP port 1234 before the first instruction.
+    pub debugger: bool,
+    /// The kernel's command line.
+    pub options: String,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            board: Board::Microvm,
+            cpus: 1,
+            memory: 256,
+            network: Network::None,
+            accelerator: Accelerator::Tcg,
+            debugger: false,
+            options: String::new(),
+        }
+    }
+}
+
+impl Configuration {
+    /// The command that boots `kernel`, with `module` if there is one. The console is the
+    /// command's standard input and output.
+    #[must_use]
+    pub fn command(&self, kernel: &Path, module: Option<&Path>) -> Command {
+        let mut command = Command::new(QEMU);
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        command.arg("-machine").arg(match self.board {
+            // Without ACPI, QEMU names the virtio devices on the kernel's command line.
+            Board::Microvm => "microvm,acpi=off",
+            Board::Q35 => "q35",
+        });
+        command.arg("-accel").arg(match self.accelerator {
+            Accelerator::Tcg => "tcg",
+            Accelerator::Kvm => "kvm",
+        });
+        command.args(["-cpu", "max", "-smp", &self.cpus.to_string()]);
+        command.arg("-m").arg(format!("{}M", self.memory));
+        command.args([
+            "-chardev",
+            "stdio,id=console,signal=off",
+            "-serial",
+            "chardev:console",
+        ]);
+        command.args(["-device", EXIT_DEVICE]);
+        if let Some(backend) = self.backend() {
+            command.arg("-netdev").arg(backend);
+            command.arg("-device").arg(match self.board {
+                Board::Microvm => "virtio-net-device,netdev=net",
+                // No option ROM: nobody boots from this card, and the file may be missing.
+                Board::Q35 => "virtio-net-pci,netdev=net,disable-legacy=on,romfile=",
+            });
+        }
+        if self.debugger {
+            command.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);
+        }
+        command.arg("-kernel").arg(kernel);
+        if let Some(module) = module {
+            command.arg("-initrd").arg(module);
+        }
+        if !self.options.is_empty() {
+            command.arg("-append").arg(&self.options);
+        }
+        command
+    }
+
+    fn backend(&self) -> Option<String> {
+        match &self.network {
+            Network::None => None,
+            Network::User(forwards) => {
+                let mut text = "user,id=net".to_owned();
+                for forward in forwards {
+                    let protocol = if forward.udp { "udp" } else { "tcp" };
+                    let (host, guest) = (forward.host, forward.guest);
+                    text.push_str(&format!(",hostfwd={protocol}:127.0.0.1:{host}-:{guest}"));
+                }
+                Some(text)
+            }
+            Network::Tap(interface) => Some(format!(
+                "tap,id=net,ifname={interface},script=no,downscript=no"
+            )),
+            Network::Wire { machine, host } => Some(format!(
+                "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                machine.display(),
+                host.display()
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(configuration: &Configuration) -> String {
+        let command = configuration.command(Path::new("kernel"), Some(Path::new("module")));
+        let words: Vec<_> = command
+            .get_args()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn each_board_has_its_own_network_card() {
+        let network = Network::User(vec![
+            Forward {
+                udp: false,
+                host: 8080,
+                guest: 80,
+            },
+            Forward {
+                udp: true,
+                host: 5353,
+                guest: 53,
+            },
+        ]);
+        let mut configuration = Configuration {
+            network,
+            ..Configuration::default()
+        };
+        let text = arguments(&configuration);
+        assert!(text.contains("hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:127.0.0.1:5353-:53"));
+        assert!(text.contains("virtio-net-device") && !text.contains("virtio-net-pci"));
+        configuration.board = Board::Q35;
+        let text = arguments(&configuration);
+        assert!(text.contains("virtio-net-pci") && !text.contains("virtio-net-device"));
+    }
+
+    #[test]
+    fn nothing_listens_unless_asked() {
+        let text = arguments(&Configuration::default());
+        assert!(!text.contains("-netdev") && !text.contains("-gdb") && !text.contains("-append"));
+        assert!(text.contains("-accel tcg"));
+    }
+}
