@@ -204,31 +204,17 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// How many bytes from the base every member needs before it can match: one length check
-    /// for the whole run of loads up to the next shift, of whichever member looks least far.
+    /// How many bytes from the base every member needs before it can match: one length check for
+    /// the whole run of loads, of whichever member looks least far. Offsets behind a shift count
+    /// too, since a base never moves back.
     pub(crate) fn reach(&self) -> u32 {
         let depth = self.members.depth;
         let need = |slot: &u32| {
-            let mut need = 0;
-            for atom in entry(self.members.entries, *slot)?
-                .filter
-                .atoms()
-                .iter()
-                .skip(depth)
-            {
-                need = need.max(atom.end());
-                if matches!(atom, Atom::Shift { .. }) {
-                    break;
-                }
-            }
-            Some(need)
+            let atoms = entry(self.members.entries, *slot)?.filter.atoms();
+            atoms.iter().skip(depth).map(Atom::end).max()
         };
-        self.members
-            .slots
-            .iter()
-            .filter_map(need)
-            .min()
-            .unwrap_or(0)
+        let needs = self.members.slots.iter().filter_map(need);
+        needs.min().unwrap_or(0)
     }
 }
 
