@@ -178,15 +178,14 @@ impl Guest {
         })
     }
 
-    /// Whether the guest ends, or is interrupted from the terminal, within `patience`.
+    /// Waits until the guest ends or [`Keyboard::interrupt`] is called, and returns whether it is
+    /// the latter. This is the one wait without a deadline: a person sits in front of it.
     #[must_use]
-    pub fn wait_end_or_interrupt(&self, patience: Option<Duration>) -> bool {
+    pub fn wait_end_or_interrupt(&self) -> bool {
         let state = self
             .shared
-            .wait(patience.unwrap_or(Duration::MAX), |state| {
-                state.ended || state.interrupted
-            });
-        state.ended || state.interrupted
+            .wait(Duration::MAX, |state| state.ended || state.interrupted);
+        !state.ended
     }
 
     /// Writes to the guest's console.

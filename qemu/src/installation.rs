@@ -1,0 +1,95 @@
+//! What has to be installed beside Rust, and how each system installs it.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::accelerator::qemu_version;
+
+/// A program that may be missing, with the packages that bring it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    /// What it is called.
+    pub name: &'static str,
+    /// Its packages for apt.
+    pub apt: &'static str,
+    /// Its packages for dnf.
+    pub dnf: &'static str,
+    /// Its packages for pacman.
+    pub pacman: &'static str,
+    /// Its packages for brew.
+    pub brew: &'static str,
+}
+
+/// The machine itself.
+pub const QEMU_TOOL: Tool = Tool {
+    name: "QEMU",
+    apt: "qemu-system-x86",
+    dnf: "qemu-system-x86-core",
+    pacman: "qemu-system-x86",
+    brew: "qemu",
+};
+
+impl Tool {
+    /// The commands that install it, one line for each system.
+    #[must_use]
+    pub fn commands(&self) -> String {
+        format!(
+            "  Debian, Ubuntu:  sudo apt-get install --no-install-recommends {}\n  \
+               Fedora:          sudo dnf install {}\n  \
+               Arch:            sudo pacman -S {}\n  \
+               macOS:           brew install {}",
+            self.apt, self.dnf, self.pacman, self.brew
+        )
+    }
+}
+
+/// Sees to it that QEMU is there: installs it as root on a Debian system, and says so.
+///
+/// # Errors
+/// QEMU is missing and this is no such system, or the installation fails. The message holds the
+/// commands that install it.
+pub fn require_qemu() -> Result<()> {
+    if qemu_version().is_some() {
+        return Ok(());
+    }
+    if !(is_root() && Path::new("/etc/debian_version").exists()) {
+        bail!(
+            "QEMU is missing. Install it, then run this again:\n{}",
+            QEMU_TOOL.commands()
+        );
+    }
+    eprintln!("QEMU is missing: installing {} with apt-get", QEMU_TOOL.apt);
+    // Lists that are stale or absent are the rule in containers.
+    apt(&["update", "-q"])?;
+    apt(&["install", "-qy", "--no-install-recommends", QEMU_TOOL.apt])?;
+    match qemu_version() {
+        Some(version) => {
+            eprintln!("installed: {version}");
+            Ok(())
+        }
+        None => bail!(
+            "{} is installed, and yet QEMU does not start",
+            QEMU_TOOL.apt
+        ),
+    }
+}
+
+/// Whether this process may install packages.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    let status = command.status().context("cannot start apt-get")?;
+    if !status.success() {
+        bail!("apt-get {} failed", arguments.join(" "));
+    }
+    Ok(())
+}
