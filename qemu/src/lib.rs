@@ -8,6 +8,9 @@
 //!   console informs people, and counts as evidence only under a label that the kernel wrote.
 //! - What a run did can be read afterwards in its folder under `target/runs`.
 
+/// The manifest, which the host tool writes and `init` reads.
+pub use init::manifest;
+
 pub mod accelerator;
 pub mod archive;
 pub mod artifact;

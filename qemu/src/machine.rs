@@ -53,12 +53,15 @@ pub enum Network {
     User(Vec<Forward>),
     /// A tap interface of the host, by name.
     Tap(String),
-    /// Raw frames as datagrams between two Unix sockets: QEMU's end and the test's.
+    /// QEMU's own network as in [`Network::User`], and on the same hub a cable whose other end a
+    /// test holds: raw frames as datagrams between two Unix sockets.
     Wire {
         /// The socket that QEMU makes.
         machine: PathBuf,
         /// The socket of the test.
         host: PathBuf,
+        /// Doors into QEMU's network.
+        forwards: Vec<Forward>,
     },
 }
 
@@ -126,8 +129,11 @@ impl Configuration {
             "chardev:console",
         ]);
         command.args(["-device", EXIT_DEVICE]);
-        if let Some(backend) = self.backend() {
+        let backends = self.backends();
+        for backend in &backends {
             command.arg("-netdev").arg(backend);
+        }
+        if !backends.is_empty() {
             command.arg("-device").arg(match self.board {
                 Board::Microvm => "virtio-net-device,netdev=net",
                 // No option ROM: nobody boots from this card, and the file may be missing.
@@ -147,28 +153,43 @@ impl Configuration {
         command
     }
 
-    fn backend(&self) -> Option<String> {
+    /// The back ends of the network; the one that the card is connected to is called `net`.
+    fn backends(&self) -> Vec<String> {
         match &self.network {
-            Network::None => None,
-            Network::User(forwards) => {
-                let mut text = "user,id=net".to_owned();
-                for forward in forwards {
-                    let protocol = if forward.udp { "udp" } else { "tcp" };
-                    let (host, guest) = (forward.host, forward.guest);
-                    text.push_str(&format!(",hostfwd={protocol}:127.0.0.1:{host}-:{guest}"));
-                }
-                Some(text)
+            Network::None => Vec::new(),
+            Network::User(forwards) => vec![user("net", forwards)],
+            Network::Tap(interface) => {
+                vec![format!(
+                    "tap,id=net,ifname={interface},script=no,downscript=no"
+                )]
             }
-            Network::Tap(interface) => Some(format!(
-                "tap,id=net,ifname={interface},script=no,downscript=no"
-            )),
-            Network::Wire { machine, host } => Some(format!(
-                "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
-                machine.display(),
-                host.display()
-            )),
+            Network::Wire {
+                machine,
+                host,
+                forwards,
+            } => vec![
+                user("user", forwards),
+                format!(
+                    "dgram,id=wire,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+                    machine.display(),
+                    host.display()
+                ),
+                "hubport,id=hub-user,hubid=0,netdev=user".to_owned(),
+                "hubport,id=hub-wire,hubid=0,netdev=wire".to_owned(),
+                "hubport,id=net,hubid=0".to_owned(),
+            ],
         }
     }
+}
+
+fn user(id: &str, forwards: &[Forward]) -> String {
+    let mut text = format!("user,id={id}");
+    for forward in forwards {
+        let protocol = if forward.udp { "udp" } else { "tcp" };
+        let (host, guest) = (forward.host, forward.guest);
+        text.push_str(&format!(",hostfwd={protocol}:127.0.0.1:{host}-:{guest}"));
+    }
+    text
 }
 
 #[cfg(test)]

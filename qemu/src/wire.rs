@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::machine::Network;
+use crate::machine::{Forward, Network};
 
 /// Longest frame that is received whole.
 const LONGEST_FRAME: usize = 65_536;
@@ -40,12 +40,13 @@ impl Wire {
         })
     }
 
-    /// The network to put into the machine's configuration.
+    /// The network to put into the machine's configuration, with doors into QEMU's own network.
     #[must_use]
-    pub fn network(&self) -> Network {
+    pub fn network(&self, forwards: Vec<Forward>) -> Network {
         Network::Wire {
             machine: self.machine.clone(),
             host: self.host.clone(),
+            forwards,
         }
     }
 

@@ -1,0 +1,3 @@
+//! The system tests: each boots a machine of its own.
+
+mod boot;
