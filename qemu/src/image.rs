@@ -180,3 +180,35 @@ fn bytes(artifacts: &Artifacts, plan: &Plan, manifest: &Manifest) -> Result<Vec<
     let init = elf::parse(&file).with_context(|| format!("program {}", path.display()))?;
     module::encode(&init, &archive)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_named_twice_runs_twice() {
+        let workspace = Workspace::load().unwrap();
+        let mut plan = Plan::new(&workspace, &["web", "pages", "web"]).unwrap();
+        plan.set_arguments("web-2", "other").unwrap();
+        let programs = plan.manifest().programs;
+        let names: Vec<&str> = programs.iter().map(|program| &*program.name).collect();
+        assert_eq!(names, ["web", "pages", "web-2"]);
+        assert_eq!(
+            (&*programs[2].path, &*programs[2].args),
+            ("bin/web", "other")
+        );
+        assert_ne!(programs[0].args, "other");
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_started() {
+        let workspace = Workspace::load().unwrap();
+        let error = Plan::new(&workspace, &["no-such"]).unwrap_err().to_string();
+        assert!(
+            error.contains("pages") && error.contains("cargo xtask new"),
+            "{error}"
+        );
+        let mut plan = Plan::new(&workspace, &["web"]).unwrap();
+        assert!(plan.set_arguments("pages", "").is_err());
+    }
+}

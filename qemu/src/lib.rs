@@ -24,6 +24,7 @@ pub mod machine;
 pub mod module;
 pub mod record;
 pub mod stub;
+pub mod template;
 pub mod verdict;
 pub mod wire;
 pub mod workspace;
