@@ -1,0 +1,156 @@
+//! What an environment has been promised, what it owes and what it has lost.
+
+/// The kinds of resource that have an account.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Physical frames, those donated to the kernel included.
+    Frames = 0,
+    /// Slice positions.
+    Slices = 1,
+    /// Packet filters.
+    Filters = 2,
+    /// Receive rings.
+    Rings = 3,
+    /// Child environments.
+    Environments = 4,
+}
+
+/// The number of kinds.
+pub const KINDS: usize = 5;
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; KINDS] =
+        [Self::Frames, Self::Slices, Self::Filters, Self::Rings, Self::Environments];
+
+    /// The kind with this number.
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Frames),
+            1 => Some(Self::Slices),
+            2 => Some(Self::Filters),
+            3 => Some(Self::Rings),
+            4 => Some(Self::Environments),
+            _ => None,
+        }
+    }
+
+    /// The kind's name in lower case.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Frames => "frames",
+            Self::Slices => "slices",
+            Self::Filters => "filters",
+            Self::Rings => "rings",
+            Self::Environments => "environments",
+        }
+    }
+}
+
+/// An environment's account for one kind of resource.
+///
+/// Limits are conserved: they move from one environment to another (at creation, by `revoke` and
+/// by `grant`) and their sum never changes. What is held above the limit is the debt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Account {
+    /// How many the environment may hold.
+    pub limit: u64,
+    /// How many it holds.
+    pub held: u64,
+    /// The limit is never revoked below this.
+    pub floor: u64,
+    /// How many it has to give back: `held - limit`, or 0.
+    pub debt: u64,
+    /// When the debt becomes due by the clock, in nanoseconds since boot. 0: no debt.
+    pub due_wall: u64,
+    /// When the debt becomes due by the environment's own run time, in nanoseconds. 0: no debt.
+    pub due_own: u64,
+    /// How often it was asked.
+    pub asks: u64,
+    /// How many it gave back while it had a debt.
+    pub surrendered: u64,
+    /// How many were taken by force.
+    pub repossessed: u64,
+    /// The epoch of the record: goes up with every loss. `acknowledge` takes this value.
+    pub epoch: u64,
+}
+
+/// The words of an [`Account`].
+pub const ACCOUNT_WORDS: usize = 10;
+
+/// The contract page, at [`layout::CONTRACT`](crate::layout::CONTRACT).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct ContractPage {
+    /// The environment's own name.
+    pub name: u64,
+    /// Its run time in nanoseconds, as of the last time that the kernel was entered.
+    pub run_time: u64,
+    /// When its slice ends, in nanoseconds since boot.
+    pub slice_end: u64,
+    /// Nanoseconds of slices that it overran.
+    pub excess: u64,
+    /// The least notice, in nanoseconds by the clock, that anybody who asks must give.
+    pub notice: u64,
+    /// Reserved, zero.
+    pub reserved: [u64; 3],
+    /// The accounts, indexed by [`Kind`].
+    pub accounts: [Account; KINDS],
+}
+
+/// The word of the contract page at which the accounts start.
+pub const ACCOUNTS_WORD: usize = 8;
+
+/// One loss, in the ring beside the bitmap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Loss {
+    /// The epoch in which it happened.
+    pub epoch: u64,
+    /// The [`Kind`].
+    pub kind: u64,
+    /// The frame number, filter id, ring id or `cpu << 32 | position`.
+    pub name: u64,
+    /// When, in nanoseconds since boot.
+    pub time: u64,
+}
+
+/// How many losses the ring keeps.
+pub const LOSS_SLOTS: usize = 127;
+
+/// The loss ring, at [`layout::LOSS_RING`](crate::layout::LOSS_RING). Loss number `n` is in slot
+/// `n % LOSS_SLOTS`. When more than [`LOSS_SLOTS`] have come since the reader last looked, the
+/// ring has overflowed and the bitmap tells the whole truth.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct LossRing {
+    /// How many losses there have been so far.
+    pub count: u64,
+    /// Reserved, zero.
+    pub reserved: [u64; 3],
+    /// The latest losses.
+    pub losses: [Loss; LOSS_SLOTS],
+}
+
+/// The word of the loss ring at which the slots start.
+pub const LOSSES_WORD: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::offset_of;
+
+    #[test]
+    fn layouts_are_as_said() {
+        assert_eq!(size_of::<Account>(), ACCOUNT_WORDS * 8);
+        assert_eq!(offset_of!(ContractPage, accounts), ACCOUNTS_WORD * 8);
+        assert_eq!(offset_of!(LossRing, losses), LOSSES_WORD * 8);
+        assert!(size_of::<ContractPage>() <= 4096 && size_of::<LossRing>() <= 4096);
+        for (number, kind) in Kind::ALL.iter().enumerate() {
+            assert_eq!(Kind::from_number(number as u64), Some(*kind));
+        }
+        assert_eq!(Kind::from_number(KINDS as u64), None);
+    }
+}
