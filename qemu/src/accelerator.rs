@@ -23,16 +23,9 @@ const PROBE_CODE: u8 = 7;
 /// The first line of `qemu-system-x86_64 --version`; none when QEMU is missing.
 #[must_use]
 pub fn qemu_version() -> Option<String> {
-    let output = Command::new(QEMU)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(QEMU).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    output
-        .status
-        .success()
-        .then(|| text.lines().next().unwrap_or("").to_owned())
+    output.status.success().then(|| text.lines().next().unwrap_or("").to_owned())
 }
 
 /// Whether the processor says that it has hardware virtualisation.
@@ -40,10 +33,7 @@ pub fn qemu_version() -> Option<String> {
 pub fn processor_virtualises() -> bool {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = info.lines().find(|line| line.starts_with("flags"));
-    flags.is_some_and(|line| {
-        line.split_whitespace()
-            .any(|flag| flag == "vmx" || flag == "svm")
-    })
+    flags.is_some_and(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
 }
 
 /// Why an accelerator cannot be used, or none when it can.
@@ -66,11 +56,7 @@ pub fn obstacle(accelerator: Accelerator) -> Result<Option<String>> {
 fn probe(accelerator: Accelerator) -> Result<Option<String>> {
     let folder = tempfile::tempdir().context("no folder for temporary files")?;
     let kernel = folder.path().join("probe");
-    let stub = Stub {
-        count: 20_000_000,
-        code: Some(PROBE_CODE),
-        ..Stub::default()
-    };
+    let stub = Stub { count: 20_000_000, code: Some(PROBE_CODE), ..Stub::default() };
     fs::write(&kernel, stub.elf()).context("cannot write the probe")?;
     let boot = Boot {
         kernel,
@@ -78,11 +64,7 @@ fn probe(accelerator: Accelerator) -> Result<Option<String>> {
         executables: Executables::new(),
         root: folder.path().to_owned(),
     };
-    let configuration = Configuration {
-        accelerator,
-        memory: 64,
-        ..Configuration::default()
-    };
+    let configuration = Configuration { accelerator, memory: 64, ..Configuration::default() };
     let record = Record::of_test(folder.path(), "probe")?;
     let outcome = Guest::start(&configuration, &boot, record, |_| {})
         .and_then(|guest| guest.finish(PROBE_DEADLINE));

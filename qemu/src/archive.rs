@@ -23,10 +23,8 @@ pub fn make(
     sources: &[&Source],
 ) -> Result<Vec<u8>> {
     let mut contents = BTreeMap::new();
-    contents.insert(
-        MANIFEST_PATH.to_owned(),
-        manifest.encode().context("cannot encode the manifest")?,
-    );
+    contents
+        .insert(MANIFEST_PATH.to_owned(), manifest.encode().context("cannot encode the manifest")?);
     for (name, path) in programs {
         let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let stripped = elf::strip(&file).with_context(|| format!("program {}", path.display()))?;
@@ -42,9 +40,7 @@ pub fn make(
     let mut builder = Builder::new(Vec::new());
     for (path, bytes) in &contents {
         let mut header = Header::new_ustar();
-        header
-            .set_path(path)
-            .with_context(|| format!("path {path}"))?;
+        header.set_path(path).with_context(|| format!("path {path}"))?;
         header.set_entry_type(EntryType::Regular);
         header.set_size(bytes.len() as u64);
         header.set_mode(0o444);
@@ -64,20 +60,13 @@ fn collect(path: &Path, prefix: &str, contents: &mut BTreeMap<String, Vec<u8>>) 
         {
             let entry = entry?.path();
             let name = name(&entry)?;
-            let prefix = if entry.is_dir() {
-                format!("{prefix}/{name}")
-            } else {
-                prefix.to_owned()
-            };
+            let prefix =
+                if entry.is_dir() { format!("{prefix}/{name}") } else { prefix.to_owned() };
             collect(&entry, &prefix, contents)?;
         }
         return Ok(());
     }
-    ensure!(
-        kind.is_file(),
-        "{} is neither a file nor a folder",
-        path.display()
-    );
+    ensure!(kind.is_file(), "{} is neither a file nor a folder", path.display());
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let place = format!("{prefix}/{}", name(path)?);
     match contents.get(&place) {
@@ -105,10 +94,7 @@ mod tests {
             name: "web".into(),
             package: "web".into(),
             folder: folder.to_owned(),
-            contract: Contract {
-                files,
-                ..Contract::default()
-            },
+            contract: Contract { files, ..Contract::default() },
         }
     }
 
@@ -134,28 +120,16 @@ mod tests {
         fs::write(folder.path().join("web"), &elf).unwrap();
         let programs = BTreeMap::from([("web".to_owned(), folder.path().join("web"))]);
         let source = source(folder.path(), &["tree", "c.txt"]);
-        let manifest = Manifest {
-            seed: 5,
-            ..Manifest::default()
-        };
+        let manifest = Manifest { seed: 5, ..Manifest::default() };
         let archive = make(&manifest, &programs, &[&source, &source]).unwrap();
         let found = unpack(&archive);
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            [
-                "bin/web",
-                "files/a.txt",
-                "files/c.txt",
-                "files/deep/b.txt",
-                "manifest"
-            ]
+            ["bin/web", "files/a.txt", "files/c.txt", "files/deep/b.txt", "manifest"]
         );
         assert_eq!(Manifest::decode(&found["manifest"]), Ok(manifest));
-        assert_eq!(
-            elf::parse(&found["bin/web"]).unwrap(),
-            elf::parse(&elf).unwrap()
-        );
+        assert_eq!(elf::parse(&found["bin/web"]).unwrap(), elf::parse(&elf).unwrap());
     }
 
     #[test]
@@ -166,11 +140,7 @@ mod tests {
             fs::write(folder.path().join(side).join("a"), text).unwrap();
         }
         let make = |files: &[&str]| {
-            make(
-                &Manifest::default(),
-                &BTreeMap::new(),
-                &[&source(folder.path(), files)],
-            )
+            make(&Manifest::default(), &BTreeMap::new(), &[&source(folder.path(), files)])
         };
         assert!(make(&["left", "right"]).is_err());
         assert!(make(&["left", "no-such-file"]).is_err());

@@ -19,12 +19,8 @@ pub const PROGRAM_TARGET: &str = "x86_64-unknown-linux-musl";
 /// The profile of everything that boots.
 const PROFILE: &str = "guest";
 /// Flags from outside would replace those in `.cargo/config.toml`, without which nothing boots.
-const FOREIGN_FLAGS: [&str; 4] = [
-    "RUSTFLAGS",
-    "CARGO_ENCODED_RUSTFLAGS",
-    "CARGO_BUILD_RUSTFLAGS",
-    "CARGO_BUILD_TARGET",
-];
+const FOREIGN_FLAGS: [&str; 4] =
+    ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"];
 
 /// What was built: ELF files with their line tables.
 #[derive(Clone, Debug)]
@@ -41,9 +37,7 @@ impl Artifacts {
     /// # Errors
     /// It was not among those that were built.
     pub fn program(&self, name: &str) -> Result<&PathBuf> {
-        self.programs
-            .get(name)
-            .ok_or_else(|| anyhow!("Cargo built no executable called `{name}`"))
+        self.programs.get(name).ok_or_else(|| anyhow!("Cargo built no executable called `{name}`"))
     }
 }
 
@@ -61,10 +55,8 @@ pub fn build<'a>(
         File::create(workspace.target.join(".guest-lock")).context("cannot make a lock file")?;
     lock.lock().context("cannot lock the guest's build")?;
     let kernel = cargo_build(workspace, KERNEL_TARGET, &BTreeSet::from([KERNEL]))?;
-    let mut packages: BTreeSet<&str> = programs
-        .into_iter()
-        .map(|source| &*source.package)
-        .collect();
+    let mut packages: BTreeSet<&str> =
+        programs.into_iter().map(|source| &*source.package).collect();
     packages.insert(INIT);
     let programs = cargo_build(workspace, PROGRAM_TARGET, &packages)?;
     let artifacts = Artifacts {
@@ -82,18 +74,11 @@ fn cargo_build(
     packages: &BTreeSet<&str>,
 ) -> Result<BTreeMap<String, PathBuf>> {
     let mut command = Command::new(cargo());
-    command
-        .current_dir(&workspace.root)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    command.current_dir(&workspace.root).stdin(Stdio::null()).stdout(Stdio::piped());
     for name in FOREIGN_FLAGS {
         command.env_remove(name);
     }
-    command.args([
-        "build",
-        "--quiet",
-        "--message-format=json-render-diagnostics",
-    ]);
+    command.args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
     command.args(["--profile", PROFILE, "--target", target]);
     for package in packages {
         command.args(["--package", package]);
@@ -119,10 +104,7 @@ fn cargo_build(
     bar.finish_and_clear();
     if !status.success() {
         let packages: Vec<&str> = packages.iter().copied().collect();
-        bail!(
-            "building {} for {target} failed; the compiler says why above",
-            packages.join(", ")
-        );
+        bail!("building {} for {target} failed; the compiler says why above", packages.join(", "));
     }
     Ok(executables)
 }

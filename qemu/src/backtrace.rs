@@ -13,10 +13,7 @@ pub type Executables = BTreeMap<String, PathBuf>;
 #[must_use]
 pub fn symbolise(executable: Option<&Path>, root: &Path, addresses: &[u64]) -> Vec<String> {
     let Some(path) = executable else {
-        return addresses
-            .iter()
-            .map(|address| format!("{address:#x}"))
-            .collect();
+        return addresses.iter().map(|address| format!("{address:#x}")).collect();
     };
     let loader = match Loader::new(path) {
         Ok(loader) => loader,
@@ -31,16 +28,14 @@ pub fn symbolise(executable: Option<&Path>, root: &Path, addresses: &[u64]) -> V
             // A table that breaks off still yields the frames before the break.
             let _ = frames.for_each(|frame| {
                 let name = match &frame.function {
-                    Some(function) => function
-                        .demangle()
-                        .map_or("?".into(), |name| name.into_owned()),
+                    Some(function) => {
+                        function.demangle().map_or("?".into(), |name| name.into_owned())
+                    }
                     None => "?".to_owned(),
                 };
                 let place = frame.location.map_or_else(String::new, |location| {
                     let file = location.file.unwrap_or("?");
-                    let file = Path::new(file)
-                        .strip_prefix(root)
-                        .unwrap_or(Path::new(file));
+                    let file = Path::new(file).strip_prefix(root).unwrap_or(Path::new(file));
                     format!(" at {}:{}", file.display(), location.line.unwrap_or(0))
                 });
                 lines.push(format!("{name}{place}"));
@@ -80,10 +75,7 @@ mod tests {
         assert!(loader.find_location(address).unwrap().is_some());
         assert!(landmark() > 0);
         let lines = symbolise(Some(&path), Path::new("/nowhere"), &[address + 1]);
-        assert!(
-            lines[0].contains("landmark") && lines[0].contains("backtrace.rs:"),
-            "{lines:?}"
-        );
+        assert!(lines[0].contains("landmark") && lines[0].contains("backtrace.rs:"), "{lines:?}");
     }
 
     #[test]

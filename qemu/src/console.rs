@@ -56,14 +56,10 @@ impl<'a> Line<'a> {
     pub fn parse(line: &'a str) -> Self {
         let parts = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         match parts {
-            Some((label, text)) => Self {
-                label: Some(label),
-                text: text.strip_prefix(' ').unwrap_or(text),
-            },
-            None => Self {
-                label: None,
-                text: line,
-            },
+            Some((label, text)) => {
+                Self { label: Some(label), text: text.strip_prefix(' ').unwrap_or(text) }
+            }
+            None => Self { label: None, text: line },
         }
     }
 
@@ -78,11 +74,8 @@ impl<'a> Line<'a> {
     pub fn event(&self) -> Option<Event> {
         let label = self.label?;
         let trusted = label == KERNEL_LABEL || label == INIT_LABEL;
-        let (verb, rest) = self
-            .text
-            .strip_prefix('@')?
-            .split_once(' ')
-            .unwrap_or((&self.text[1..], ""));
+        let (verb, rest) =
+            self.text.strip_prefix('@')?.split_once(' ').unwrap_or((&self.text[1..], ""));
         match verb {
             "up" => Some(Event::Up),
             "backtrace" => {
@@ -100,11 +93,7 @@ impl<'a> Line<'a> {
                 let (position, text) = rest.split_once(' ').unwrap_or((rest, ""));
                 let (index, count) = position.split_once('/')?;
                 let (index, count) = (index.parse().ok()?, count.parse().ok()?);
-                Some(Event::TablesPart {
-                    index,
-                    count,
-                    text: text.to_owned(),
-                })
+                Some(Event::TablesPart { index, count, text: text.to_owned() })
             }
             _ => None,
         }
@@ -162,41 +151,17 @@ mod tests {
 
     #[test]
     fn a_line_has_a_label_and_a_text() {
-        assert_eq!(
-            Line::parse("[web] GET /"),
-            Line {
-                label: Some("web"),
-                text: "GET /"
-            }
-        );
-        assert_eq!(
-            Line::parse("SeaBIOS"),
-            Line {
-                label: None,
-                text: "SeaBIOS"
-            }
-        );
-        assert_eq!(
-            Line::parse("[web]"),
-            Line {
-                label: Some("web"),
-                text: ""
-            }
-        );
+        assert_eq!(Line::parse("[web] GET /"), Line { label: Some("web"), text: "GET /" });
+        assert_eq!(Line::parse("SeaBIOS"), Line { label: None, text: "SeaBIOS" });
+        assert_eq!(Line::parse("[web]"), Line { label: Some("web"), text: "" });
     }
 
     #[test]
     fn reports_are_read() {
         let event = |line: &str| Line::parse(line).event();
         assert_eq!(event("[init] @up"), Some(Event::Up));
-        assert_eq!(
-            event("[init] @exit web 3"),
-            Some(Event::Exit("web".into(), 3))
-        );
-        assert_eq!(
-            event("[init] @leak ok"),
-            Some(Event::Leak(Leaks::default()))
-        );
+        assert_eq!(event("[init] @exit web 3"), Some(Event::Exit("web".into(), 3)));
+        assert_eq!(event("[init] @leak ok"), Some(Event::Leak(Leaks::default())));
         assert_eq!(event("[init] @tables {}"), Some(Event::Tables("{}".into())));
         assert_eq!(
             event("[kernel] @backtrace web 0x10 0xff"),

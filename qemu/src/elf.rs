@@ -41,10 +41,7 @@ pub fn parse(file: &[u8]) -> Result<Program> {
     let header = header(file)?;
     let endian = LittleEndian;
     let mut segments = Vec::new();
-    for program_header in header
-        .program_headers(endian, file)
-        .context("program headers")?
-    {
+    for program_header in header.program_headers(endian, file).context("program headers")? {
         if program_header.p_type(endian) != PT_LOAD || program_header.p_memsz(endian) == 0 {
             continue;
         }
@@ -53,10 +50,7 @@ pub fn parse(file: &[u8]) -> Result<Program> {
             bail!("a segment lies outside the file");
         };
         let address = program_header.p_vaddr(endian);
-        ensure!(
-            address % PAGE == 0,
-            "a segment at {address:#x} does not start on a page"
-        );
+        ensure!(address % PAGE == 0, "a segment at {address:#x} does not start on a page");
         ensure!(has(PF_R), "the segment at {address:#x} cannot be read");
         segments.push(Segment {
             address,
@@ -67,10 +61,7 @@ pub fn parse(file: &[u8]) -> Result<Program> {
         });
     }
     ensure!(!segments.is_empty(), "nothing to load");
-    Ok(Program {
-        entry: header.e_entry(endian),
-        segments,
-    })
+    Ok(Program { entry: header.e_entry(endian), segments })
 }
 
 /// The same executable without what is not loaded: sections, symbols, line tables.
@@ -82,23 +73,14 @@ pub fn strip(file: &[u8]) -> Result<Vec<u8>> {
     let endian = LittleEndian;
     let mut length = header.e_phoff(endian)
         + u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian));
-    for program_header in header
-        .program_headers(endian, file)
-        .context("program headers")?
-    {
+    for program_header in header.program_headers(endian, file).context("program headers")? {
         if program_header.p_type(endian) == PT_LOAD {
             let (offset, size) = program_header.file_range(endian);
-            length = length.max(
-                offset
-                    .checked_add(size)
-                    .context("a segment of absurd size")?,
-            );
+            length = length.max(offset.checked_add(size).context("a segment of absurd size")?);
         }
     }
-    let mut stripped = file
-        .get(..usize::try_from(length)?)
-        .context("a segment outside the file")?
-        .to_vec();
+    let mut stripped =
+        file.get(..usize::try_from(length)?).context("a segment outside the file")?.to_vec();
     for range in [SECTION_OFFSET, SECTION_COUNTS] {
         stripped[range].fill(0);
     }

@@ -117,9 +117,7 @@ impl Guest {
         end_with_parent(&mut command);
         let transcript = record.create("transcript.txt")?;
         let started = Instant::now();
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {QEMU}"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
         let output = child.stdout.take().context("QEMU without an output")?;
         let input = Arc::new(Mutex::new(child.stdin.take()));
         let shared = Arc::new(Shared::default());
@@ -133,14 +131,7 @@ impl Guest {
             show: Box::new(show),
         };
         let reader = thread::spawn(move || reader.run(output));
-        Ok(Self {
-            child,
-            input,
-            shared,
-            reader: Some(reader),
-            record,
-            started,
-        })
+        Ok(Self { child, input, shared, reader: Some(reader), record, started })
     }
 
     /// Waits until a line contains `text`, and returns that line. Lines that came before the call
@@ -162,19 +153,10 @@ impl Guest {
             let mut lines = state.lines.iter().filter(|line| line.contains(text));
             lines.nth(count.saturating_sub(1)).cloned()
         };
-        let state = self
-            .shared
-            .wait(patience, |state| state.ended || found(state).is_some());
-        let reason = if state.ended {
-            "the guest ended"
-        } else {
-            "the deadline passed"
-        };
+        let state = self.shared.wait(patience, |state| state.ended || found(state).is_some());
+        let reason = if state.ended { "the guest ended" } else { "the deadline passed" };
         found(&state).ok_or_else(|| {
-            anyhow!(
-                "{reason} and `{text}` was not seen {count} times\n{}",
-                self.quote(&state)
-            )
+            anyhow!("{reason} and `{text}` was not seen {count} times\n{}", self.quote(&state))
         })
     }
 
@@ -182,9 +164,7 @@ impl Guest {
     /// the latter. This is the one wait without a deadline: a person sits in front of it.
     #[must_use]
     pub fn wait_end_or_interrupt(&self) -> bool {
-        let state = self
-            .shared
-            .wait(Duration::MAX, |state| state.ended || state.interrupted);
+        let state = self.shared.wait(Duration::MAX, |state| state.ended || state.interrupted);
         !state.ended
     }
 
@@ -199,10 +179,7 @@ impl Guest {
     /// A handle that can write to the console and interrupt the guest from another thread.
     #[must_use]
     pub fn keyboard(&self) -> Keyboard {
-        Keyboard {
-            input: Arc::clone(&self.input),
-            shared: Arc::clone(&self.shared),
-        }
+        Keyboard { input: Arc::clone(&self.input), shared: Arc::clone(&self.shared) }
     }
 
     /// The lines so far.
@@ -230,26 +207,17 @@ impl Guest {
         let status = self.child.wait().context("cannot wait for QEMU")?;
         let duration = self.started.elapsed();
         if let Some(reader) = self.reader.take() {
-            reader
-                .join()
-                .map_err(|_| anyhow!("the thread that reads the console panicked"))?;
+            reader.join().map_err(|_| anyhow!("the thread that reads the console panicked"))?;
         }
         let verdict = Verdict::from_status(status);
         let state = self.shared.lock();
         self.write_statistics(&state, verdict, duration)?;
         if !ended {
-            bail!(
-                "the guest did not end within {patience:?}\n{}",
-                self.quote(&state)
-            );
+            bail!("the guest did not end within {patience:?}\n{}", self.quote(&state));
         }
         if matches!(verdict, Verdict::Qemu(_) | Verdict::Signal(_)) {
             let errors = fs::read_to_string(self.record.folder().join("qemu-errors.txt"));
-            bail!(
-                "{verdict}: {}\n{}",
-                errors.unwrap_or_default().trim(),
-                self.quote(&state)
-            );
+            bail!("{verdict}: {}\n{}", errors.unwrap_or_default().trim(), self.quote(&state));
         }
         let tables = match &state.tables {
             Some(text) => Some(
@@ -272,9 +240,7 @@ impl Guest {
 
     fn write_statistics(&self, state: &State, verdict: Verdict, duration: Duration) -> Result<()> {
         if let Some(text) = &state.tables {
-            self.record
-                .create("tables.json")?
-                .write_all(text.as_bytes())?;
+            self.record.create("tables.json")?.write_all(text.as_bytes())?;
         }
         self.record.write_json(
             "statistics.json",
@@ -345,9 +311,7 @@ impl Shared {
         patience: Duration,
         mut done: impl FnMut(&State) -> bool,
     ) -> MutexGuard<'_, State> {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), patience, |state| !done(state));
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, |state| !done(state));
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
@@ -424,10 +388,8 @@ impl Reader {
     fn backtrace(&self, name: &str, addresses: &[u64]) -> Vec<String> {
         let executable = self.boot.executables.get(name);
         let frames = symbolise(executable.map(PathBuf::as_path), &self.boot.root, addresses);
-        let lines = frames
-            .iter()
-            .enumerate()
-            .map(|(depth, frame)| format!("[{name}] {depth:4}: {frame}"));
+        let lines =
+            frames.iter().enumerate().map(|(depth, frame)| format!("[{name}] {depth:4}: {frame}"));
         let lines: Vec<String> = lines.collect();
         let path = self.record.folder().join("backtraces.txt");
         // As with the transcript, a full disk must not end the run.
@@ -441,10 +403,7 @@ impl Reader {
 fn write_to(input: &Mutex<Option<ChildStdin>>, bytes: &[u8]) -> Result<()> {
     let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
     let input = input.as_mut().context("the guest's console has no input")?;
-    input
-        .write_all(bytes)
-        .and_then(|()| input.flush())
-        .context("the guest has ended")
+    input.write_all(bytes).and_then(|()| input.flush()).context("the guest has ended")
 }
 
 /// A machine must not outlive a tool that was killed: on Linux the kernel sees to it.

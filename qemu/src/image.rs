@@ -55,12 +55,7 @@ impl<'a> Plan<'a> {
         }
         // The standard library's only source of randomness, and enough for a seed.
         let seed = RandomState::new().hash_one(0);
-        Ok(Self {
-            seed,
-            linger: false,
-            quiet: false,
-            programs,
-        })
+        Ok(Self { seed, linger: false, quiet: false, programs })
     }
 
     /// Where the programs are built from.
@@ -89,10 +84,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// It is not in the plan.
     pub fn program(&mut self, name: &str) -> Result<&mut Program> {
-        let found = self
-            .programs
-            .iter_mut()
-            .find(|(_, program)| program.name == name);
+        let found = self.programs.iter_mut().find(|(_, program)| program.name == name);
         found
             .map(|(_, program)| program)
             .ok_or_else(|| anyhow!("no program `{name}` is to be started"))
@@ -102,11 +94,7 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn manifest(&self) -> Manifest {
         Manifest {
-            programs: self
-                .programs
-                .iter()
-                .map(|(_, program)| program.clone())
-                .collect(),
+            programs: self.programs.iter().map(|(_, program)| program.clone()).collect(),
             seed: self.seed,
             quiet: self.quiet,
             linger: self.linger,
@@ -135,16 +123,12 @@ impl Image {
         let folder = workspace.target.join("images");
         fs::create_dir_all(&folder).context("cannot make the folder of the images")?;
         let mut file = NamedTempFile::new_in(&folder).context("cannot make a boot image")?;
-        file.write_all(&bytes)
-            .context("cannot write the boot image")?;
+        file.write_all(&bytes).context("cannot write the boot image")?;
         let mut executables = Executables::new();
         executables.insert(KERNEL_LABEL.to_owned(), artifacts.kernel.clone());
         executables.insert(INIT_LABEL.to_owned(), artifacts.program(INIT)?.clone());
         for (source, program) in &plan.programs {
-            executables.insert(
-                program.name.clone(),
-                artifacts.program(&source.name)?.clone(),
-            );
+            executables.insert(program.name.clone(), artifacts.program(&source.name)?.clone());
         }
         let boot = Boot {
             kernel: artifacts.kernel.clone(),
@@ -152,11 +136,7 @@ impl Image {
             executables,
             root: workspace.root.clone(),
         };
-        Ok(Self {
-            boot,
-            manifest,
-            _file: file,
-        })
+        Ok(Self { boot, manifest, _file: file })
     }
 }
 
@@ -164,15 +144,9 @@ impl Image {
 fn bytes(artifacts: &Artifacts, plan: &Plan, manifest: &Manifest) -> Result<Vec<u8>> {
     let mut programs: BTreeMap<String, PathBuf> = BTreeMap::new();
     for source in plan.sources() {
-        programs.insert(
-            source.name.clone(),
-            artifacts.program(&source.name)?.clone(),
-        );
+        programs.insert(source.name.clone(), artifacts.program(&source.name)?.clone());
     }
-    ensure!(
-        !programs.contains_key(INIT),
-        "`{INIT}` is in every image and starts the others"
-    );
+    ensure!(!programs.contains_key(INIT), "`{INIT}` is in every image and starts the others");
     let sources: Vec<&Source> = plan.sources().collect();
     let archive = archive::make(manifest, &programs, &sources)?;
     let path = artifacts.program(INIT)?;
@@ -193,10 +167,7 @@ mod tests {
         let programs = plan.manifest().programs;
         let names: Vec<&str> = programs.iter().map(|program| &*program.name).collect();
         assert_eq!(names, ["web", "pages", "web-2"]);
-        assert_eq!(
-            (&*programs[2].path, &*programs[2].args),
-            ("bin/web", "other")
-        );
+        assert_eq!((&*programs[2].path, &*programs[2].args), ("bin/web", "other"));
         assert_ne!(programs[0].args, "other");
     }
 
@@ -204,10 +175,7 @@ mod tests {
     fn what_is_not_there_cannot_be_started() {
         let workspace = Workspace::load().unwrap();
         let error = Plan::new(&workspace, &["no-such"]).unwrap_err().to_string();
-        assert!(
-            error.contains("pages") && error.contains("cargo xtask new"),
-            "{error}"
-        );
+        assert!(error.contains("pages") && error.contains("cargo xtask new"), "{error}");
         let mut plan = Plan::new(&workspace, &["web"]).unwrap();
         assert!(plan.set_arguments("pages", "").is_err());
     }

@@ -55,10 +55,7 @@ pub fn require_qemu() -> Result<()> {
         return Ok(());
     }
     if !(is_root() && Path::new("/etc/debian_version").exists()) {
-        bail!(
-            "QEMU is missing. Install it, then run this again:\n{}",
-            QEMU_TOOL.commands()
-        );
+        bail!("QEMU is missing. Install it, then run this again:\n{}", QEMU_TOOL.commands());
     }
     eprintln!("QEMU is missing: installing {} with apt-get", QEMU_TOOL.apt);
     // Lists that are stale or absent are the rule in containers.
@@ -69,10 +66,7 @@ pub fn require_qemu() -> Result<()> {
             eprintln!("installed: {version}");
             Ok(())
         }
-        None => bail!(
-            "{} is installed, and yet QEMU does not start",
-            QEMU_TOOL.apt
-        ),
+        None => bail!("{} is installed, and yet QEMU does not start", QEMU_TOOL.apt),
     }
 }
 
@@ -84,9 +78,7 @@ pub fn is_root() -> bool {
 
 fn apt(arguments: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
-    command
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
     let status = command.status().context("cannot start apt-get")?;
     if !status.success() {
         bail!("apt-get {} failed", arguments.join(" "));

@@ -23,6 +23,7 @@ pub mod installation;
 pub mod machine;
 pub mod module;
 pub mod record;
+pub mod reference;
 pub mod stub;
 pub mod template;
 pub mod verdict;

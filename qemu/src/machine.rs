@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use exo_abi::boot::VERDICT_PORT;
 use serde::Serialize;
 
 /// The program that is the machine.
 pub const QEMU: &str = "qemu-system-x86_64";
-/// The port of isa-debug-exit, as the kernel knows it.
-const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=0x4";
 
 /// The board.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -104,13 +103,7 @@ impl Configuration {
     #[must_use]
     pub fn command(&self, kernel: &Path, module: Option<&Path>) -> Command {
         let mut command = Command::new(QEMU);
-        command.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-machine").arg(match self.board {
             // Without ACPI, QEMU names the virtio devices on the kernel's command line.
             Board::Microvm => "microvm,acpi=off",
@@ -122,13 +115,9 @@ impl Configuration {
         });
         command.args(["-cpu", "max", "-smp", &self.cpus.to_string()]);
         command.arg("-m").arg(format!("{}M", self.memory));
-        command.args([
-            "-chardev",
-            "stdio,id=console,signal=off",
-            "-serial",
-            "chardev:console",
-        ]);
-        command.args(["-device", EXIT_DEVICE]);
+        command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        command.arg("-device");
+        command.arg(format!("isa-debug-exit,iobase={VERDICT_PORT:#x},iosize=0x4"));
         let backends = self.backends();
         for backend in &backends {
             command.arg("-netdev").arg(backend);
@@ -159,15 +148,9 @@ impl Configuration {
             Network::None => Vec::new(),
             Network::User(forwards) => vec![user("net", forwards)],
             Network::Tap(interface) => {
-                vec![format!(
-                    "tap,id=net,ifname={interface},script=no,downscript=no"
-                )]
+                vec![format!("tap,id=net,ifname={interface},script=no,downscript=no")]
             }
-            Network::Wire {
-                machine,
-                host,
-                forwards,
-            } => vec![
+            Network::Wire { machine, host, forwards } => vec![
                 user("user", forwards),
                 format!(
                     "dgram,id=wire,local.type=unix,local.path={},remote.type=unix,remote.path={}",
@@ -198,31 +181,17 @@ mod tests {
 
     fn arguments(configuration: &Configuration) -> String {
         let command = configuration.command(Path::new("kernel"), Some(Path::new("module")));
-        let words: Vec<_> = command
-            .get_args()
-            .map(|word| word.to_string_lossy())
-            .collect();
+        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         words.join(" ")
     }
 
     #[test]
     fn each_board_has_its_own_network_card() {
         let network = Network::User(vec![
-            Forward {
-                udp: false,
-                host: 8080,
-                guest: 80,
-            },
-            Forward {
-                udp: true,
-                host: 5353,
-                guest: 53,
-            },
+            Forward { udp: false, host: 8080, guest: 80 },
+            Forward { udp: true, host: 5353, guest: 53 },
         ]);
-        let mut configuration = Configuration {
-            network,
-            ..Configuration::default()
-        };
+        let mut configuration = Configuration { network, ..Configuration::default() };
         let text = arguments(&configuration);
         assert!(text.contains("hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:127.0.0.1:5353-:53"));
         assert!(text.contains("virtio-net-device") && !text.contains("virtio-net-pci"));

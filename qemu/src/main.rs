@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use qemu::verdict::TOOL_FAILURE;
 
 mod verb {
+    pub(crate) mod abi;
     pub(crate) mod check;
     pub(crate) mod doctor;
     pub(crate) mod image;
@@ -13,7 +14,7 @@ mod verb {
     pub(crate) mod run;
     pub(crate) mod test;
 }
-use verb::{check, doctor, image, new, run, test};
+use verb::{abi, check, doctor, image, new, run, test};
 
 /// Build, boot and test the exokernel.
 ///
@@ -21,11 +22,7 @@ use verb::{check, doctor, image, new, run, test};
 /// http://localhost:8080/; `cargo xtask test` runs every test. When something is missing on this
 /// machine, `cargo xtask doctor` says what, and which command mends it.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_version_flag = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -39,6 +36,7 @@ enum Verb {
     Doctor(doctor::Options),
     New(new::Options),
     Image(image::Options),
+    Abi(abi::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Doctor(options) => doctor::run(&options),
         Verb::New(options) => new::run(&options),
         Verb::Image(options) => image::run(&options),
+        Verb::Abi(options) => abi::run(&options),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -35,9 +35,7 @@ impl Record {
         let fresh = runs.join(format!(".latest-{name}"));
         symlink(&name, &fresh).context("cannot link to the run's folder")?;
         fs::rename(&fresh, runs.join("latest")).context("cannot link to the run's folder")?;
-        Ok(Self {
-            folder: runs.join(name),
-        })
+        Ok(Self { folder: runs.join(name) })
     }
 
     /// Makes the folder `target/runs/tests/NAME` anew.
@@ -46,15 +44,9 @@ impl Record {
     /// The folder cannot be made or emptied.
     pub fn of_test(target: &Path, name: &str) -> Result<Self> {
         let safe = |c: char| {
-            if c.is_ascii_alphanumeric() || c == '-' {
-                c
-            } else {
-                '_'
-            }
+            if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }
         };
-        let folder = target
-            .join("runs/tests")
-            .join(name.chars().map(safe).collect::<String>());
+        let folder = target.join("runs/tests").join(name.chars().map(safe).collect::<String>());
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot empty {}", folder.display()));

@@ -2,6 +2,8 @@
 //! hangs. `doctor` boots it to learn whether an accelerator is any good, and the tests of this
 //! crate boot it to see the console, the verdict and the deadlines work without the real kernel.
 
+use exo_abi::boot::{VERDICT_BASE, VERDICT_PORT};
+
 /// What the stub does, in this order.
 #[derive(Clone, Debug, Default)]
 pub struct Stub {
@@ -24,7 +26,6 @@ const NOTE: usize = 0x200;
 /// The type of the note that holds the 32-bit entry point.
 const PVH_ENTRY: u32 = 18;
 const SERIAL: u16 = 0x3f8;
-const EXIT: u16 = 0xf4;
 
 impl Stub {
     /// The stub as an ELF file that QEMU's `-kernel` starts through its PVH note.
@@ -78,7 +79,7 @@ impl Stub {
             code.extend_from_slice(&[0x66, 0xba, 0xf8, 0x03, 0xec, 0x3c, byte, 0x75, 0xee]);
         }
         if let Some(value) = self.code {
-            output(&mut code, EXIT, (value & 0x3f) + 32);
+            output(&mut code, VERDICT_PORT, (value & 0x3f) + VERDICT_BASE);
         }
         // cli; hlt; jmp -3
         code.extend_from_slice(&[0xfa, 0xf4, 0xeb, 0xfd]);

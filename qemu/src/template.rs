@@ -5,9 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use exo_abi::layout::LABEL;
 
-/// Longest name: it is a label on the console.
-const LONGEST_NAME: usize = 24;
 /// Words that Rust or this system uses for something else.
 const TAKEN: [&str; 12] = [
     "kernel",
@@ -63,43 +62,29 @@ impl Template {
     pub fn write(self, root: &Path, name: &str) -> Result<[String; 2]> {
         check_name(name)?;
         let folder = root.join("apps").join(name);
-        ensure!(
-            !folder.exists(),
-            "apps/{name} exists already; choose another name or remove it"
-        );
+        ensure!(!folder.exists(), "apps/{name} exists already; choose another name or remove it");
         fs::create_dir_all(folder.join("src")).context("cannot make the program's folder")?;
         let (manifest, main) = self.texts();
         for (path, text) in [("Cargo.toml", manifest), ("src/main.rs", main)] {
             let text = text.replace(NAME, name);
             fs::write(folder.join(path), text).context("cannot write the program")?;
         }
-        Ok([
-            format!("apps/{name}/Cargo.toml"),
-            format!("apps/{name}/src/main.rs"),
-        ])
+        Ok([format!("apps/{name}/Cargo.toml"), format!("apps/{name}/src/main.rs")])
     }
 }
 
 /// A name must do for a package, a file and a label.
 fn check_name(name: &str) -> Result<()> {
     let letter = name.starts_with(|first: char| first.is_ascii_lowercase());
-    let plain = name
-        .chars()
-        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if !letter || !plain || name.ends_with('-') || name.contains("--") {
         bail!(
             "`{name}` cannot be a name: it starts with a small letter and goes on with small \
              letters, digits and single hyphens, such as `demo` or `key-value`"
         );
     }
-    ensure!(
-        name.len() <= LONGEST_NAME,
-        "`{name}` is longer than {LONGEST_NAME} characters"
-    );
-    ensure!(
-        !TAKEN.contains(&name),
-        "`{name}` means something else already; choose another name"
-    );
+    ensure!(name.len() <= LABEL, "`{name}` is longer than {LABEL} characters");
+    ensure!(!TAKEN.contains(&name), "`{name}` means something else already; choose another name");
     Ok(())
 }
 
@@ -112,12 +97,12 @@ mod tests {
         for name in ["demo", "key-value", "a1"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        for name in [
-            "", "Demo", "1a", "a_b", "../x", "a/b", "-a", "a-", "a--b", "init", "ünï", "a b",
-        ] {
+        for name in
+            ["", "Demo", "1a", "a_b", "../x", "a/b", "-a", "a-", "a--b", "init", "ünï", "a b"]
+        {
             assert!(check_name(name).is_err(), "{name}");
         }
-        assert!(check_name(&"a".repeat(LONGEST_NAME + 1)).is_err());
+        assert!(check_name(&"a".repeat(LABEL + 1)).is_err());
     }
 
     #[test]

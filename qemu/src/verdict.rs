@@ -1,25 +1,25 @@
 //! What QEMU's exit status says about the guest.
 //!
 //! The guest's kernel ends a run by writing a byte `V` to the isa-debug-exit device; QEMU then
-//! exits with `V << 1 | 1`. `V` is the code plus 32, so that a status which QEMU uses for reasons
-//! of its own (0 for a reset, 1 for a bad option) is never taken for a verdict.
+//! exits with `V << 1 | 1`. `V` is the code plus [`VERDICT_BASE`], so that a status which QEMU uses
+//! for reasons of its own (0 for a reset, 1 for a bad option) is never taken for a verdict.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-/// The code with which the kernel reports its own panic.
-pub const PANIC: u8 = 62;
+use exo_abi::boot::{VERDICT_BASE, VERDICT_PANIC};
+
 /// The exit status of `run` for anything that is not the guest's verdict.
 pub const TOOL_FAILURE: u8 = 70;
 
-const BIAS: u8 = 32;
+/// The largest code that fits the port's byte after the bias, so that QEMU's status stays a byte.
 const LARGEST_CODE: u8 = 63;
 
 /// How a guest ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The program (or the first that failed) ended with this code, 0 to 61 or 63.
+    /// The program (or the first that failed) ended with this code.
     Code(u8),
     /// The kernel panicked.
     KernelPanic,
@@ -42,12 +42,9 @@ impl Verdict {
     }
 
     fn from_code(code: i32) -> Self {
-        let value = u8::try_from(code)
-            .ok()
-            .filter(|code| code % 2 == 1)
-            .map(|code| code / 2);
-        match value.and_then(|value| value.checked_sub(BIAS)) {
-            Some(PANIC) => Self::KernelPanic,
+        let value = u8::try_from(code).ok().filter(|code| code % 2 == 1).map(|code| code / 2);
+        match value.and_then(|value| value.checked_sub(VERDICT_BASE)) {
+            Some(code) if u64::from(code) == VERDICT_PANIC => Self::KernelPanic,
             Some(code) if code <= LARGEST_CODE => Self::Code(code),
             _ if code == 0 => Self::Reset,
             _ => Self::Qemu(code),
@@ -59,7 +56,7 @@ impl Verdict {
     pub fn exit_status(self) -> u8 {
         match self {
             Self::Code(code) => code,
-            Self::KernelPanic => PANIC,
+            Self::KernelPanic => VERDICT_PANIC as u8,
             Self::Reset | Self::Qemu(_) | Self::Signal(_) => TOOL_FAILURE,
         }
     }
@@ -90,7 +87,7 @@ mod tests {
     #[test]
     fn every_code_comes_back() {
         for code in 0..=LARGEST_CODE {
-            let expected = if code == PANIC {
+            let expected = if u64::from(code) == VERDICT_PANIC {
                 Verdict::KernelPanic
             } else {
                 Verdict::Code(code)

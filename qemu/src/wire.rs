@@ -32,22 +32,13 @@ impl Wire {
         let folder = tempfile::tempdir().context("no folder for temporary files")?;
         let (machine, host) = (folder.path().join("machine"), folder.path().join("host"));
         let socket = UnixDatagram::bind(&host).context("cannot make a Unix socket")?;
-        Ok(Self {
-            socket,
-            machine,
-            host,
-            _folder: folder,
-        })
+        Ok(Self { socket, machine, host, _folder: folder })
     }
 
     /// The network to put into the machine's configuration, with doors into QEMU's own network.
     #[must_use]
     pub fn network(&self, forwards: Vec<Forward>) -> Network {
-        Network::Wire {
-            machine: self.machine.clone(),
-            host: self.host.clone(),
-            forwards,
-        }
+        Network::Wire { machine: self.machine.clone(), host: self.host.clone(), forwards }
     }
 
     /// Sends one frame, of any length and content. Waits while the guest's queue is full.
@@ -66,8 +57,7 @@ impl Wire {
     /// # Errors
     /// The socket fails for another reason than time.
     pub fn recv(&self, patience: Duration) -> Result<Option<Vec<u8>>> {
-        self.socket
-            .set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
+        self.socket.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
         let mut frame = vec![0; LONGEST_FRAME];
         match self.socket.recv(&mut frame) {
             Ok(length) => {
@@ -116,9 +106,7 @@ mod tests {
         for text in [b"first", b"other"] {
             machine.send_to(text, &wire.host).unwrap();
         }
-        let second = wire
-            .recv_until(Duration::from_secs(5), |frame| frame == b"other")
-            .unwrap();
+        let second = wire.recv_until(Duration::from_secs(5), |frame| frame == b"other").unwrap();
         assert_eq!(second.as_deref(), Some(&b"other"[..]));
         assert_eq!(wire.recv(Duration::from_millis(1)).unwrap(), None);
     }

@@ -6,8 +6,9 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use cargo_metadata::{Metadata, MetadataCommand, Package};
+use exo_abi::layout::LABEL;
 use init::manifest::{Port, Program, Right};
 use serde::Deserialize;
 
@@ -78,6 +79,8 @@ pub struct Contract {
     pub envs: u32,
     /// Frames donated to the kernel.
     pub kernel_frames: u32,
+    /// The least notice, in microseconds, that whoever asks for resources back must give.
+    pub notice: u32,
     /// Packets that it may claim: `tcp:80`, `udp:68`, `arp`, `icmp`.
     pub ports: Vec<String>,
     /// Further capabilities: `network`, `revoke`, `console`.
@@ -101,6 +104,7 @@ impl Default for Contract {
             rings: 0,
             envs: 0,
             kernel_frames: 32,
+            notice: 5_000,
             ports: Vec::new(),
             rights: Vec::new(),
             args: String::new(),
@@ -128,12 +132,7 @@ impl Workspace {
             .manifest_path(&manifest)
             .other_options(vec!["--locked".to_owned()])
             .exec()
-            .or_else(|_| {
-                MetadataCommand::new()
-                    .cargo_path(cargo())
-                    .manifest_path(&manifest)
-                    .exec()
-            })
+            .or_else(|_| MetadataCommand::new().cargo_path(cargo()).manifest_path(&manifest).exec())
             .context("cargo metadata failed: is the workspace's Cargo.toml in order?")?;
         let table: WorkspaceTable = match metadata.workspace_metadata.get("exo") {
             Some(value) => serde_json::from_value(value.clone())
@@ -172,16 +171,12 @@ impl Workspace {
 
     /// The programs under `apps/`, by name, without `init`.
     pub fn apps(&self) -> impl Iterator<Item = &Source> {
-        self.programs
-            .values()
-            .filter(|source| source.package != PROBES && source.name != INIT)
+        self.programs.values().filter(|source| source.package != PROBES && source.name != INIT)
     }
 
     /// The programs under `tests/guest`, by name.
     pub fn probes(&self) -> impl Iterator<Item = &Source> {
-        self.programs
-            .values()
-            .filter(|source| source.package == PROBES)
+        self.programs.values().filter(|source| source.package == PROBES)
     }
 }
 
@@ -193,19 +188,14 @@ impl Contract {
     /// A port or a right that does not parse.
     pub fn program(&self, name: &str, binary: &str) -> Result<Program> {
         let ports = self.ports.iter().map(|text| {
-            text.parse::<Port>()
-                .with_context(|| format!("port `{text}` of program `{name}`"))
+            text.parse::<Port>().with_context(|| format!("port `{text}` of program `{name}`"))
         });
         let rights = self.rights.iter().map(|text| {
-            text.parse::<Right>()
-                .with_context(|| format!("right `{text}` of program `{name}`"))
+            text.parse::<Right>().with_context(|| format!("right `{text}` of program `{name}`"))
         });
+        ensure!(name.len() <= LABEL, "`{name}` is longer than a label, {LABEL} characters");
         if self.floor > self.frames {
-            bail!(
-                "program `{name}`: floor {} is above frames {}",
-                self.floor,
-                self.frames
-            );
+            bail!("program `{name}`: floor {} is above frames {}", self.floor, self.frames);
         }
         Ok(Program {
             name: name.to_owned(),
@@ -218,6 +208,7 @@ impl Contract {
             rings: self.rings,
             environments: self.envs,
             kernel_frames: self.kernel_frames,
+            notice: self.notice,
             ports: ports.collect::<Result<_>>()?,
             rights: rights.collect::<Result<_>>()?,
             service: self.service,
@@ -233,11 +224,8 @@ pub fn cargo() -> OsString {
 
 /// The programs of one package: every binary of a package under `apps/` or `tests/guest`.
 fn sources(package: &Package, root: &Path) -> Result<Vec<Source>> {
-    let folder: PathBuf = package
-        .manifest_path
-        .parent()
-        .context("a manifest without a folder")?
-        .into();
+    let folder: PathBuf =
+        package.manifest_path.parent().context("a manifest without a folder")?.into();
     let probes = package.name.as_str() == PROBES;
     if !probes && folder.parent() != Some(&root.join("apps")) {
         return Ok(Vec::new());
@@ -247,10 +235,7 @@ fn sources(package: &Package, root: &Path) -> Result<Vec<Source>> {
     binaries
         .map(|binary| {
             let own = if probes {
-                table
-                    .get(&binary.name)
-                    .or_else(|| table.get("default"))
-                    .cloned()
+                table.get(&binary.name).or_else(|| table.get("default")).cloned()
             } else {
                 Some(table.clone())
             };
@@ -288,11 +273,7 @@ mod tests {
 
     #[test]
     fn a_floor_above_the_frames_is_refused() {
-        let contract = Contract {
-            frames: 8,
-            floor: 9,
-            ..Contract::default()
-        };
+        let contract = Contract { frames: 8, floor: 9, ..Contract::default() };
         assert!(contract.program("a", "a").is_err());
     }
 
@@ -304,14 +285,8 @@ mod tests {
             ..Contract::default()
         };
         let program = good.program("a-2", "a").unwrap();
-        assert_eq!(
-            (program.name.as_str(), program.path.as_str()),
-            ("a-2", "bin/a")
-        );
-        let bad = Contract {
-            ports: vec!["tcp:none".into()],
-            ..Contract::default()
-        };
+        assert_eq!((program.name.as_str(), program.path.as_str()), ("a-2", "bin/a"));
+        let bad = Contract { ports: vec!["tcp:none".into()], ..Contract::default() };
         assert!(bad.program("a", "a").is_err());
     }
 

@@ -97,10 +97,7 @@ impl Guest {
     /// # Errors
     /// No program's contract names that port.
     pub fn address(&self, port: u16) -> Result<SocketAddr> {
-        let host = self
-            .ports
-            .get(&port)
-            .with_context(|| format!("no program has port {port}"))?;
+        let host = self.ports.get(&port).with_context(|| format!("no program has port {port}"))?;
         Ok(SocketAddr::from(([127, 0, 0, 1], *host)))
     }
 
@@ -152,21 +149,10 @@ impl Guest {
 fn check(outcome: &Outcome) -> Result<()> {
     if !matches!(outcome.verdict, Verdict::Code(_)) {
         let end = outcome.transcript.len().saturating_sub(25);
-        bail!(
-            "{}\n{}",
-            outcome.verdict,
-            outcome.transcript[end..].join("\n")
-        );
+        bail!("{}\n{}", outcome.verdict, outcome.transcript[end..].join("\n"));
     }
-    let leaks = outcome
-        .leaks
-        .as_ref()
-        .context("init did not report whether all was given back")?;
-    ensure!(
-        leaks.missing.is_empty(),
-        "not given back: {:?}",
-        leaks.missing
-    );
+    let leaks = outcome.leaks.as_ref().context("init did not report whether all was given back")?;
+    ensure!(leaks.missing.is_empty(), "not given back: {:?}", leaks.missing);
     Ok(())
 }
 
@@ -270,12 +256,7 @@ impl<'a> Setup<'a> {
         let record = Record::of_test(&ground.workspace.target, &unique(&name))?;
         record.write_json("config.json", &(&self.configuration, &image.manifest))?;
         let machine = Machine::start(&self.configuration, &image.boot, record, |_| {})?;
-        Ok(Guest {
-            machine,
-            ports,
-            _image: image,
-            _place: place,
-        })
+        Ok(Guest { machine, ports, _image: image, _place: place })
     }
 }
 
@@ -302,10 +283,7 @@ fn ground() -> Result<&'static Ground> {
         require_qemu()?;
         let workspace = Workspace::load()?;
         let artifacts = artifact::build(&workspace, workspace.apps().chain(workspace.probes()))?;
-        Ok(Ground {
-            workspace,
-            artifacts,
-        })
+        Ok(Ground { workspace, artifacts })
     });
     built.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
@@ -314,12 +292,8 @@ fn ground() -> Result<&'static Ground> {
 /// contract names any.
 fn network(plan: &Plan, ports: &mut BTreeMap<u16, u16>) -> Result<Network> {
     use qemu::manifest::Port;
-    let claims: Vec<Port> = plan
-        .manifest()
-        .programs
-        .iter()
-        .flat_map(|program| program.ports.clone())
-        .collect();
+    let claims: Vec<Port> =
+        plan.manifest().programs.iter().flat_map(|program| program.ports.clone()).collect();
     if claims.is_empty() {
         return Ok(Network::None);
     }
@@ -330,11 +304,7 @@ fn network(plan: &Plan, ports: &mut BTreeMap<u16, u16>) -> Result<Network> {
         {
             let host = free_port()?;
             ports.insert(guest, host);
-            forwards.push(Forward {
-                udp: false,
-                host,
-                guest,
-            });
+            forwards.push(Forward { udp: false, host, guest });
         }
     }
     Ok(Network::User(forwards))
@@ -362,11 +332,7 @@ fn unique(name: &str) -> String {
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     let times = seen.entry(name.to_owned()).or_default();
     *times += 1;
-    if *times == 1 {
-        name.to_owned()
-    } else {
-        format!("{name}-{times}")
-    }
+    if *times == 1 { name.to_owned() } else { format!("{name}-{times}") }
 }
 
 /// Room for guests: `AT_ONCE` of them.
@@ -400,11 +366,7 @@ mod tests {
         let ports: std::collections::BTreeSet<u16> =
             (0..20).map(|_| free_port().unwrap()).collect();
         assert_eq!(ports.len(), 20);
-        assert!(
-            ports
-                .iter()
-                .all(|port| (FIRST_PORT..LAST_PORT).contains(port))
-        );
+        assert!(ports.iter().all(|port| (FIRST_PORT..LAST_PORT).contains(port)));
     }
 
     #[test]
@@ -419,23 +381,14 @@ mod tests {
             duration: Duration::ZERO,
             folder: std::path::PathBuf::new(),
         };
-        assert!(
-            check(&outcome).is_err(),
-            "a missing report counts as a leak"
-        );
+        assert!(check(&outcome).is_err(), "a missing report counts as a leak");
         outcome.leaks = Some(qemu::console::Leaks::default());
         assert!(check(&outcome).is_ok());
-        outcome.leaks = Some(qemu::console::Leaks {
-            missing: BTreeMap::from([("frames".to_owned(), 1)]),
-        });
+        outcome.leaks =
+            Some(qemu::console::Leaks { missing: BTreeMap::from([("frames".to_owned(), 1)]) });
         assert!(check(&outcome).is_err());
         outcome.leaks = Some(qemu::console::Leaks::default());
         outcome.verdict = Verdict::KernelPanic;
-        assert!(
-            check(&outcome)
-                .unwrap_err()
-                .to_string()
-                .contains("[kernel] panic")
-        );
+        assert!(check(&outcome).unwrap_err().to_string().contains("[kernel] panic"));
     }
 }

@@ -39,9 +39,7 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>> {
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(bytes).context("cannot send the request")?;
     let mut answer = Vec::new();
-    stream
-        .read_to_end(&mut answer)
-        .context("cannot read the answer")?;
+    stream.read_to_end(&mut answer).context("cannot read the answer")?;
     Ok(answer)
 }
 
@@ -56,20 +54,15 @@ impl Response {
         let head = std::str::from_utf8(&bytes[..end]).context("a head that is not text")?;
         let body = bytes[end + 4..].to_vec();
         let mut lines = head.split("\r\n");
-        let status = lines
-            .next()
-            .and_then(|line| line.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok());
+        let status =
+            lines.next().and_then(|line| line.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok());
         let status = status.context("an answer without a status")?;
         let mut headers = Vec::new();
         for line in lines {
             let (name, value) = line.split_once(':').context("a header without a colon")?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let response = Self {
-            status,
-            headers,
-            body,
-        };
+        let response = Self { status, headers, body };
         if let Some(length) = response.header("content-length") {
             ensure!(
                 length.parse() == Ok(response.body.len()),
@@ -83,10 +76,7 @@ impl Response {
     /// The value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON.
@@ -105,10 +95,7 @@ mod tests {
     #[test]
     fn a_response_is_taken_apart() {
         let response = Response::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
-        assert_eq!(
-            (response.status, response.body.as_slice()),
-            (200, &b"hi"[..])
-        );
+        assert_eq!((response.status, response.body.as_slice()), (200, &b"hi"[..]));
         assert_eq!(response.header("content-length"), Some("2"));
     }
 

@@ -13,37 +13,23 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("exokernel/exo-abi", &[]),
     ("secure-bindings", &["exokernel/exo-abi"]),
     ("packet-filters", &[]),
-    (
-        "exokernel/exo-core",
-        &["exokernel/exo-abi", "secure-bindings", "packet-filters"],
-    ),
+    ("exokernel/exo-core", &["exokernel/exo-abi", "secure-bindings", "packet-filters"]),
     // What the core is built on, the kernel may name: both are below it in any case.
     (
         "exokernel/exo-kernel",
-        &[
-            "exokernel/exo-abi",
-            "exokernel/exo-core",
-            "secure-bindings",
-            "packet-filters",
-        ],
+        &["exokernel/exo-abi", "exokernel/exo-core", "secure-bindings", "packet-filters"],
     ),
     ("exokernel/exo-user", &["exokernel/exo-abi"]),
     ("libos-net", &["exokernel/exo-user", "packet-filters"]),
     ("libos-posix", &["exokernel/exo-user", "packet-filters"]),
     // The first program has no library operating system, and makes the filters of reservations.
     ("apps/init", &["exokernel/exo-user", "packet-filters"]),
-    (
-        "apps/*",
-        &["exokernel/exo-user", "libos-net", "libos-posix"],
-    ),
+    ("apps/*", &["exokernel/exo-user", "libos-net", "libos-posix"]),
     // The host tool writes the manifest and the boot module, and prints the ABI.
     ("qemu", &["apps/init", "exokernel/exo-abi"]),
     ("tests", &["qemu"]),
     // Hostile programs forge calls and filters, so they see both definitions.
-    (
-        "tests/guest",
-        &["exokernel/exo-user", "exokernel/exo-abi", "packet-filters"],
-    ),
+    ("tests/guest", &["exokernel/exo-user", "exokernel/exo-abi", "packet-filters"]),
 ];
 
 /// A program stands on one of these, not on two.
@@ -53,26 +39,11 @@ const STAND_ON_ONE: [&str; 3] = ["exokernel/exo-user", "libos-net", "libos-posix
 /// right.
 const NEVER: [(&[&str], &[&str]); 3] = [
     (
-        &[
-            "libos-net",
-            "libos-posix",
-            "apps/*",
-            "exokernel/exo-user",
-            "tests/guest",
-        ],
-        &[
-            "exokernel/exo-core",
-            "exokernel/exo-kernel",
-            "secure-bindings",
-        ],
+        &["libos-net", "libos-posix", "apps/*", "exokernel/exo-user", "tests/guest"],
+        &["exokernel/exo-core", "exokernel/exo-kernel", "secure-bindings"],
     ),
     (
-        &[
-            "exokernel/exo-kernel",
-            "exokernel/exo-core",
-            "secure-bindings",
-            "packet-filters",
-        ],
+        &["exokernel/exo-kernel", "exokernel/exo-core", "secure-bindings", "packet-filters"],
         &["libos-net", "libos-posix", "exokernel/exo-user", "qemu"],
     ),
     (&["libos-net"], &["libos-posix"]),
@@ -84,10 +55,7 @@ const TRUSTED_CRATES: [(&str, &[&str]); 5] = [
     ("secure-bindings", &["bitflags"]),
     ("packet-filters", &[]),
     ("exokernel/exo-core", &["bitflags"]),
-    (
-        "exokernel/exo-kernel",
-        &["bitflags", "spin", "virtio-drivers", "x86_64"],
-    ),
+    ("exokernel/exo-kernel", &["bitflags", "spin", "virtio-drivers", "x86_64"]),
 ];
 
 /// Direct dependencies: from a folder of the workspace to folders of the workspace and to crates
@@ -100,16 +68,10 @@ struct Graph {
 
 impl Graph {
     fn of(metadata: &Metadata) -> Result<Self> {
-        let resolve = metadata
-            .resolve
-            .as_ref()
-            .context("Cargo resolved nothing")?;
+        let resolve = metadata.resolve.as_ref().context("Cargo resolved nothing")?;
         let mut folders = BTreeMap::new();
         for package in metadata.workspace_packages() {
-            let folder = package
-                .manifest_path
-                .parent()
-                .context("a manifest without a folder")?;
+            let folder = package.manifest_path.parent().context("a manifest without a folder")?;
             let folder = folder.strip_prefix(&metadata.workspace_root)?.to_string();
             folders.insert(&package.id, folder);
         }
@@ -159,16 +121,11 @@ impl Graph {
                 found.push(format!("{folder} has no line in the table"));
                 continue;
             };
-            for other in others
-                .iter()
-                .filter(|other| !allowed.contains(&other.as_str()))
-            {
+            for other in others.iter().filter(|other| !allowed.contains(&other.as_str())) {
                 found.push(format!("{folder} -> {other}"));
             }
-            let stands_on: Vec<_> = others
-                .iter()
-                .filter(|other| STAND_ON_ONE.contains(&other.as_str()))
-                .collect();
+            let stands_on: Vec<_> =
+                others.iter().filter(|other| STAND_ON_ONE.contains(&other.as_str())).collect();
             if folder.starts_with("apps/") && stands_on.len() > 1 {
                 found.push(format!("{folder} stands on {stands_on:?}, not on one"));
             }
@@ -220,11 +177,7 @@ fn every_arrow_is_allowed() {
 #[test]
 fn the_graph_is_the_real_one() {
     let graph = graph();
-    assert!(
-        graph
-            .reach("exokernel/exo-kernel")
-            .contains("exokernel/exo-abi")
-    );
+    assert!(graph.reach("exokernel/exo-kernel").contains("exokernel/exo-abi"));
     assert!(graph.inside["tests"].contains("qemu"));
     assert!(graph.outside["qemu"].contains("clap"));
     assert!(!graph.inside.contains_key("clap"));
@@ -234,17 +187,10 @@ fn the_graph_is_the_real_one() {
 #[track_caller]
 fn assert_caught(from: &str, to: &str) {
     let mut planted = graph();
-    planted
-        .inside
-        .entry(from.to_owned())
-        .or_default()
-        .insert(to.to_owned());
+    planted.inside.entry(from.to_owned()).or_default().insert(to.to_owned());
     let violations = planted.violations();
     let arrow = format!("{from} -> {to}");
-    assert!(
-        violations.contains(&arrow),
-        "{arrow} was planted, and {violations:?} was reported"
-    );
+    assert!(violations.contains(&arrow), "{arrow} was planted, and {violations:?} was reported");
 }
 
 #[test]
@@ -262,16 +208,9 @@ fn planted_arrows_are_caught() {
 #[test]
 fn an_arrow_over_a_detour_is_caught() {
     let mut planted = graph();
-    planted
-        .inside
-        .entry("exokernel/exo-user".into())
-        .or_default()
-        .insert("secure-bindings".into());
+    planted.inside.entry("exokernel/exo-user".into()).or_default().insert("secure-bindings".into());
     let violations = planted.violations();
-    assert!(
-        violations.contains(&"apps/web reaches secure-bindings".to_owned()),
-        "{violations:?}"
-    );
+    assert!(violations.contains(&"apps/web reaches secure-bindings".to_owned()), "{violations:?}");
 }
 
 #[test]
@@ -279,23 +218,14 @@ fn two_libraries_under_one_program_are_caught() {
     let mut planted = graph();
     let both = BTreeSet::from(["libos-net".to_owned(), "libos-posix".to_owned()]);
     planted.inside.insert("apps/both".to_owned(), both);
-    assert!(
-        planted
-            .violations()
-            .iter()
-            .any(|line| line.starts_with("apps/both stands on"))
-    );
+    assert!(planted.violations().iter().any(|line| line.starts_with("apps/both stands on")));
 }
 
 #[test]
 fn a_package_without_a_line_and_a_crate_from_outside_are_caught() {
     let mut planted = graph();
     planted.inside.insert("attic".to_owned(), BTreeSet::new());
-    planted
-        .outside
-        .entry("exokernel/exo-core".to_owned())
-        .or_default()
-        .insert("rand".to_owned());
+    planted.outside.entry("exokernel/exo-core".to_owned()).or_default().insert("rand".to_owned());
     let violations = planted.violations();
     assert!(violations.contains(&"attic has no line in the table".to_owned()));
     assert!(violations.contains(&"exokernel/exo-core -> rand, from outside".to_owned()));

@@ -70,6 +70,8 @@ pub struct Program {
     pub environments: u32,
     /// Frames donated to the kernel for its page tables and other kernel memory.
     pub kernel_frames: u32,
+    /// The least notice, in microseconds, that whoever asks for its resources back must give.
+    pub notice: u32,
     /// What it may receive from the network.
     pub ports: Vec<Port>,
     /// Capabilities beyond its own name.
@@ -172,12 +174,7 @@ mod tests {
             service: true,
             ..Program::default()
         };
-        Manifest {
-            programs: vec![web],
-            seed: 7,
-            quiet: false,
-            linger: true,
-        }
+        Manifest { programs: vec![web], seed: 7, quiet: false, linger: true }
     }
 
     #[test]
@@ -190,10 +187,7 @@ mod tests {
     fn a_truncated_manifest_is_refused_at_every_length() {
         let bytes = example().encode().unwrap();
         for length in 0..bytes.len() {
-            assert!(
-                Manifest::decode(&bytes[..length]).is_err(),
-                "{length} bytes were accepted"
-            );
+            assert!(Manifest::decode(&bytes[..length]).is_err(), "{length} bytes were accepted");
         }
     }
 
@@ -204,10 +198,7 @@ mod tests {
         assert_eq!("arp".parse(), Ok(Port::Arp));
         assert_eq!("icmp".parse(), Ok(Port::Icmp));
         assert_eq!("tcp:0".parse::<Port>(), Err(ManifestError::BadPortNumber));
-        assert_eq!(
-            "tcp:65536".parse::<Port>(),
-            Err(ManifestError::BadPortNumber)
-        );
+        assert_eq!("tcp:65536".parse::<Port>(), Err(ManifestError::BadPortNumber));
         assert_eq!("sctp:1".parse::<Port>(), Err(ManifestError::UnknownPort));
         assert_eq!("revoke".parse(), Ok(Right::Revoke));
         assert_eq!("root".parse::<Right>(), Err(ManifestError::UnknownRight));

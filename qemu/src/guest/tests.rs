@@ -20,10 +20,7 @@ fn boot(stub: &Stub) -> Option<(Guest, TempDir)> {
         root: folder.path().to_owned(),
     };
     let record = Record::of_test(folder.path(), "stub").unwrap();
-    let configuration = Configuration {
-        memory: 64,
-        ..Configuration::default()
-    };
+    let configuration = Configuration { memory: 64, ..Configuration::default() };
     let guest = Guest::start(&configuration, &boot, record, |_| {}).unwrap();
     Some((guest, folder))
 }
@@ -32,11 +29,7 @@ fn boot(stub: &Stub) -> Option<(Guest, TempDir)> {
 fn the_outcome_is_what_the_guest_said() {
     let text = "[kernel] hello\r\n[init] @up\n[init] @tables-part 1/2 {\"a\"\n\
                 [init] @tables-part 2/2 :1}\n[init] @exit web 3\n[init] @leak ok\n";
-    let stub = Stub {
-        text: text.to_owned(),
-        code: Some(3),
-        ..Stub::default()
-    };
+    let stub = Stub { text: text.to_owned(), code: Some(3), ..Stub::default() };
     let Some((guest, _folder)) = boot(&stub) else {
         return;
     };
@@ -55,29 +48,18 @@ fn the_outcome_is_what_the_guest_said() {
 
 #[test]
 fn a_guest_that_hangs_meets_the_deadline() {
-    let Some((guest, _folder)) = boot(&Stub {
-        text: "[kernel] x\n".into(),
-        ..Stub::default()
-    }) else {
+    let Some((guest, _folder)) = boot(&Stub { text: "[kernel] x\n".into(), ..Stub::default() })
+    else {
         return;
     };
     guest.wait_for("x", PATIENCE).unwrap();
-    let error = guest
-        .finish(Duration::from_millis(50))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("did not end") && error.contains("[kernel] x"),
-        "{error}"
-    );
+    let error = guest.finish(Duration::from_millis(50)).unwrap_err().to_string();
+    assert!(error.contains("did not end") && error.contains("[kernel] x"), "{error}");
 }
 
 #[test]
 fn waiting_ends_with_the_guest() {
-    let Some((guest, _folder)) = boot(&Stub {
-        code: Some(0),
-        ..Stub::default()
-    }) else {
+    let Some((guest, _folder)) = boot(&Stub { code: Some(0), ..Stub::default() }) else {
         return;
     };
     let error = guest.wait_for("never", PATIENCE).unwrap_err().to_string();

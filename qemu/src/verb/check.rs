@@ -14,13 +14,8 @@ use qemu::artifact::{KERNEL_TARGET, PROGRAM_TARGET};
 use qemu::workspace::{INIT, PROBES, Workspace, cargo};
 
 /// Packages that are also compiled for the kernel's target, beside the kernel.
-const KERNEL_SIDE: [&str; 5] = [
-    "exo-kernel",
-    "exo-core",
-    "secure-bindings",
-    "packet-filters",
-    "exo-abi",
-];
+const KERNEL_SIDE: [&str; 5] =
+    ["exo-kernel", "exo-core", "secure-bindings", "packet-filters", "exo-abi"];
 /// Packages that are also compiled for the programs' target, beside the programs.
 const PROGRAM_SIDE: [&str; 3] = ["exo-user", "libos-net", "libos-posix"];
 /// How often the line that shows progress is drawn.
@@ -91,21 +86,14 @@ impl Action {
             }
         };
         let mut command = Command::new(cargo());
-        command
-            .current_dir(&workspace.root)
-            .args(arguments)
-            .stdin(Stdio::null());
+        command.current_dir(&workspace.root).args(arguments).stdin(Stdio::null());
         if documentation {
             command.env("RUSTDOCFLAGS", "-Dwarnings");
         }
         let output = command.output().context("cannot start cargo")?;
         if !output.status.success() {
             let (out, err) = (&output.stdout, &output.stderr);
-            bail!(
-                "{}{}",
-                String::from_utf8_lossy(out),
-                String::from_utf8_lossy(err)
-            );
+            bail!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err));
         }
         Ok(())
     }
@@ -116,37 +104,20 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         Action::Cargo(words(&["clippy", "--quiet"], before, packages, after))
     };
     let docs = |before: &[&str], packages: &[&str]| {
-        Action::Documentation(words(
-            &["doc", "--quiet", "--no-deps"],
-            before,
-            packages,
-            &[],
-        ))
+        Action::Documentation(words(&["doc", "--quiet", "--no-deps"], before, packages, &[]))
     };
     let warnings = ["--", "--deny", "warnings"];
-    let mut programs: Vec<&str> = workspace
-        .apps()
-        .map(|source| source.package.as_str())
-        .collect();
+    let mut programs: Vec<&str> = workspace.apps().map(|source| source.package.as_str()).collect();
     programs.extend([INIT, PROBES]);
     let program_side = [&programs[..], &PROGRAM_SIDE].concat();
     let for_kernel = ["--target", KERNEL_TARGET];
     let for_programs = ["--target", PROGRAM_TARGET];
     let step = |name, action| Step { name, action };
     vec![
-        step(
-            "format",
-            Action::Cargo(words(&["fmt", "--all", "--", "--check"], &[], &[], &[])),
-        ),
+        step("format", Action::Cargo(words(&["fmt", "--all", "--", "--check"], &[], &[], &[]))),
         step("clippy, host", lints(&["--all-targets"], &[], &warnings)),
-        step(
-            "clippy, kernel",
-            lints(&for_kernel, &KERNEL_SIDE, &warnings),
-        ),
-        step(
-            "clippy, programs",
-            lints(&for_programs, &program_side, &warnings),
-        ),
+        step("clippy, kernel", lints(&for_kernel, &KERNEL_SIDE, &warnings)),
+        step("clippy, programs", lints(&for_programs, &program_side, &warnings)),
         step(
             "layering and ABI",
             Action::Cargo(words(
@@ -167,11 +138,6 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
 /// A command line for Cargo: its start, then each package behind `--package`, then its end.
 fn words(start: &[&str], before: &[&str], packages: &[&str], after: &[&str]) -> Vec<String> {
     let packages = packages.iter().flat_map(|package| ["--package", *package]);
-    let all = start
-        .iter()
-        .chain(before)
-        .copied()
-        .chain(packages)
-        .chain(after.iter().copied());
+    let all = start.iter().chain(before).copied().chain(packages).chain(after.iter().copied());
     all.map(str::to_owned).collect()
 }

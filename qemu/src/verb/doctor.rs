@@ -55,33 +55,15 @@ pub(crate) fn run(_: &Options) -> Result<ExitCode> {
             }
         }
     }
-    println!(
-        "{}",
-        if good {
-            "ready: cargo xtask run"
-        } else {
-            "not ready"
-        }
-    );
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    println!("{}", if good { "ready: cargo xtask run" } else { "not ready" });
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The first line that a command prints, if it ends well.
 fn first_line(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    output
-        .status
-        .success()
-        .then(|| text.lines().next().unwrap_or("").to_owned())
+    output.status.success().then(|| text.lines().next().unwrap_or("").to_owned())
 }
 
 fn rustc() -> PathBuf {
@@ -99,10 +81,7 @@ fn target(name: &str) -> Finding {
     let folder = first_line(rustc(), &["--print", "target-libdir", "--target", name]);
     match folder {
         Some(folder) if Path::new(&folder).is_dir() => Finding::Good(name.to_owned()),
-        _ => Finding::Bad(
-            format!("{name} is not installed"),
-            format!("rustup target add {name}"),
-        ),
+        _ => Finding::Bad(format!("{name} is not installed"), format!("rustup target add {name}")),
     }
 }
 
@@ -119,10 +98,7 @@ fn linker() -> Finding {
 fn qemu() -> Finding {
     match qemu_version() {
         Some(version) => Finding::Good(version),
-        None => Finding::Bad(
-            "qemu-system-x86_64 does not start".into(),
-            QEMU_TOOL.commands(),
-        ),
+        None => Finding::Bad("qemu-system-x86_64 does not start".into(), QEMU_TOOL.commands()),
     }
 }
 

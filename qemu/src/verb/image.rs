@@ -23,25 +23,14 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let names = if options.apps.is_empty() {
-        &workspace.start
-    } else {
-        &options.apps
-    };
+    let names = if options.apps.is_empty() { &workspace.start } else { &options.apps };
     let mut plan = Plan::new(&workspace, names)?;
     plan.linger = plan.has_service();
     let artifacts = artifact::build(&workspace, plan.sources())?;
     let image = Image::make(&workspace, &artifacts, &plan)?;
-    let folder = options
-        .output
-        .clone()
-        .unwrap_or_else(|| workspace.target.join("image"));
+    let folder = options.output.clone().unwrap_or_else(|| workspace.target.join("image"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let module = image
-        .boot
-        .module
-        .as_deref()
-        .context("an image without a module")?;
+    let module = image.boot.module.as_deref().context("an image without a module")?;
     for (from, name) in [(image.boot.kernel.as_path(), "kernel"), (module, "module")] {
         let to = folder.join(name);
         let size = fs::copy(from, &to).with_context(|| format!("cannot write {}", to.display()))?;

@@ -20,15 +20,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let name = &options.name;
-    let taken = workspace
-        .metadata
-        .packages
-        .iter()
-        .any(|package| package.name.as_str() == name);
-    ensure!(
-        !taken,
-        "`{name}` is the name of a package already; choose another"
-    );
+    let taken = workspace.metadata.packages.iter().any(|package| package.name.as_str() == name);
+    ensure!(!taken, "`{name}` is the name of a package already; choose another");
     for path in options.libos.write(&workspace.root, name)? {
         println!("made {path}");
     }

@@ -27,7 +27,7 @@ const STOPPED: u8 = 130;
 
 /// Build what is stale, boot it, show the console; Ctrl-C ends it
 ///
-/// The exit status is that of the program, or of the first that failed: 0 to 61. It is 62 when the
+/// The exit status is that of the program, or of the first that failed: 0 to 60. It is 62 when the
 /// kernel panicked, 70 when the tool or QEMU failed, 130 when the guest did not stop after Ctrl-C.
 /// What the run did is kept in target/runs/latest.
 #[derive(Args)]
@@ -93,14 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let command = configuration.command(&image.boot.kernel, image.boot.module.as_deref());
     let manifest = &image.manifest;
     let command = format!("{command:?}");
-    record.write_json(
-        "config.json",
-        &Setup {
-            machine: &configuration,
-            manifest,
-            command,
-        },
-    )?;
+    record.write_json("config.json", &Setup { machine: &configuration, manifest, command })?;
 
     announce(&configuration, &image.boot.kernel);
     let guest = Guest::start(&configuration, &image.boot, record, show)?;
@@ -122,11 +115,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn plan<'a>(workspace: &'a Workspace, options: &Options) -> Result<Plan<'a>> {
-    let names = if options.apps.is_empty() {
-        &workspace.start
-    } else {
-        &options.apps
-    };
+    let names = if options.apps.is_empty() { &workspace.start } else { &options.apps };
     if names.is_empty() {
         bail!("no program to start: name one with --app");
     }
@@ -142,11 +131,7 @@ fn plan<'a>(workspace: &'a Workspace, options: &Options) -> Result<Plan<'a>> {
 }
 
 fn configuration(options: &Options) -> Result<Configuration> {
-    let accelerator = if options.kvm {
-        Accelerator::Kvm
-    } else {
-        Accelerator::Tcg
-    };
+    let accelerator = if options.kvm { Accelerator::Kvm } else { Accelerator::Tcg };
     if options.kvm
         && let Some(reason) = obstacle(accelerator)?
     {
@@ -160,11 +145,9 @@ fn configuration(options: &Options) -> Result<Configuration> {
             require_tap(interface)?;
             Network::Tap(interface.clone())
         }
-        Net::User if options.forward.is_empty() => Network::User(vec![Forward {
-            udp: false,
-            host: 8080,
-            guest: 80,
-        }]),
+        Net::User if options.forward.is_empty() => {
+            Network::User(vec![Forward { udp: false, host: 8080, guest: 80 }])
+        }
         Net::User => Network::User(options.forward.clone()),
     };
     if !matches!(options.net, Net::User) && !options.forward.is_empty() {
@@ -190,16 +173,14 @@ fn require_free(forward: &Forward) -> Result<()> {
         return Ok(());
     }
     let port = forward.host;
-    TcpListener::bind(("127.0.0.1", port))
-        .map(drop)
-        .map_err(|error| {
-            let other = port.checked_add(1).unwrap_or(8081);
-            anyhow!(
-                "host port {port} cannot be used ({error}); \
+    TcpListener::bind(("127.0.0.1", port)).map(drop).map_err(|error| {
+        let other = port.checked_add(1).unwrap_or(8081);
+        anyhow!(
+            "host port {port} cannot be used ({error}); \
              choose another: cargo xtask run --forward {other}:{}",
-                forward.guest
-            )
-        })
+            forward.guest
+        )
+    })
 }
 
 fn require_tap(interface: &str) -> Result<()> {
@@ -225,10 +206,7 @@ fn announce(configuration: &Configuration, kernel: &Path) {
         }
     }
     if configuration.debugger {
-        eprintln!(
-            "xtask: waiting for: gdb {} -ex 'target remote :1234'",
-            kernel.display()
-        );
+        eprintln!("xtask: waiting for: gdb {} -ex 'target remote :1234'", kernel.display());
     }
 }
 
@@ -248,20 +226,13 @@ fn type_on(keyboard: &Keyboard) {
 }
 
 fn report(workspace: &Workspace, outcome: &Outcome) -> ExitCode {
-    if let Some(leaks) = outcome
-        .leaks
-        .as_ref()
-        .filter(|leaks| !leaks.missing.is_empty())
-    {
+    if let Some(leaks) = outcome.leaks.as_ref().filter(|leaks| !leaks.missing.is_empty()) {
         eprintln!("xtask: not given back: {:?}", leaks.missing);
     }
     let boot = outcome.boot.map_or_else(String::new, |time| {
         format!(", first line of a program after {} ms", time.as_millis())
     });
-    let folder = outcome
-        .folder
-        .strip_prefix(&workspace.root)
-        .unwrap_or(&outcome.folder);
+    let folder = outcome.folder.strip_prefix(&workspace.root).unwrap_or(&outcome.folder);
     eprintln!(
         "xtask: {} after {:.1} s{boot}; record in {}",
         outcome.verdict,
@@ -288,9 +259,7 @@ impl FromStr for Net {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text
-        .split_once('=')
-        .ok_or("NAME=TEXT, such as web=port=81")?;
+    let (name, value) = text.split_once('=').ok_or("NAME=TEXT, such as web=port=81")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -299,10 +268,7 @@ fn mebibytes(text: &str) -> Result<u32, String> {
         Some(digits) => (digits, 1024),
         None => (text.strip_suffix(['M', 'm']).unwrap_or(text), 1),
     };
-    let size = digits
-        .parse::<u32>()
-        .ok()
-        .and_then(|size| size.checked_mul(factor));
+    let size = digits.parse::<u32>().ok().and_then(|size| size.checked_mul(factor));
     match size {
         Some(size @ 16..=1_048_576) => Ok(size),
         _ => Err("a size between 16M and 1024G, such as 256M or 1G".to_owned()),
@@ -315,9 +281,7 @@ fn forward(text: &str) -> Result<Forward, String> {
         None => (false, text.strip_prefix("tcp:").unwrap_or(text)),
     };
     let parse = |port: &str| port.parse::<u16>().ok().filter(|port| *port != 0);
-    let pair = ports
-        .split_once(':')
-        .and_then(|(host, guest)| Some((parse(host)?, parse(guest)?)));
+    let pair = ports.split_once(':').and_then(|(host, guest)| Some((parse(host)?, parse(guest)?)));
     let (host, guest) = pair.ok_or("HOST:GUEST, two port numbers, such as 8080:80")?;
     Ok(Forward { udp, host, guest })
 }
@@ -338,22 +302,8 @@ mod tests {
 
     #[test]
     fn forwards() {
-        assert_eq!(
-            forward("8080:80"),
-            Ok(Forward {
-                udp: false,
-                host: 8080,
-                guest: 80
-            })
-        );
-        assert_eq!(
-            forward("udp:53:5353"),
-            Ok(Forward {
-                udp: true,
-                host: 53,
-                guest: 5353
-            })
-        );
+        assert_eq!(forward("8080:80"), Ok(Forward { udp: false, host: 8080, guest: 80 }));
+        assert_eq!(forward("udp:53:5353"), Ok(Forward { udp: true, host: 53, guest: 5353 }));
         for text in ["", "80", "80:", "0:80", "1:70000", "a:b", "sctp:1:2"] {
             assert!(forward(text).is_err(), "{text}");
         }

@@ -39,40 +39,22 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             host.extend(["--package".to_owned(), package.name.to_string()]);
         }
     }
-    let own = |words: &[&str]| {
-        words
-            .iter()
-            .map(|&word| word.to_owned())
-            .collect::<Vec<_>>()
-    };
+    let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     run_cargo("the host's tests", &workspace, host, options, &mut tally)?;
     let manifest = own(&["test", "--package", INIT, "--lib"]);
-    run_cargo(
-        "the manifest's tests",
-        &workspace,
-        manifest,
-        options,
-        &mut tally,
-    )?;
+    run_cargo("the manifest's tests", &workspace, manifest, options, &mut tally)?;
     let system = own(&["test", "--package", SYSTEM_TESTS]);
     run_cargo("the system tests", &workspace, system, options, &mut tally)?;
 
     if tally.passed + tally.failed == 0 && tally.broken.is_empty() {
-        println!(
-            "no test matches `{}`",
-            options.filter.as_deref().unwrap_or("")
-        );
+        println!("no test matches `{}`", options.filter.as_deref().unwrap_or(""));
     }
     for name in &tally.broken {
         println!("{name} did not build, or broke off");
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     let good = tally.failed == 0 && tally.broken.is_empty() && tally.passed > 0;
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs `cargo test`, shows what it says except for test programs without a test, and counts.
@@ -85,19 +67,13 @@ fn run_cargo(
 ) -> Result<()> {
     println!("\n== {name}");
     let mut command = Command::new(cargo());
-    command
-        .current_dir(&workspace.root)
-        .args(arguments)
-        .args(["--quiet", "--no-fail-fast", "--"]);
+    command.current_dir(&workspace.root).args(arguments).args(["--quiet", "--no-fail-fast", "--"]);
     // With one line for each test: who reads a failure wants to know what ran before.
     command.args(["--format", "pretty"]);
     if stdout().is_terminal() {
         command.args(["--color", "always"]);
     }
-    command
-        .args(&options.filter)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    command.args(&options.filter).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo without an output")?;
     let failed_before = tally.failed;
@@ -124,15 +100,7 @@ fn run_cargo(
 /// Passed and failed tests, from the line `test result: ok. 3 passed; 0 failed; ...`.
 fn summary(line: &str) -> Option<(u32, u32)> {
     let counts = line.strip_prefix("test result: ")?;
-    let before = |word: &str| {
-        counts
-            .split(word)
-            .next()?
-            .rsplit([' ', ';'])
-            .next()?
-            .parse()
-            .ok()
-    };
+    let before = |word: &str| counts.split(word).next()?.rsplit([' ', ';']).next()?.parse().ok();
     Some((before(" passed")?, before(" failed")?))
 }
 

@@ -28,11 +28,8 @@ fn q35_boots_in_time() -> Result<()> {
 #[test]
 fn the_kernel_is_small() -> Result<()> {
     let file = fs::read(system_tests::guest::kernel()?)?;
-    let loaded: usize = qemu::elf::parse(&file)?
-        .segments
-        .iter()
-        .map(|segment| segment.contents.len())
-        .sum();
+    let loaded: usize =
+        qemu::elf::parse(&file)?.segments.iter().map(|segment| segment.contents.len()).sum();
     assert!(loaded < 1 << 20, "{loaded} bytes are loaded");
     Ok(())
 }

@@ -27,10 +27,7 @@ pub(super) fn complaints(workspace: &Workspace) -> Result<Vec<String>> {
         let lines = read(&path)?.lines().count();
         if lines > FILE {
             let path = path.strip_prefix(&workspace.root).unwrap_or(&path);
-            complaints.push(format!(
-                "{}: {lines} lines, {FILE} allowed: split it",
-                path.display()
-            ));
+            complaints.push(format!("{}: {lines} lines, {FILE} allowed: split it", path.display()));
         }
     }
     let mut trusted = 0;
@@ -42,9 +39,7 @@ pub(super) fn complaints(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     if trusted > TRUSTED {
-        complaints.push(format!(
-            "{trusted} lines of trusted code, {TRUSTED} allowed"
-        ));
+        complaints.push(format!("{trusted} lines of trusted code, {TRUSTED} allowed"));
     }
     Ok(complaints)
 }
@@ -55,8 +50,7 @@ fn read(path: &Path) -> Result<String> {
 
 /// Test modules in files of their own are called `tests`.
 fn is_test(path: &Path) -> bool {
-    path.components()
-        .any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+    path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
 /// Lines before the test module, which stands at the end of a file.

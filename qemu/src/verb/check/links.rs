@@ -38,21 +38,10 @@ fn broken(document: &Path) -> Result<Vec<String>> {
             Some((path, fragment)) => (path, Some(fragment)),
             None => (&*dest_url, None),
         };
-        let target = if path.is_empty() {
-            document.to_owned()
-        } else {
-            folder.join(path)
-        };
+        let target = if path.is_empty() { document.to_owned() } else { folder.join(path) };
         let found = match fragment {
-            Some(fragment)
-                if target
-                    .extension()
-                    .is_some_and(|extension| extension == "md") =>
-            {
-                target.exists()
-                    && anchors(&read(&target)?)
-                        .iter()
-                        .any(|anchor| anchor == fragment)
+            Some(fragment) if target.extension().is_some_and(|extension| extension == "md") => {
+                target.exists() && anchors(&read(&target)?).iter().any(|anchor| anchor == fragment)
             }
             _ => target.exists(),
         };
