@@ -2,6 +2,7 @@
 
 mod budget;
 mod links;
+mod promises;
 mod tree;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -132,6 +133,7 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         step("docs, kernel", docs(&for_kernel, &["exo-kernel"])),
         step("docs, programs", docs(&for_programs, &programs)),
         step("links", Action::Look(links::complaints)),
+        step("tests that documents cite", Action::Look(promises::complaints)),
     ]
 }
 
