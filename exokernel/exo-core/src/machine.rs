@@ -1,0 +1,80 @@
+//! What the kernel's mechanism needs of the hardware.
+
+use exo_abi::FrameNumber;
+use packet_filters::FilterSet;
+use secure_bindings::{FrameMemory, TranslationCache};
+
+/// The most filters that the machine holds.
+pub const FILTERS: usize = 128;
+
+/// Why a packet was not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// There is no network device.
+    NoDevice,
+    /// The device's queue is full.
+    QueueFull,
+}
+
+/// The hardware, as the kernel's mechanism sees it. `exo-kernel` implements it for the machine,
+/// the tests for plain memory.
+///
+/// None of these waits, and none calls back.
+pub trait Machine: FrameMemory + TranslationCache {
+    /// Nanoseconds since boot.
+    fn now(&self) -> u64;
+
+    /// Makes the address space whose top-level table is `root` the current one.
+    fn activate(&mut self, root: FrameNumber);
+
+    /// The top-level table's entries for the kernel's half and for the common read-only tables:
+    /// they are the same in every address space. Index is 0 to 511; 0 means that the entry is the
+    /// environment's own.
+    fn common_entry(&self, index: usize) -> u64;
+
+    /// Asks for a tick at this time (nanoseconds since boot) or as soon as possible after it. The
+    /// last request counts.
+    fn set_alarm(&mut self, at: u64);
+
+    /// Writes bytes to the console.
+    fn console_write(&mut self, bytes: &[u8]);
+
+    /// The next byte typed at the console.
+    fn console_read(&mut self) -> Option<u8>;
+
+    /// The network device's link address.
+    fn link_address(&self) -> Option<[u8; 6]>;
+
+    /// Queues a packet for sending; `doorbell` tells the device.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    fn transmit(&mut self, packet: &[u8]) -> Result<(), SendError>;
+
+    /// Tells the network device that packets were queued.
+    fn doorbell(&mut self);
+
+    /// Replaces the machine code that classifies packets by that of `filters`. Returns whether it
+    /// fitted; if it did not, the old code stays.
+    fn load_classifier(&mut self, filters: &FilterSet<FILTERS>) -> bool;
+
+    /// The filter that a packet matches, by the code last loaded.
+    fn classify(&self, packet: &[u8]) -> Option<u32>;
+
+    /// Says whose vector registers are wanted from now on: the state is kept in `area`, a page of
+    /// the environment's donated memory, zeroed when it was created. Saving and loading is lazy.
+    fn switch_vectors(&mut self, area: FrameNumber);
+
+    /// Forgets vector state that belongs to `area`, whose environment has ended.
+    fn forget_vectors(&mut self, area: FrameNumber);
+
+    /// Reads the bases of the FS and GS segments of the environment that runs.
+    fn segment_bases(&self) -> [u64; 2];
+
+    /// Sets the bases of the FS and GS segments of the environment that will run. The caller has
+    /// checked that they are canonical.
+    fn set_segment_bases(&mut self, bases: [u64; 2]);
+
+    /// Ends the machine with a code. On hardware this does not return.
+    fn exit(&mut self, code: u64);
+}
