@@ -49,11 +49,7 @@ pub fn build<'a>(
     workspace: &Workspace,
     programs: impl IntoIterator<Item = &'a Source>,
 ) -> Result<Artifacts> {
-    fs::create_dir_all(&workspace.target).context("cannot make the target folder")?;
-    // Two test runs at once would otherwise replace files under each other's feet.
-    let lock =
-        File::create(workspace.target.join(".guest-lock")).context("cannot make a lock file")?;
-    lock.lock().context("cannot lock the guest's build")?;
+    let _lock = lock(workspace)?;
     let kernel = cargo_build(workspace, KERNEL_TARGET, &BTreeSet::from([KERNEL]))?;
     let mut packages: BTreeSet<&str> =
         programs.into_iter().map(|source| &*source.package).collect();
@@ -65,6 +61,28 @@ pub fn build<'a>(
     };
     artifacts.program(INIT)?;
     Ok(artifacts)
+}
+
+/// Builds only these programs, for a workspace that has no kernel, and returns the files by name.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_programs<'a>(
+    workspace: &Workspace,
+    programs: impl IntoIterator<Item = &'a Source>,
+) -> Result<BTreeMap<String, PathBuf>> {
+    let _lock = lock(workspace)?;
+    let packages = programs.into_iter().map(|source| &*source.package).collect();
+    cargo_build(workspace, PROGRAM_TARGET, &packages)
+}
+
+/// Two test runs at once would otherwise replace files under each other's feet.
+fn lock(workspace: &Workspace) -> Result<File> {
+    fs::create_dir_all(&workspace.target).context("cannot make the target folder")?;
+    let lock =
+        File::create(workspace.target.join(".guest-lock")).context("cannot make a lock file")?;
+    lock.lock().context("cannot lock the guest's build")?;
+    Ok(lock)
 }
 
 /// Runs Cargo and collects the executables that it names.

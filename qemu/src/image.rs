@@ -41,21 +41,27 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// There is no such program, or its contract is wrong.
     pub fn new(workspace: &'a Workspace, names: &[impl AsRef<str>]) -> Result<Self> {
-        let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
-        let mut programs = Vec::new();
-        for name in names {
-            let source = workspace.program(name.as_ref())?;
-            let times = seen.entry(&source.name).or_default();
-            *times += 1;
-            let label = match *times {
-                1 => source.name.clone(),
-                times => format!("{}-{times}", source.name),
-            };
-            programs.push((source, source.contract.program(&label, &source.name)?));
-        }
         // The standard library's only source of randomness, and enough for a seed.
         let seed = RandomState::new().hash_one(0);
-        Ok(Self { seed, linger: false, quiet: false, programs })
+        let mut plan = Self { seed, linger: false, quiet: false, programs: Vec::new() };
+        for name in names {
+            plan.add(workspace.program(name.as_ref())?)?;
+        }
+        Ok(plan)
+    }
+
+    /// Starts this program too.
+    ///
+    /// # Errors
+    /// Its contract is wrong.
+    pub fn add(&mut self, source: &'a Source) -> Result<()> {
+        let times = self.sources().filter(|other| other.name == source.name).count();
+        let label = match times {
+            0 => source.name.clone(),
+            times => format!("{}-{}", source.name, times + 1),
+        };
+        self.programs.push((source, source.contract.program(&label, &source.name)?));
+        Ok(())
     }
 
     /// Where the programs are built from.

@@ -126,7 +126,15 @@ impl Workspace {
     /// # Errors
     /// Cargo fails, or a contract in some `Cargo.toml` does not parse.
     pub fn load() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        Self::load_from(Path::new(env!("CARGO_MANIFEST_DIR")))
+    }
+
+    /// Asks Cargo for the workspace that holds the package in `folder`.
+    ///
+    /// # Errors
+    /// As [`Workspace::load`].
+    pub fn load_from(folder: &Path) -> Result<Self> {
+        let manifest = folder.join("Cargo.toml");
         let metadata = MetadataCommand::new()
             .cargo_path(cargo())
             .manifest_path(&manifest)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -17,7 +18,7 @@ use qemu::machine::{Board, Configuration, Forward, Network};
 use qemu::record::Record;
 use qemu::verdict::Verdict;
 use qemu::wire::Wire;
-use qemu::workspace::Workspace;
+use qemu::workspace::{Source, Workspace};
 
 /// How long a guest may take to end when nothing else is said.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,6 +40,7 @@ pub struct Setup<'a> {
     arguments: Vec<(String, String)>,
     contracts: Vec<Change>,
     configuration: Configuration,
+    foreign: Vec<(&'a Source, &'a Path)>,
     wire: Option<&'a Wire>,
     linger: bool,
     seed: Option<u64>,
@@ -69,6 +71,7 @@ impl Guest {
             arguments: Vec::new(),
             contracts: Vec::new(),
             configuration: Configuration::default(),
+            foreign: Vec::new(),
             wire: None,
             linger: false,
             seed: None,
@@ -196,6 +199,13 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// With a program that was built elsewhere, from its file.
+    #[must_use]
+    pub fn foreign(mut self, source: &'a Source, file: &'a Path) -> Self {
+        self.foreign.push((source, file));
+        self
+    }
+
     /// With this cable beside QEMU's own network.
     #[must_use]
     pub fn wire(mut self, wire: &'a Wire) -> Self {
@@ -237,6 +247,11 @@ impl<'a> Setup<'a> {
         for (name, change) in &self.contracts {
             change(plan.program(name)?);
         }
+        let mut artifacts = ground.artifacts.clone();
+        for (source, file) in &self.foreign {
+            plan.add(source)?;
+            artifacts.programs.insert(source.name.clone(), (*file).to_owned());
+        }
         plan.linger = self.linger;
         if let Some(seed) = self.seed {
             plan.seed = seed;
@@ -251,7 +266,7 @@ impl<'a> Setup<'a> {
             self.configuration.network = wire.network(forwards);
         }
         let place = Place::take(if self.alone { AT_ONCE } else { 1 });
-        let image = Image::make(&ground.workspace, &ground.artifacts, &plan)?;
+        let image = Image::make(&ground.workspace, &artifacts, &plan)?;
         let name = thread::current().name().unwrap_or("unnamed").to_owned();
         let record = Record::of_test(&ground.workspace.target, &unique(&name))?;
         record.write_json("config.json", &(&self.configuration, &image.manifest))?;
@@ -264,7 +279,7 @@ impl<'a> Setup<'a> {
 ///
 /// # Errors
 /// It does not build.
-pub fn kernel() -> Result<&'static std::path::Path> {
+pub fn kernel() -> Result<&'static Path> {
     Ok(&ground()?.artifacts.kernel)
 }
 

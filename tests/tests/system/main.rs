@@ -1,3 +1,4 @@
 //! The system tests: each boots a machine of its own.
 
 mod boot;
+mod template;

@@ -1,0 +1,58 @@
+//! What `cargo xtask new` makes builds and runs as it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use qemu::artifact::build_programs;
+use qemu::template::Template;
+use qemu::workspace::Workspace;
+use system_tests::Guest;
+use system_tests::guest::workspace;
+
+/// Makes a workspace beside the real one, with the same settings and no member yet, so that a
+/// half-made program never disturbs anybody who works in the real one.
+fn empty_workspace(real: &Workspace) -> Result<PathBuf> {
+    let root = real.target.join("template-workspace");
+    let apps = root.join("apps");
+    if apps.exists() {
+        fs::remove_dir_all(&apps)?;
+    }
+    fs::create_dir_all(&apps)?;
+    fs::create_dir_all(root.join(".cargo"))?;
+    for file in [".cargo/config.toml", ".cargo/linker", "Cargo.lock", "rust-toolchain.toml"] {
+        fs::copy(real.root.join(file), root.join(file)).with_context(|| file.to_owned())?;
+    }
+    let text = fs::read_to_string(real.root.join("Cargo.toml"))?;
+    let (_, settings) = text.split_once("[workspace.package]").context("no [workspace.package]")?;
+    let settings = settings.replace("path = \"", &format!("path = \"{}/", real.root.display()));
+    let members = "[workspace]\nresolver = \"3\"\nmembers = [\"apps/*\"]\n\n[workspace.package]";
+    fs::write(root.join("Cargo.toml"), format!("{members}{settings}"))?;
+    Ok(root)
+}
+
+fn boots(template: Template, made: &Workspace, name: &str, file: &Path) -> Result<()> {
+    let source = made.program(name)?;
+    let outcome = Guest::with([]).foreign(source, file).boot()?.finish()?;
+    let exits = [(name.to_owned(), 0)];
+    assert_eq!(outcome.exits, exits, "{template:?}");
+    let label = format!("[{name}] ");
+    assert!(outcome.transcript.iter().any(|line| line.starts_with(&label)), "{template:?}");
+    Ok(())
+}
+
+#[test]
+fn new_programs_build_and_run_as_they_are() -> Result<()> {
+    let root = empty_workspace(workspace()?)?;
+    let templates =
+        [(Template::Own, "new-own"), (Template::Net, "new-net"), (Template::Posix, "new-posix")];
+    for (template, name) in templates {
+        template.write(&root, name)?;
+    }
+    let made = Workspace::load_from(&root)?;
+    let files = build_programs(&made, made.apps())?;
+    for (template, name) in templates {
+        boots(template, &made, name, files.get(name).context("not built")?)?;
+    }
+    Ok(())
+}
