@@ -27,6 +27,9 @@ pub trait Machine: FrameMemory + TranslationCache {
     /// Makes the address space whose top-level table is `root` the current one.
     fn activate(&mut self, root: FrameNumber);
 
+    /// Makes the kernel's own address space current, so that the last one can be torn down.
+    fn deactivate(&mut self);
+
     /// The top-level table's entries for the kernel's half and for the common read-only tables:
     /// they are the same in every address space. Index is 0 to 511; 0 means that the entry is the
     /// environment's own.
