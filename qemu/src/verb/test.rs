@@ -67,9 +67,7 @@ fn run_cargo(
 ) -> Result<()> {
     println!("\n== {name}");
     let mut command = Command::new(cargo());
-    command.current_dir(&workspace.root).args(arguments).args(["--quiet", "--no-fail-fast", "--"]);
-    // With one line for each test: who reads a failure wants to know what ran before.
-    command.args(["--format", "pretty"]);
+    command.current_dir(&workspace.root).args(arguments).args(["--no-fail-fast", "--"]);
     if stdout().is_terminal() {
         command.args(["--color", "always"]);
     }
