@@ -1,5 +1,6 @@
 //! `test`: the tests of the host, then the system tests.
 
+use std::env;
 use std::io::{BufRead, BufReader, IsTerminal, stdout};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -10,6 +11,9 @@ use qemu::workspace::{INIT, Workspace, cargo};
 
 /// The package of the system tests.
 const SYSTEM_TESTS: &str = "system-tests";
+
+/// The stack of every error would bury the transcript that the error quotes.
+const ERROR_TRACES: &str = "RUST_LIB_BACKTRACE";
 
 /// Run every test: those of the host, then those that boot the machine
 ///
@@ -71,10 +75,14 @@ fn run_cargo(
     if stdout().is_terminal() {
         command.args(["--color", "always"]);
     }
+    if env::var_os(ERROR_TRACES).is_none() {
+        command.env(ERROR_TRACES, "0");
+    }
     command.args(&options.filter).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo without an output")?;
     let failed_before = tally.failed;
+    let mut blank = false;
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read from cargo")?;
         if let Some((passed, failed)) = summary(&line) {
@@ -83,9 +91,10 @@ fn run_cargo(
             if passed + failed == 0 {
                 continue;
             }
-        } else if line.is_empty() || line == "running 0 tests" {
+        } else if line == "running 0 tests" || (line.is_empty() && blank) {
             continue;
         }
+        blank = line.is_empty();
         println!("{line}");
     }
     let good = child.wait().context("cannot wait for cargo")?.success();
