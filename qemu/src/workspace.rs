@@ -126,15 +126,17 @@ impl Workspace {
     /// # Errors
     /// Cargo fails, or a contract in some `Cargo.toml` does not parse.
     pub fn load() -> Result<Self> {
-        Self::load_from(Path::new(env!("CARGO_MANIFEST_DIR")))
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Self::load_from(package.parent().context("the host tool lies in no workspace")?)
     }
 
-    /// Asks Cargo for the workspace that holds the package in `folder`.
+    /// Asks Cargo for the workspace at `root`. It has to be the root: for the folder of a member,
+    /// Cargo takes that member alone for the default ones.
     ///
     /// # Errors
     /// As [`Workspace::load`].
-    pub fn load_from(folder: &Path) -> Result<Self> {
-        let manifest = folder.join("Cargo.toml");
+    pub fn load_from(root: &Path) -> Result<Self> {
+        let manifest = root.join("Cargo.toml");
         let metadata = MetadataCommand::new()
             .cargo_path(cargo())
             .manifest_path(&manifest)
@@ -303,5 +305,8 @@ mod tests {
         let workspace = Workspace::load().unwrap();
         assert!(workspace.root.join("qemu/src/workspace.rs").exists());
         assert!(workspace.program("no-such-program").is_err());
+        let packages = workspace.metadata.workspace_default_packages();
+        let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+        assert!(names.contains(&"exo-abi") && names.contains(&"qemu"), "{names:?}");
     }
 }
