@@ -1,0 +1,442 @@
+//! Binding pages to frames, and answering misses of the hardware.
+
+use crate::frame::{FrameTable, Link};
+use crate::memory::{FrameMemory, TranslationCache};
+use crate::space::Space;
+use crate::tables::{self, ACCESSED, DIRTY, PRESENT};
+use crate::tlb::{Entry, LOST, VALID, WAYS};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use exo_abi::layout::{USER_END, USER_START};
+use exo_abi::name::PAGE_SIZE;
+use exo_abi::upcall::FaultCode;
+use exo_abi::{Error, FrameNumber, Rights};
+
+/// All frames and all address spaces.
+pub struct Bindings<'a> {
+    /// The frame table.
+    pub frames: FrameTable<'a>,
+    pub(crate) spaces: &'a mut [Option<Space>],
+}
+
+/// The flushes of one call. After so many pages, one flush of the whole space costs less.
+pub(crate) struct Shootdown<'m, C> {
+    cache: &'m C,
+    root: FrameNumber,
+    pages: u32,
+}
+
+const FLUSH_PAGES: u32 = 32;
+
+impl<'m, C: TranslationCache> Shootdown<'m, C> {
+    pub(crate) fn new(cache: &'m C, root: FrameNumber) -> Self {
+        Self { cache, root, pages: 0 }
+    }
+
+    /// Takes a hardware entry away and returns what it was.
+    pub(crate) fn clear(&mut self, entry: &AtomicU64, page: u64) -> u64 {
+        if entry.load(Relaxed) & PRESENT == 0 {
+            return 0;
+        }
+        let old = entry.swap(0, Relaxed);
+        self.pages += 1;
+        if self.pages <= FLUSH_PAGES {
+            self.cache.flush(self.root, page);
+        }
+        old
+    }
+
+    /// After this no CPU uses what was taken away.
+    pub(crate) fn finish(self) {
+        if self.pages > FLUSH_PAGES {
+            self.cache.flush_space(self.root);
+        }
+    }
+}
+
+/// Whether `page` is the address of a page that can be bound.
+fn check_page(page: u64) -> Result<(), Error> {
+    if page.is_multiple_of(PAGE_SIZE) && (USER_START..USER_END).contains(&page) {
+        Ok(())
+    } else {
+        Err(Error::BadAddress)
+    }
+}
+
+/// Whether a page can have these rights. The hardware cannot forbid to read what may be written or
+/// executed; no rights at all is a guard page.
+fn check_rights(rights: Rights) -> Result<(), Error> {
+    let beyond_reading = rights.intersects(Rights::WRITE | Rights::EXECUTE);
+    if !Rights::PAGE.contains(rights) || beyond_reading && !rights.contains(Rights::READ) {
+        return Err(Error::BadArgument);
+    }
+    if rights.contains(Rights::WRITE | Rights::EXECUTE) {
+        return Err(Error::WriteExecute);
+    }
+    Ok(())
+}
+
+impl<'a> Bindings<'a> {
+    /// No address spaces yet, as many as there are places in `spaces`.
+    pub fn new(frames: FrameTable<'a>, spaces: &'a mut [Option<Space>]) -> Self {
+        spaces.fill_with(|| None);
+        Self { frames, spaces }
+    }
+
+    /// The top-level table of environment slot `index`.
+    pub fn root(&self, index: u16) -> Option<FrameNumber> {
+        Some(self.space(index)?.root)
+    }
+
+    pub(crate) fn space(&self, index: u16) -> Option<&Space> {
+        self.spaces.get(usize::from(index))?.as_ref()
+    }
+
+    pub(crate) fn space_mut(&mut self, index: u16) -> Option<&mut Space> {
+        self.spaces.get_mut(usize::from(index))?.as_mut()
+    }
+
+    /// Binds one page; see [`bind_all`](Self::bind_all).
+    ///
+    /// # Errors
+    /// Those of [`bind_all`](Self::bind_all).
+    pub fn bind<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        page: u64,
+        frame: FrameNumber,
+        rights: Rights,
+    ) -> Result<(), Error> {
+        self.bind_all(m, index, &[(page, frame, rights)])
+    }
+
+    /// Binds pages to held frames, all or none. A page that is bound is bound anew; of two
+    /// requests for one page the last holds. Whether the holder may do that is checked before, by
+    /// the guards of the frames. Bindings that are not wired may be evicted to make place, this
+    /// batch's own included.
+    ///
+    /// Hardware entries are made while there is memory for tables; the rest is left to
+    /// [`refill`](Self::refill).
+    ///
+    /// # Errors
+    /// [`Error::NoEnvironment`], [`Error::BadAddress`] (page), [`Error::BadArgument`] (rights that
+    /// a page cannot have), [`Error::WriteExecute`], [`Error::NoFrame`] (nobody holds it),
+    /// [`Error::TlbFull`].
+    pub fn bind_all<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        requests: &[(u64, FrameNumber, Rights)],
+    ) -> Result<(), Error> {
+        let space = self.space(index).ok_or(Error::NoEnvironment)?;
+        let (root, mut wired) = (space.root, space.wired);
+        for &(page, frame, rights) in requests {
+            check_page(page)?;
+            check_rights(rights)?;
+            self.frames.held(frame).ok_or(Error::NoFrame)?;
+            wired += u32::from(rights.contains(Rights::WIRED));
+        }
+        // Fewer wired pages than a bucket has ways cannot fill one.
+        if wired >= u32::from(WAYS) {
+            self.claim_all(m, index, requests)?;
+        }
+        let mut shootdown = Shootdown::new(m, root);
+        let done = requests.iter().try_for_each(|&(page, frame, rights)| {
+            self.insert(m, index, (page, frame, rights), &mut shootdown)
+        });
+        shootdown.finish();
+        done
+    }
+
+    /// Makes sure that the whole batch finds places: claims one for each wired page, and looks
+    /// that each other page keeps one that may go.
+    fn claim_all<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        requests: &[(u64, FrameNumber, Rights)],
+    ) -> Result<(), Error> {
+        let space = self.space(index).ok_or(Error::NoEnvironment)?;
+        let (root, tlb, hand) = (space.root, space.tlb, space.hand);
+        let mut shootdown = Shootdown::new(m, root);
+        let wired = |request: &&(u64, FrameNumber, Rights)| request.2.contains(Rights::WIRED);
+        let mut fits = requests.iter().filter(wired).all(|&(page, ..)| {
+            let Some(slot) = tlb.place(m, page, hand) else { return false };
+            let entry = tlb.entry(m, slot);
+            if entry.page() == page {
+                entry.claim(None);
+            } else {
+                self.remove(m, Link::new(index, slot), &mut shootdown);
+                entry.claim(Some(page));
+            }
+            true
+        });
+        fits = fits && requests.iter().all(|&(page, ..)| tlb.place(m, page, hand).is_some());
+        shootdown.finish();
+        if fits {
+            return Ok(());
+        }
+        for &(page, ..) in requests.iter().filter(wired) {
+            if let Some(slot) = tlb.find(m, page) {
+                tlb.entry(m, slot).disclaim();
+            }
+        }
+        Err(Error::TlbFull)
+    }
+
+    /// Binds a page for which everything was checked.
+    fn insert<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        (page, frame, rights): (u64, FrameNumber, Rights),
+        shootdown: &mut Shootdown<'_, M>,
+    ) -> Result<(), Error> {
+        let generation = self.frames.held(frame).ok_or(Error::NoFrame)?;
+        let space = self.space_mut(index).ok_or(Error::NoEnvironment)?;
+        let slot = space.tlb.place(m, page, space.hand).ok_or(Error::TlbFull)?;
+        let entry = space.tlb.entry(m, slot);
+        let link = Link::new(index, slot);
+        if entry.is_valid() {
+            if entry.page() != page {
+                space.hand = space.hand.wrapping_add(1);
+            }
+            self.remove(m, link, shootdown);
+        }
+        entry.bind(page, frame, generation, rights);
+        self.chain(m, link, entry, frame);
+        let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
+            return Err(Error::NoEnvironment);
+        };
+        space.wired += u32::from(rights.contains(Rights::WIRED));
+        if let Some(leaf) = space.leaf(m, &mut self.frames, page, false) {
+            // The old entry, if there was one, went with the old binding.
+            leaf[tables::index(page, 0)].store(tables::page_entry(frame, rights), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes a binding away: from the hardware, the chain of its frame, the software TLB. Entries
+    /// that are no bindings are emptied.
+    pub(crate) fn remove<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        link: Link,
+        shootdown: &mut Shootdown<'_, M>,
+    ) {
+        let Some(space) = self.space_mut(link.space()) else { return };
+        let entry = space.tlb.entry(m, link.slot());
+        if entry.is_valid() {
+            space.wired -= u32::from(entry.rights().contains(Rights::WIRED)).min(space.wired);
+            let page = entry.page();
+            if let Some(hardware) = tables::entry(m, space.root, page) {
+                shootdown.clear(hardware, page);
+            }
+            self.unchain(m, entry);
+        }
+        entry.clear();
+    }
+
+    /// Puts a binding in front of the chain of its frame.
+    fn chain(&mut self, m: &impl FrameMemory, link: Link, entry: Entry<'_>, frame: FrameNumber) {
+        let next = self.frames.chain(frame);
+        entry.set_links(next, Link::NONE);
+        if let Some(neighbour) = self.entry_at(m, next) {
+            neighbour.set_links(neighbour.links().0, link);
+        }
+        self.frames.set_chain(frame, link);
+        self.frames.count_binding(frame);
+    }
+
+    /// Takes a binding out of the chain of its frame.
+    pub(crate) fn unchain(&mut self, m: &impl FrameMemory, entry: Entry<'_>) {
+        let ((next, previous), (frame, _)) = (entry.links(), entry.target());
+        if let Some(neighbour) = self.entry_at(m, next) {
+            neighbour.set_links(neighbour.links().0, previous);
+        }
+        match self.entry_at(m, previous) {
+            Some(neighbour) => neighbour.set_links(next, neighbour.links().1),
+            None => self.frames.set_chain(frame, next),
+        }
+        self.frames.discount_binding(frame);
+    }
+
+    /// The entry that a link leads to.
+    pub(crate) fn entry_at<'m, M: FrameMemory>(&self, m: &'m M, link: Link) -> Option<Entry<'m>> {
+        if link == Link::NONE {
+            return None;
+        }
+        Some(self.space(link.space())?.tlb.entry(m, link.slot()))
+    }
+
+    /// Unbinds `count` pages from the address `page` on, and forgets which of them were lost.
+    /// Returns how many were bound. Takes no more steps than there are entries in the software
+    /// TLB, however large `count` is.
+    pub fn unbind<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        page: u64,
+        count: u64,
+    ) -> u64 {
+        let Some(space) = self.space(index) else { return 0 };
+        let (root, tlb) = (space.root, space.tlb);
+        let start = page & !(PAGE_SIZE - 1);
+        let end = start.saturating_add(count.saturating_mul(PAGE_SIZE)).min(USER_END);
+        let pages = start.max(USER_START)..end;
+        let mut shootdown = Shootdown::new(m, root);
+        let mut bound = 0;
+        let mut drop = |slot: u16| {
+            bound += u64::from(tlb.entry(m, slot).is_valid());
+            self.remove(m, Link::new(index, slot), &mut shootdown);
+        };
+        if count > u64::from(tlb.slots()) {
+            (0..tlb.slots())
+                .filter(|&slot| pages.contains(&tlb.entry(m, slot).page()))
+                .for_each(&mut drop);
+        } else {
+            pages
+                .step_by(PAGE_SIZE as usize)
+                .filter_map(|page| tlb.find(m, page))
+                .for_each(&mut drop);
+        }
+        shootdown.finish();
+        bound
+    }
+
+    /// Gives `count` pages from the address `page` on these rights, all or none. Whether a page is
+    /// wired changes with them.
+    ///
+    /// # Errors
+    /// [`Error::NoEnvironment`], [`Error::BadAddress`], [`Error::BadArgument`],
+    /// [`Error::WriteExecute`], [`Error::PageNotBound`], [`Error::NotDominated`] for rights that
+    /// the page was not bound with.
+    pub fn protect<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        page: u64,
+        count: u64,
+        rights: Rights,
+    ) -> Result<(), Error> {
+        check_rights(rights)?;
+        let space = self.space_mut(index).ok_or(Error::NoEnvironment)?;
+        let tlb = space.tlb;
+        check_page(page)?;
+        let end = count.checked_mul(PAGE_SIZE).and_then(|length| page.checked_add(length));
+        let end = end.filter(|&end| end <= USER_END).ok_or(Error::BadAddress)?;
+        if count > u64::from(tlb.slots()) {
+            return Err(Error::PageNotBound);
+        }
+        for page in (page..end).step_by(PAGE_SIZE as usize) {
+            let slot = tlb.find(m, page).ok_or(Error::PageNotBound)?;
+            let entry = tlb.entry(m, slot);
+            if !entry.is_valid() {
+                return Err(Error::PageNotBound);
+            }
+            if !entry.granted().contains(rights) {
+                return Err(Error::NotDominated);
+            }
+        }
+        let mut shootdown = Shootdown::new(m, space.root);
+        for page in (page..end).step_by(PAGE_SIZE as usize) {
+            let Some(slot) = tlb.find(m, page) else { continue };
+            let entry = tlb.entry(m, slot);
+            let wired = |rights: Rights| u32::from(rights.contains(Rights::WIRED));
+            space.wired = (space.wired + wired(rights)).saturating_sub(wired(entry.rights()));
+            if let Some(hardware) = tables::entry(m, space.root, page) {
+                entry.remember(shootdown.clear(hardware, page));
+                let new = tables::page_entry(entry.target().0, rights);
+                if new != 0 {
+                    hardware.store(new | entry.remembered(), Relaxed);
+                }
+            }
+            entry.set_rights(rights);
+        }
+        shootdown.finish();
+        Ok(())
+    }
+
+    /// Answers a page fault from the software TLB: afterwards the hardware has the entry. Needs no
+    /// memory beyond what [`create`](Self::create) was given, since it drops other tables.
+    ///
+    /// # Errors
+    /// The code for the environment, if this is not a mere miss.
+    pub fn refill<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        address: u64,
+        code: FaultCode,
+    ) -> Result<(), FaultCode> {
+        let code = code & (FaultCode::WRITE | FaultCode::FETCH);
+        let page = address & !(PAGE_SIZE - 1);
+        let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
+            return Err(code);
+        };
+        if !(USER_START..USER_END).contains(&page) {
+            return Err(code);
+        }
+        let entry = space.tlb.entry(m, space.tlb.find(m, page).ok_or(code)?);
+        if entry.head() & (VALID | LOST) == LOST {
+            return Err(code | FaultCode::LOST);
+        }
+        let (needed, used) = if code.contains(FaultCode::WRITE) {
+            (Rights::WRITE, ACCESSED | DIRTY)
+        } else if code.contains(FaultCode::FETCH) {
+            (Rights::EXECUTE, ACCESSED)
+        } else {
+            (Rights::READ, ACCESSED)
+        };
+        let rights = entry.rights();
+        if !entry.is_valid() || !rights.contains(needed) {
+            return Err(code | FaultCode::PROTECTION);
+        }
+        let (frame, generation) = entry.target();
+        if self.frames.held(frame) != Some(generation) {
+            return Err(code | FaultCode::LOST);
+        }
+        let leaf = space.leaf(m, &mut self.frames, page, true).ok_or(code)?;
+        let hardware = &leaf[tables::index(page, 0)];
+        if hardware.load(Relaxed) & PRESENT == 0 {
+            let new = tables::page_entry(frame, rights) | used | entry.remembered();
+            hardware.store(new, Relaxed);
+        } else {
+            // Another CPU was quicker, or this one remembers an entry with fewer rights.
+            hardware.fetch_or(used, Relaxed);
+            m.flush(space.root, page);
+        }
+        Ok(())
+    }
+
+    /// The frame behind an address of an environment, for copies by the kernel, if the page is
+    /// bound with the rights `access`. A write is noted like one by the hardware.
+    pub fn translate(
+        &self,
+        m: &impl FrameMemory,
+        index: u16,
+        address: u64,
+        access: Rights,
+    ) -> Option<FrameNumber> {
+        let space = self.space(index)?;
+        let page = address & !(PAGE_SIZE - 1);
+        check_page(page).ok()?;
+        let entry = space.tlb.entry(m, space.tlb.find(m, page)?);
+        let (frame, generation) = entry.target();
+        if !entry.is_valid()
+            || !entry.rights().contains(access)
+            || self.frames.held(frame) != Some(generation)
+        {
+            return None;
+        }
+        if access.contains(Rights::WRITE) {
+            entry.remember(ACCESSED | DIRTY);
+            if let Some(hardware) = tables::entry(m, space.root, page)
+                && hardware.load(Relaxed) & PRESENT != 0
+            {
+                hardware.fetch_or(ACCESSED | DIRTY, Relaxed);
+            }
+        }
+        Some(frame)
+    }
+}

@@ -1,0 +1,353 @@
+//! The frame table: what each frame of the machine is, whose, and under which guard.
+//!
+//! Half of it, [`FrameEntry`], is mapped into every environment; the kernel alone sees the other
+//! half, [`FrameRecord`].
+
+use crate::free_map::FreeMap;
+use core::sync::atomic::{AtomicU64, Ordering};
+use exo_abi::tables::{FrameEntry, FrameState};
+use exo_abi::{CapabilityName, Error, FrameNumber};
+
+/// Where a binding is: a slot of the software TLB of an environment. Chains of these are the
+/// reverse map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link(pub(crate) u32);
+
+impl Link {
+    /// The end of a chain. No software TLB has so many slots.
+    pub const NONE: Self = Self(u32::MAX);
+
+    /// The binding in `slot` of the software TLB of environment slot `space`.
+    pub const fn new(space: u16, slot: u16) -> Self {
+        Self((space as u32) << 16 | slot as u32)
+    }
+
+    /// The environment slot.
+    pub const fn space(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// The slot of its software TLB.
+    pub const fn slot(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// The end of a list of frames.
+pub(crate) const END: FrameNumber = FrameNumber(u32::MAX);
+/// The frame is in no list of donated frames.
+pub(crate) const UNLISTED: FrameNumber = FrameNumber(u32::MAX - 1);
+
+/// What the kernel alone knows about a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameRecord {
+    guard: CapabilityName,
+    /// The first of the frame's bindings.
+    chain: Link,
+    /// The next frame that the same environment donated, or [`UNLISTED`].
+    donated: FrameNumber,
+    /// The next frame in the pool of donated frames without a use.
+    pooled: FrameNumber,
+}
+
+impl FrameRecord {
+    /// The record of a frame that nobody holds.
+    pub const EMPTY: Self =
+        Self { guard: CapabilityName::ROOT, chain: Link::NONE, donated: UNLISTED, pooled: END };
+}
+
+/// Where a bounded scan for frames stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scan {
+    /// At a frame that was looked for.
+    Found(FrameNumber),
+    /// Its steps are spent; it goes on at this frame.
+    More(FrameNumber),
+    /// There is none from the starting point on.
+    End,
+}
+
+/// All frames of the machine, by number.
+pub struct FrameTable<'a> {
+    exposed: &'a [AtomicU64],
+    records: &'a mut [FrameRecord],
+    free: FreeMap<'a>,
+    free_count: u64,
+}
+
+impl<'a> FrameTable<'a> {
+    /// A table in which every frame is reserved. `exposed` has two words for each frame, `records`
+    /// one entry, `free_words` has [`FreeMap::words_for`] the number of frames.
+    pub fn new(
+        exposed: &'a [AtomicU64],
+        records: &'a mut [FrameRecord],
+        free_words: &'a mut [u64],
+    ) -> Self {
+        let count = records.len().min(exposed.len() / 2).min(UNLISTED.0 as usize);
+        let free = FreeMap::new(free_words, count);
+        let (records, _) = records.split_at_mut(free.capacity().min(count));
+        records.fill(FrameRecord::EMPTY);
+        for word in exposed {
+            word.store(0, Ordering::Relaxed);
+        }
+        Self { exposed, records, free, free_count: 0 }
+    }
+
+    /// How many frames there are, whatever they are.
+    pub fn count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// How many frames nobody holds.
+    pub fn free_count(&self) -> u64 {
+        self.free_count
+    }
+
+    /// At boot: a reserved frame becomes free. Other frames stay what they are.
+    pub fn add_free(&mut self, frame: FrameNumber) {
+        if self.state(frame) == Some(FrameState::Reserved) {
+            self.change(frame, |entry| entry.state = FrameState::Free as u8);
+            self.free.set(frame.0 as usize);
+            self.free_count += 1;
+        }
+    }
+
+    /// At boot: a reserved frame, with what is in it, becomes held. Other frames stay what they
+    /// are.
+    pub fn adopt(&mut self, frame: FrameNumber, owner: u16, guard: CapabilityName) {
+        if self.state(frame) == Some(FrameState::Reserved) {
+            self.hold(frame, owner, guard);
+        }
+    }
+
+    /// Takes `wanted`, or any free frame for [`FrameNumber::ANY`]. What is in the frame stays: the
+    /// caller clears it.
+    ///
+    /// # Errors
+    /// [`Error::NoFrame`], [`Error::FrameTaken`], [`Error::NoFreeFrames`].
+    pub fn allocate(
+        &mut self,
+        wanted: FrameNumber,
+        owner: u16,
+        guard: CapabilityName,
+    ) -> Result<FrameNumber, Error> {
+        let frame = if wanted == FrameNumber::ANY {
+            FrameNumber(self.free.first_free().ok_or(Error::NoFreeFrames)? as u32)
+        } else {
+            match self.state(wanted) {
+                None | Some(FrameState::Reserved) => return Err(Error::NoFrame),
+                Some(FrameState::Free) => wanted,
+                Some(FrameState::Held | FrameState::Donated) => return Err(Error::FrameTaken),
+            }
+        };
+        self.free.clear(frame.0 as usize);
+        self.free_count -= 1;
+        self.hold(frame, owner, guard);
+        Ok(frame)
+    }
+
+    fn hold(&mut self, frame: FrameNumber, owner: u16, guard: CapabilityName) {
+        self.change(frame, |entry| {
+            entry.state = FrameState::Held as u8;
+            entry.owner = owner;
+        });
+        if let Some(record) = self.records.get_mut(frame.0 as usize) {
+            record.guard = guard;
+        }
+    }
+
+    /// What everybody sees of the frame.
+    ///
+    /// # Errors
+    /// [`Error::NoFrame`] beyond the table.
+    pub fn entry(&self, frame: FrameNumber) -> Result<FrameEntry, Error> {
+        let words = self.words(frame).ok_or(Error::NoFrame)?;
+        Ok(FrameEntry::from_words([
+            words[0].load(Ordering::Relaxed),
+            words[1].load(Ordering::Relaxed),
+        ]))
+    }
+
+    /// The guard of a frame that somebody holds.
+    ///
+    /// # Errors
+    /// [`Error::NoFrame`] if it is anything else.
+    pub fn guard(&self, frame: FrameNumber) -> Result<CapabilityName, Error> {
+        self.held(frame).ok_or(Error::NoFrame)?;
+        Ok(self.records.get(frame.0 as usize).ok_or(Error::NoFrame)?.guard)
+    }
+
+    /// How often the frame was freed or repossessed.
+    ///
+    /// # Errors
+    /// [`Error::NoFrame`] beyond the table.
+    pub fn generation(&self, frame: FrameNumber) -> Result<u32, Error> {
+        Ok(self.entry(frame)?.generation)
+    }
+
+    /// Whether `owner` may do what it likes with the frame.
+    ///
+    /// # Errors
+    /// [`Error::NoFrame`] beyond the table or reserved, [`Error::NotOwner`] if it is free or
+    /// somebody else's, [`Error::FramePinned`] if it is pinned or donated.
+    pub fn owned(&self, frame: FrameNumber, owner: u16) -> Result<(), Error> {
+        let entry = self.entry(frame)?;
+        match FrameState::from_number(entry.state) {
+            None | Some(FrameState::Reserved) => Err(Error::NoFrame),
+            Some(FrameState::Free) => Err(Error::NotOwner),
+            Some(_) if entry.owner != owner => Err(Error::NotOwner),
+            Some(FrameState::Donated) => Err(Error::FramePinned),
+            Some(FrameState::Held) if entry.pins != 0 => Err(Error::FramePinned),
+            Some(FrameState::Held) => Ok(()),
+        }
+    }
+
+    /// A ring or a device begins to use the frame. A frame that was pinned 255 times stays pinned.
+    pub fn pin(&mut self, frame: FrameNumber) {
+        self.change(frame, |entry| entry.pins = entry.pins.saturating_add(1));
+    }
+
+    /// A ring or a device no longer uses the frame.
+    pub fn unpin(&mut self, frame: FrameNumber) {
+        self.change(frame, |entry| {
+            if entry.pins != u8::MAX {
+                entry.pins = entry.pins.saturating_sub(1);
+            }
+        });
+    }
+
+    /// A held frame becomes kernel memory of environment slot `owner`. Other frames stay what they
+    /// are. It must have no bindings: [`Bindings::donate`](crate::Bindings::donate) sees to that.
+    pub fn donate(&mut self, frame: FrameNumber, owner: u16) {
+        if self.held(frame).is_some() {
+            self.change(frame, |entry| {
+                entry.state = FrameState::Donated as u8;
+                entry.owner = owner;
+            });
+        }
+    }
+
+    /// A held frame gets another owner and guard. Its bindings stay.
+    pub fn set_owner(&mut self, frame: FrameNumber, owner: u16, guard: CapabilityName) {
+        if self.held(frame).is_some() {
+            self.hold(frame, owner, guard);
+        }
+    }
+
+    /// The next frame from `from` on that `owner` holds and has not donated, looking at no more
+    /// than `limit_steps` frames.
+    pub fn next_held(&self, owner: u16, from: FrameNumber, limit_steps: usize) -> Scan {
+        let start = from.0 as usize;
+        let end = self.count().min(start.saturating_add(limit_steps));
+        let wanted = u64::from(owner) | (FrameState::Held as u64) << 16;
+        for (offset, words) in
+            self.exposed.get(start * 2..end * 2).unwrap_or(&[]).chunks_exact(2).enumerate()
+        {
+            if words[0].load(Ordering::Relaxed) & 0xff_ffff == wanted {
+                return Scan::Found(FrameNumber((start + offset) as u32));
+            }
+        }
+        if end < self.count() && start <= end {
+            Scan::More(FrameNumber(end as u32))
+        } else {
+            Scan::End
+        }
+    }
+
+    /// What the frame is, or `None` beyond the table.
+    pub(crate) fn state(&self, frame: FrameNumber) -> Option<FrameState> {
+        let word = self.words(frame)?[0].load(Ordering::Relaxed);
+        FrameState::from_number((word >> 16) as u8)
+    }
+
+    /// The generation of a frame that somebody holds.
+    pub(crate) fn held(&self, frame: FrameNumber) -> Option<u32> {
+        let word = self.words(frame)?[0].load(Ordering::Relaxed);
+        ((word >> 16) as u8 == FrameState::Held as u8).then_some((word >> 32) as u32)
+    }
+
+    /// Makes the frame free under a new generation. The caller has broken every binding to it.
+    pub(crate) fn release(&mut self, frame: FrameNumber) {
+        if !matches!(self.state(frame), Some(FrameState::Held | FrameState::Donated)) {
+            return;
+        }
+        self.change(frame, |entry| {
+            let generation = entry.generation.wrapping_add(1);
+            *entry =
+                FrameEntry { state: FrameState::Free as u8, generation, ..FrameEntry::default() };
+        });
+        if let Some(record) = self.records.get_mut(frame.0 as usize) {
+            *record = FrameRecord::EMPTY;
+        }
+        self.free.set(frame.0 as usize);
+        self.free_count += 1;
+    }
+
+    /// The first binding of the frame.
+    pub(crate) fn chain(&self, frame: FrameNumber) -> Link {
+        self.records.get(frame.0 as usize).map_or(Link::NONE, |record| record.chain)
+    }
+
+    /// Sets the first binding of the frame.
+    pub(crate) fn set_chain(&mut self, frame: FrameNumber, link: Link) {
+        if let Some(record) = self.records.get_mut(frame.0 as usize) {
+            record.chain = link;
+        }
+    }
+
+    /// Counts a binding more.
+    pub(crate) fn count_binding(&self, frame: FrameNumber) {
+        if let Some(words) = self.words(frame) {
+            words[1].store(words[1].load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a binding less.
+    pub(crate) fn discount_binding(&self, frame: FrameNumber) {
+        if let Some(words) = self.words(frame) {
+            let count = words[1].load(Ordering::Relaxed).saturating_sub(1);
+            words[1].store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// The next frame in the list of its environment's donated frames.
+    pub(crate) fn next_donated(&self, frame: FrameNumber) -> FrameNumber {
+        self.records.get(frame.0 as usize).map_or(UNLISTED, |record| record.donated)
+    }
+
+    /// Sets the next frame in the list of donated frames.
+    pub(crate) fn set_next_donated(&mut self, frame: FrameNumber, next: FrameNumber) {
+        if let Some(record) = self.records.get_mut(frame.0 as usize) {
+            record.donated = next;
+        }
+    }
+
+    /// The next frame in the pool.
+    pub(crate) fn next_pooled(&self, frame: FrameNumber) -> FrameNumber {
+        self.records.get(frame.0 as usize).map_or(END, |record| record.pooled)
+    }
+
+    /// Sets the next frame in the pool.
+    pub(crate) fn set_next_pooled(&mut self, frame: FrameNumber, next: FrameNumber) {
+        if let Some(record) = self.records.get_mut(frame.0 as usize) {
+            record.pooled = next;
+        }
+    }
+
+    fn words(&self, frame: FrameNumber) -> Option<&[AtomicU64; 2]> {
+        let index = frame.0 as usize;
+        if index >= self.records.len() {
+            return None;
+        }
+        self.exposed.as_chunks::<2>().0.get(index)
+    }
+
+    fn change(&self, frame: FrameNumber, change: impl FnOnce(&mut FrameEntry)) {
+        if let (Some(words), Ok(mut entry)) = (self.words(frame), self.entry(frame)) {
+            change(&mut entry);
+            for (word, value) in words.iter().zip(entry.to_words()) {
+                word.store(value, Ordering::Relaxed);
+            }
+        }
+    }
+}

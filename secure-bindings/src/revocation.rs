@@ -1,0 +1,292 @@
+//! The life of address spaces, and taking frames back.
+//!
+//! The order of a break is the heart of it: hardware entry, translation caches, reverse map, then
+//! the generation, and only then is the frame free.
+
+use crate::binding::{Bindings, Shootdown};
+use crate::frame::{END, Link, UNLISTED};
+use crate::memory::{FrameMemory, TranslationCache};
+use crate::record::Record;
+use crate::space::{CACHE_MINIMUM, Space};
+use crate::tables::{self, LEAF_SPAN, RECURSIVE_SLOT, SHARED_SLOT};
+use crate::tlb::{FRAMES_MAX, Tlb};
+use core::sync::atomic::Ordering;
+use exo_abi::layout::{LOST_FRAMES, SOFTWARE_TLB, USER_END};
+use exo_abi::name::PAGE_SIZE;
+use exo_abi::tables::FrameState;
+use exo_abi::{Error, FrameNumber, Rights};
+
+/// A list of donated frames that is being checked ends here.
+const CHECKED: FrameNumber = END;
+
+impl Bindings<'_> {
+    /// How many frames an environment must be given for itself on a machine with `frames_total`
+    /// frames, beyond those of its software TLB: root, directory of the software TLB, the tables
+    /// of the shared pages, the control, contract and vector pages, the record of losses, and the
+    /// least cache of hardware tables.
+    pub const fn donation_minimum(frames_total: usize) -> usize {
+        let bitmap_end =
+            LOST_FRAMES - USER_END + Record::bitmap_pages(frames_total) as u64 * PAGE_SIZE;
+        let bitmap_leaves = bitmap_end.div_ceil(LEAF_SPAN) as usize;
+        let shared_tables = 2 + bitmap_leaves + 1;
+        2 + shared_tables + 3 + Record::frames_for(frames_total) + CACHE_MINIMUM as usize
+    }
+
+    /// Creates the address space of environment slot `index` from frames that somebody holds, or
+    /// that are already marked as donated. `tlb_frames` of them become its software TLB, which it
+    /// can read. `common` gives the top-level entries that are the same in all spaces; of these
+    /// the lower half is taken behind the shared pages only.
+    ///
+    /// Bindings to the donated frames are broken.
+    ///
+    /// # Errors
+    /// [`Error::NoEnvironment`] beyond the last slot, [`Error::WrongState`] if it is taken,
+    /// [`Error::BadArgument`] for a size of the software TLB that cannot be or a frame listed
+    /// twice, [`Error::TooFewFrames`], [`Error::NoFrame`], [`Error::FramePinned`].
+    pub fn create<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        donated: &[FrameNumber],
+        tlb_frames: usize,
+        common: impl Fn(usize) -> u64,
+    ) -> Result<(), Error> {
+        let place = self.spaces.get(usize::from(index)).ok_or(Error::NoEnvironment)?;
+        if place.is_some() {
+            return Err(Error::WrongState);
+        }
+        if !(1..=FRAMES_MAX).contains(&tlb_frames) {
+            return Err(Error::BadArgument);
+        }
+        if donated.len() < Self::donation_minimum(self.frames.count()) + tlb_frames {
+            return Err(Error::TooFewFrames);
+        }
+        self.check_donation(donated)?;
+        let tlb = Tlb { directory: END, frames: tlb_frames as u16 };
+        let mut space = Space::new(END, tlb);
+        for &frame in donated {
+            self.break_frame(m, frame, false);
+            self.frames.donate(frame, index);
+            space.add(&mut self.frames, frame);
+        }
+        space.root = space.take(m, &mut self.frames)?;
+        for (at, entry) in m.page(space.root).iter().enumerate() {
+            let value = match at {
+                0..=SHARED_SLOT => 0,
+                RECURSIVE_SLOT => tables::recursive_entry(space.root),
+                _ => common(at),
+            };
+            entry.store(value, Ordering::Relaxed);
+        }
+        space.tlb.directory = space.take(m, &mut self.frames)?;
+        let directory = space.tlb.directory;
+        for word in m.page(directory).iter().take(tlb_frames) {
+            let frame = space.take(m, &mut self.frames)?;
+            word.store(u64::from(frame.0), Ordering::Relaxed);
+        }
+        self.spaces[usize::from(index)] = Some(space);
+        for (at, word) in m.page(directory).iter().enumerate().take(tlb_frames) {
+            let frame = FrameNumber(word.load(Ordering::Relaxed) as u32);
+            self.map_shared(m, index, SOFTWARE_TLB + at as u64 * PAGE_SIZE, frame, false)?;
+        }
+        Ok(())
+    }
+
+    /// Whether all the frames may be donated and none is listed twice. The frames are marked while
+    /// the list is read, since it is too long to compare all with all.
+    fn check_donation(&mut self, donated: &[FrameNumber]) -> Result<(), Error> {
+        let mut checked = 0;
+        let result = donated.iter().try_for_each(|&frame| {
+            self.may_donate(frame)?;
+            self.frames.set_next_donated(frame, CHECKED);
+            checked += 1;
+            Ok(())
+        });
+        for &frame in donated.iter().take(checked) {
+            self.frames.set_next_donated(frame, UNLISTED);
+        }
+        result
+    }
+
+    /// Whether a frame may become kernel memory.
+    fn may_donate(&self, frame: FrameNumber) -> Result<(), Error> {
+        let entry = self.frames.entry(frame)?;
+        if !matches!(self.frames.state(frame), Some(FrameState::Held | FrameState::Donated)) {
+            return Err(Error::NoFrame);
+        }
+        if entry.pins != 0 {
+            return Err(Error::FramePinned);
+        }
+        match self.frames.next_donated(frame) {
+            UNLISTED => Ok(()),
+            CHECKED => Err(Error::BadArgument),
+            _ => Err(Error::FramePinned),
+        }
+    }
+
+    /// Maps a page that the kernel provides, at an address of the range that begins with
+    /// [`layout::CONTROL`](exo_abi::layout::CONTROL): readable by the environment, perhaps
+    /// writable, never executable, and for good. Tables come from the pool.
+    ///
+    /// # Errors
+    /// [`Error::NoEnvironment`], [`Error::NoFrame`], [`Error::BadAddress`] outside of the range or
+    /// where a page is mapped already, [`Error::DonationSpent`].
+    pub fn map_shared<M: FrameMemory>(
+        &mut self,
+        memory: &M,
+        index: u16,
+        address: u64,
+        frame: FrameNumber,
+        writable: bool,
+    ) -> Result<(), Error> {
+        self.frames.entry(frame)?;
+        let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
+            return Err(Error::NoEnvironment);
+        };
+        let in_range = address >> 39 == SHARED_SLOT as u64;
+        if !in_range || !address.is_multiple_of(PAGE_SIZE) {
+            return Err(Error::BadAddress);
+        }
+        let root = space.root;
+        let supply = || space.take(memory, &mut self.frames).ok();
+        let leaf = tables::build(memory, root, address, supply).ok_or(Error::DonationSpent)?;
+        let entry = &leaf[tables::index(address, 0)];
+        if entry.load(Ordering::Relaxed) != 0 {
+            return Err(Error::BadAddress);
+        }
+        entry.store(tables::shared_entry(frame, writable), Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes a cleared frame out of the pool for good. The last frames stay, for hardware tables.
+    ///
+    /// # Errors
+    /// [`Error::NoEnvironment`], [`Error::DonationSpent`].
+    pub fn take_donated<M: FrameMemory>(
+        &mut self,
+        memory: &M,
+        index: u16,
+    ) -> Result<FrameNumber, Error> {
+        match self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) {
+            Some(space) => space.take(memory, &mut self.frames),
+            None => Err(Error::NoEnvironment),
+        }
+    }
+
+    /// Makes a held frame kernel memory of environment slot `index`, and breaks every binding to
+    /// it. A frame that is pinned, free or donated already stays what it is: the caller has asked
+    /// [`FrameTable::owned`](crate::FrameTable::owned) before.
+    pub fn donate<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        index: u16,
+        frame: FrameNumber,
+    ) {
+        if self.space(index).is_none() || self.may_donate(frame).is_err() {
+            return;
+        }
+        self.break_frame(m, frame, false);
+        self.frames.donate(frame, index);
+        if let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) {
+            space.add(&mut self.frames, frame);
+        }
+    }
+
+    /// Takes the frame out of every address space. When this returns, no CPU reaches it by a
+    /// binding. With `lost`, faults on the pages say from now on that their frame was taken. The
+    /// frame stays held.
+    pub fn break_frame<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        frame: FrameNumber,
+        lost: bool,
+    ) {
+        let mut link = self.frames.chain(frame);
+        while link != Link::NONE {
+            let Some(space) = self.space_mut(link.space()) else { break };
+            let entry = space.tlb.entry(m, link.slot());
+            let page = entry.page();
+            if let Some(hardware) = tables::entry(m, space.root, page) {
+                let mut shootdown = Shootdown::new(m, space.root);
+                shootdown.clear(hardware, page);
+                shootdown.finish();
+            }
+            space.wired -= u32::from(entry.rights().contains(Rights::WIRED)).min(space.wired);
+            link = entry.links().0;
+            self.frames.discount_binding(frame);
+            if lost {
+                entry.lose();
+            } else {
+                entry.clear();
+            }
+        }
+        self.frames.set_chain(frame, Link::NONE);
+    }
+
+    /// Gives a held frame back: breaks it, then makes it free under a new generation. Returns
+    /// whether it did; a frame that is pinned, donated or free stays what it is.
+    pub fn free<M: FrameMemory + TranslationCache>(&mut self, m: &M, frame: FrameNumber) -> bool {
+        self.take_back(m, frame, false)
+    }
+
+    /// Takes a held frame by force: like [`free`](Self::free), but faults on the pages say that
+    /// their frame was lost.
+    pub fn repossess<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        frame: FrameNumber,
+    ) -> bool {
+        self.take_back(m, frame, true)
+    }
+
+    fn take_back<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        frame: FrameNumber,
+        lost: bool,
+    ) -> bool {
+        let pinned = self.frames.entry(frame).is_ok_and(|entry| entry.pins != 0);
+        if pinned || self.frames.held(frame).is_none() {
+            return false;
+        }
+        self.break_frame(m, frame, lost);
+        self.frames.release(frame);
+        true
+    }
+
+    /// Whether some binding to the frame is wired. Takes a step for each binding.
+    pub fn wired(&self, m: &impl FrameMemory, frame: FrameNumber) -> bool {
+        let mut link = self.frames.chain(frame);
+        while let Some(entry) = self.entry_at(m, link) {
+            if entry.rights().contains(Rights::WIRED) {
+                return true;
+            }
+            link = entry.links().0;
+        }
+        false
+    }
+
+    /// Ends an address space: takes every binding away and frees what was donated, in a step for
+    /// each entry of the software TLB and each frame. No CPU may have it active. The frames that
+    /// the environment holds stay held: see [`FrameTable::next_held`](crate::FrameTable::next_held).
+    pub fn destroy<M: FrameMemory + TranslationCache>(&mut self, m: &M, index: u16) {
+        let Some(space) = self.space(index) else { return };
+        let (root, tlb, mut frame) = (space.root, space.tlb, space.donated);
+        for entry in m.page(root) {
+            entry.store(0, Ordering::Relaxed);
+        }
+        m.flush_space(root);
+        for slot in 0..tlb.slots() {
+            let entry = tlb.entry(m, slot);
+            if entry.is_valid() {
+                self.unchain(m, entry);
+            }
+        }
+        self.spaces[usize::from(index)] = None;
+        while frame != END && frame != UNLISTED {
+            let next = self.frames.next_donated(frame);
+            self.frames.release(frame);
+            frame = next;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! An address space: its donated frames, its software TLB, its hardware tables as a cache of that.
+
+use crate::frame::{END, FrameTable};
+use crate::memory::{FrameMemory, Page, TranslationCache};
+use crate::pool::Pool;
+use crate::tables::{self, ACCESSED, DEPTH, DIRTY, LEAF_SPAN, PRESENT};
+use crate::tlb::Tlb;
+use core::sync::atomic::Ordering;
+use exo_abi::name::PAGE_SIZE;
+use exo_abi::{Error, FrameNumber};
+
+/// The frames that always remain for the cache of hardware tables, so that any one page can be
+/// reached: a table of each level below the root.
+pub(crate) const CACHE_MINIMUM: u32 = DEPTH;
+
+/// The address space of one environment.
+#[derive(Debug)]
+pub struct Space {
+    /// The top-level table.
+    pub(crate) root: FrameNumber,
+    pub(crate) tlb: Tlb,
+    pub(crate) pool: Pool,
+    /// The first frame of the list of all that was donated.
+    pub(crate) donated: FrameNumber,
+    /// How many frames are hardware tables of the cache.
+    pub(crate) tables: u32,
+    /// How many entries of the software TLB are wired.
+    pub(crate) wired: u32,
+    /// Where the search for an entry that may go begins; it moves on with each.
+    pub(crate) hand: u16,
+    /// Where the search for a leaf table that may go begins.
+    reclaim: u64,
+}
+
+impl Space {
+    /// A space with nothing in it yet.
+    pub(crate) fn new(root: FrameNumber, tlb: Tlb) -> Self {
+        Self {
+            root,
+            tlb,
+            pool: Pool::EMPTY,
+            donated: END,
+            tables: 0,
+            wired: 0,
+            hand: 0,
+            reclaim: 0,
+        }
+    }
+
+    /// The leaf table of a page, building the tables that are missing from the pool. With
+    /// `reclaim`, other tables are dropped if the pool is too small; that succeeds as long as
+    /// [`CACHE_MINIMUM`] holds.
+    pub(crate) fn leaf<'m, M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &'m M,
+        frames: &mut FrameTable<'_>,
+        page: u64,
+        reclaim: bool,
+    ) -> Option<&'m Page> {
+        loop {
+            let missing = tables::missing(m, self.root, page);
+            if missing == 0 {
+                return tables::leaf(m, self.root, page);
+            }
+            if self.pool.count() >= missing {
+                self.tables += missing;
+                return tables::build(m, self.root, page, || {
+                    let frame = self.pool.pop(frames)?;
+                    m.clear(frame);
+                    Some(frame)
+                });
+            }
+            if !reclaim || !self.reclaim_tables(m, frames) {
+                return None;
+            }
+        }
+    }
+
+    /// Drops one leaf table, and those above it that are empty then. What the hardware noted in it
+    /// about the use of pages goes into the software TLB.
+    fn reclaim_tables<M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &M,
+        frames: &mut FrameTable<'_>,
+    ) -> bool {
+        let next = tables::next_leaf(m, self.root, self.reclaim);
+        let Some(start) = next.or_else(|| tables::next_leaf(m, self.root, 0)) else { return false };
+        let Some(leaf) = tables::leaf(m, self.root, start) else { return false };
+        self.reclaim = start + LEAF_SPAN;
+        for (place, entry) in leaf.iter().enumerate() {
+            if entry.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            // From here on a CPU that wants to note a first write finds no entry, and faults.
+            let old = entry.swap(0, Ordering::Relaxed);
+            let page = start + place as u64 * PAGE_SIZE;
+            if old & PRESENT != 0
+                && old & (ACCESSED | DIRTY) != 0
+                && let Some(slot) = self.tlb.find(m, page)
+            {
+                self.tlb.entry(m, slot).remember(old);
+            }
+        }
+        let unlinked = tables::unlink(m, self.root, start);
+        m.flush_space(self.root);
+        for table in unlinked.into_iter().flatten() {
+            self.tables = self.tables.saturating_sub(1);
+            self.pool.push(frames, table);
+        }
+        true
+    }
+
+    /// Takes a cleared frame for good, leaving enough for the cache.
+    ///
+    /// # Errors
+    /// [`Error::DonationSpent`].
+    pub(crate) fn take<M: FrameMemory>(
+        &mut self,
+        memory: &M,
+        frames: &mut FrameTable<'_>,
+    ) -> Result<FrameNumber, Error> {
+        if self.pool.count() + self.tables <= CACHE_MINIMUM {
+            return Err(Error::DonationSpent);
+        }
+        let frame = self.pool.pop(frames).ok_or(Error::DonationSpent)?;
+        memory.clear(frame);
+        Ok(frame)
+    }
+
+    /// Adds a donated frame to the list and the pool.
+    pub(crate) fn add(&mut self, frames: &mut FrameTable<'_>, frame: FrameNumber) {
+        frames.set_next_donated(frame, self.donated);
+        self.donated = frame;
+        self.pool.push(frames, frame);
+    }
+}
