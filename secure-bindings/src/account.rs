@@ -32,6 +32,22 @@ pub struct Accounts {
 }
 
 impl Accounts {
+    /// The accounts of nobody: everything zero.
+    pub const EMPTY: Self = Self {
+        accounts: [Account {
+            limit: 0,
+            held: 0,
+            floor: 0,
+            debt: 0,
+            due_wall: 0,
+            due_own: 0,
+            asks: 0,
+            surrendered: 0,
+            repossessed: 0,
+            epoch: 0,
+        }; KINDS],
+    };
+
     /// Accounts that hold nothing, with these limits and floors, indexed by [`Kind`].
     pub fn new(limits: &[u64; KINDS], floors: &[u64; KINDS]) -> Self {
         let mut accounts = [Account::default(); KINDS];

@@ -31,6 +31,16 @@ pub struct Record {
 }
 
 impl Record {
+    /// The record of nobody.
+    pub const EMPTY: Self = Self {
+        ring: FrameNumber(0),
+        directory: FrameNumber(0),
+        pages: 0,
+        count: 0,
+        epochs: [0; KINDS],
+        touched: (usize::MAX, 0),
+    };
+
     /// How many pages the bitmap has on a machine with `frames_total` frames. What its directory
     /// has no place for, 64 GiB on, is only recorded in the ring.
     pub const fn bitmap_pages(frames_total: usize) -> usize {

@@ -159,7 +159,7 @@ calls! {
 
     /// Sleeps until an event is pending or the time (nanoseconds since boot) has come. Returns at
     /// once if either holds.
-    2 Sleep(until: u64) -> "the pending events" ! [];
+    2 Sleep(until: u64) -> "nothing" ! [];
 
     /// Writes text to the console. Whole lines stay together, with the caller's label before each;
     /// text without a line end waits for it. Control characters are replaced.

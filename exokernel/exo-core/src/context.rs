@@ -56,11 +56,35 @@ pub const USER_DATA: u64 = 0x1b;
 
 /// The flags that a program may have as it likes: arithmetic flags, trap, direction, alignment
 /// check and identification. The interrupt flag is always on, everything else off.
-pub const FREE_FLAGS: u64 = 0x0024_0dd5;
+const FREE_FLAGS: u64 = 0x0024_0dd5;
 const INTERRUPTS: u64 = 0x200;
 const ALWAYS_ONE: u64 = 0x2;
 
 impl Context {
+    /// All registers zero.
+    pub(crate) const ZERO: Self = Self {
+        r15: 0,
+        r14: 0,
+        r13: 0,
+        r12: 0,
+        r11: 0,
+        r10: 0,
+        r9: 0,
+        r8: 0,
+        rbp: 0,
+        rdi: 0,
+        rsi: 0,
+        rdx: 0,
+        rcx: 0,
+        rbx: 0,
+        rax: 0,
+        rip: 0,
+        cs: 0,
+        rflags: 0,
+        rsp: 0,
+        ss: 0,
+    };
+
     /// A program about to start: one argument, everything else zero.
     pub fn start(entry: u64, stack: u64, argument: u64) -> Self {
         let mut context = Self { rip: entry, rsp: stack, rdi: argument, ..Self::default() };

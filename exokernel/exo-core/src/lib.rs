@@ -1,9 +1,39 @@
-//! Under construction.
+//! The kernel's mechanism, as plain data.
+//!
+//! This crate owns what the kernel knows: environments and their contracts, slices, rings, filters,
+//! and the calls that change them. It reaches the hardware through [`Machine`] alone, so that all
+//! of it runs under tests on the host.
+//!
+//! - A register or a word in a program's memory is a claim. [`user_memory`] turns addresses into
+//!   frames; nothing else believes one, and no program's address is ever dereferenced.
+//! - A call either does all that it says or changes nothing.
+//! - Every path is bounded by a constant or by the length of a list that is bounded itself; none
+//!   waits.
+//! - What a program sees in the exposed tables is written where the fact changes.
 #![no_std]
 #![forbid(unsafe_code)]
 
-pub mod context;
-pub mod machine;
+mod binding;
+mod boot;
+mod call;
+mod console;
+mod context;
+mod environment;
+mod event;
+mod exposed;
+mod frame;
+mod kernel;
+mod lifecycle;
+mod machine;
+mod network;
+mod revocation;
+mod schedule;
+mod user_memory;
 
-pub use context::Context;
+pub use boot::{BootError, MODULE_GUARD};
+pub use context::{Context, USER_CODE, USER_DATA};
+pub use environment::Environment;
+pub use exposed::Exposed;
+pub use kernel::{Kernel, Storage};
 pub use machine::{FILTERS, Machine, SendError};
+pub use network::RINGS;

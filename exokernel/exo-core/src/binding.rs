@@ -1,0 +1,101 @@
+//! Calls about pages.
+
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use exo_abi::layout::{LIST_MAX, USER_END, USER_START};
+use exo_abi::name::PAGE_SIZE;
+use exo_abi::request::{BIND_WORDS, BindRequest};
+use exo_abi::{Error, FrameNumber, Rights};
+
+/// The most pages that one unbind or protect goes over.
+const PAGES_MAX: u64 = 1 << 16;
+
+/// Refuses a range of pages that isn't aligned or reaches outside what can be bound.
+fn check_range(page: u64, count: u64) -> Result<(), Error> {
+    if count > PAGES_MAX {
+        return Err(Error::TooLong);
+    }
+    let end = page.checked_add(count * PAGE_SIZE).ok_or(Error::BadAddress)?;
+    if !page.is_multiple_of(PAGE_SIZE) || page < USER_START || end > USER_END {
+        return Err(Error::BadAddress);
+    }
+    Ok(())
+}
+
+fn check_rights(rights: Rights) -> Result<Rights, Error> {
+    if rights.contains(Rights::WRITE | Rights::EXECUTE) {
+        return Err(Error::WriteExecute);
+    }
+    // The hardware knows no page that can be written or executed but not read.
+    if rights.intersects(Rights::WRITE | Rights::EXECUTE) && !rights.contains(Rights::READ)
+        || !Rights::PAGE.contains(rights)
+    {
+        return Err(Error::BadArgument);
+    }
+    Ok(rights)
+}
+
+impl Kernel<'_> {
+    pub(crate) fn bind(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        into: u16,
+        list: u64,
+        count: u64,
+    ) -> Result<u64, Error> {
+        if count > LIST_MAX {
+            return Err(Error::TooLong);
+        }
+        let mut bytes = [0; 8 * BIND_WORDS * LIST_MAX as usize];
+        let bytes = &mut bytes[..8 * BIND_WORDS * count as usize];
+        self.read_user(machine, caller, list, bytes)?;
+        for (index, chunk) in bytes.chunks_exact(8 * BIND_WORDS).enumerate() {
+            let mut words = [0; BIND_WORDS];
+            for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
+                *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            }
+            self.checked[index] = self.check_request(caller, &BindRequest::from_words(words))?;
+        }
+        self.bindings.bind_all(machine, into, &self.checked[..count as usize])?;
+        Ok(0)
+    }
+
+    fn check_request(
+        &self,
+        caller: u16,
+        request: &BindRequest,
+    ) -> Result<(u64, FrameNumber, Rights), Error> {
+        let rights = check_rights(request.rights().ok_or(Error::BadArgument)?)?;
+        check_range(request.page(), 1)?;
+        let frame = FrameNumber(request.frame);
+        let guard = self.bindings.frames.guard(frame)?;
+        self.environment(caller).capabilities.check(request.capability, &guard, rights)?;
+        Ok((request.page(), frame, rights))
+    }
+
+    pub(crate) fn unbind(
+        &mut self,
+        machine: &mut impl Machine,
+        from: u16,
+        page: u64,
+        count: u64,
+    ) -> Result<u64, Error> {
+        check_range(page, count)?;
+        Ok(self.bindings.unbind(machine, from, page, count))
+    }
+
+    pub(crate) fn protect(
+        &mut self,
+        machine: &mut impl Machine,
+        target: u16,
+        page: u64,
+        count: u64,
+        rights: Rights,
+    ) -> Result<u64, Error> {
+        check_range(page, count)?;
+        let rights = check_rights(rights)?;
+        self.bindings.protect(machine, target, page, count, rights)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,163 @@
+//! The calls: decoded once, then one match over all of them.
+
+use crate::context::Context;
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
+use exo_abi::{Call, Error, Registers, Rights};
+
+impl Kernel<'_> {
+    /// A program has executed `syscall` with these registers. Afterwards `context` is what is to
+    /// run: the same program with its result, or another. See [`Kernel::idle`].
+    pub fn call<M: Machine>(&mut self, machine: &mut M, context: &mut Context) {
+        let Some(caller) = self.cpu.current else { return };
+        self.exposed.count(StatisticsWord::Calls, 1);
+        self.exposed.count_environment(caller, EnvWord::Calls, 1);
+        let registers = Registers {
+            number: context.rax,
+            arguments: [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9],
+        };
+        let result = Call::unpack(&registers).and_then(|call| self.perform(machine, caller, call));
+        match result {
+            Ok(value) => (context.rax, context.rdx) = (0, value),
+            Err(error) => {
+                self.exposed.count(StatisticsWord::Refused, 1);
+                (context.rax, context.rdx) = (error as u64, 0);
+            }
+        }
+        self.leave(machine, context);
+    }
+
+    fn perform(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        call: Call,
+    ) -> Result<u64, Error> {
+        match call {
+            Call::Null {} => Ok(self.environment(caller).name.0),
+            Call::Yield { target } => self.give_way(caller, target),
+            Call::Sleep { until } => self.sleep(machine, caller, until),
+            Call::ConsoleWrite { address, length } => {
+                self.console_write(machine, caller, address, length)
+            }
+            Call::ConsoleRead { capability, address, length } => {
+                self.console_read(machine, caller, capability, address, length)
+            }
+            Call::FrameAllocate { .. }
+            | Call::FrameFree { .. }
+            | Call::FrameTransfer { .. }
+            | Call::Donate { .. }
+            | Call::Bind { .. }
+            | Call::Unbind { .. }
+            | Call::Protect { .. } => self.perform_memory(machine, caller, call),
+            Call::RingCreate { .. }
+            | Call::RingDestroy { .. }
+            | Call::FilterInstall { .. }
+            | Call::FilterRemove { .. }
+            | Call::Send { .. } => self.perform_network(machine, caller, call),
+            _ => self.perform_control(machine, caller, call),
+        }
+    }
+
+    fn perform_memory(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        call: Call,
+    ) -> Result<u64, Error> {
+        match call {
+            Call::FrameAllocate { list, count, capability } => {
+                self.frame_allocate(machine, caller, list, count, capability)
+            }
+            Call::FrameFree { list, count } => self.frame_free(machine, caller, list, count),
+            Call::FrameTransfer { environment, capability, list, count } => {
+                let to = self.living_target(caller, environment, capability, Rights::GRANT)?;
+                self.frame_transfer(machine, caller, to, list, count)
+            }
+            Call::Donate { list, count } => self.donate(machine, caller, list, count),
+            Call::Bind { environment, capability, list, count } => {
+                let into = self.living_target(caller, environment, capability, Rights::CONTROL)?;
+                self.bind(machine, caller, into, list, count)
+            }
+            Call::Unbind { environment, capability, page, count } => {
+                let from = self.living_target(caller, environment, capability, Rights::CONTROL)?;
+                self.unbind(machine, from, page, count)
+            }
+            Call::Protect { environment, capability, page, count, rights } => {
+                let target =
+                    self.living_target(caller, environment, capability, Rights::CONTROL)?;
+                self.protect(machine, target, page, count, rights)
+            }
+            _ => Err(Error::UnknownCall),
+        }
+    }
+
+    fn perform_network(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        call: Call,
+    ) -> Result<u64, Error> {
+        match call {
+            Call::RingCreate { list, count } => self.ring_create(machine, caller, list, count),
+            Call::RingDestroy { ring } => self.ring_destroy(machine, caller, ring),
+            Call::FilterInstall { environment, capability, address, length, ring } => {
+                let filter = self.read_filter(machine, caller, address, length)?;
+                self.filter_install(machine, caller, environment, capability, &filter, ring)
+            }
+            Call::FilterRemove { filter } => self.filter_remove(machine, caller, filter),
+            Call::Send { capability, list, count } => {
+                self.send(machine, caller, capability, list, count)
+            }
+            _ => Err(Error::UnknownCall),
+        }
+    }
+
+    fn perform_control(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        call: Call,
+    ) -> Result<u64, Error> {
+        match call {
+            Call::EnvironmentCreate { request } => self.create(machine, caller, request),
+            Call::EnvironmentStart { environment, capability, entry, stack, argument } => {
+                let child = self.living_target(caller, environment, capability, Rights::CONTROL)?;
+                self.start(child, entry, stack, argument)
+            }
+            Call::EnvironmentDestroy { environment, capability, code } => {
+                let target = self.target(caller, environment, capability, Rights::CONTROL)?;
+                let own = target == caller;
+                let reason = if own { EndReason::Exited } else { EndReason::Destroyed };
+                self.destroy(machine, target, reason, code);
+                Ok(0)
+            }
+            Call::CapabilityGrant { environment, authority, destination, source, low, high } => {
+                let to = self.living_target(caller, environment, authority, Rights::GRANT)?;
+                self.capability_grant(caller, to, destination, source, [low, high])
+            }
+            Call::Slice { cpu, position, environment, capability } => {
+                self.slice(caller, cpu, position, environment, capability)
+            }
+            Call::Revoke { environment, capability, kind, count, own, wall } => {
+                let from = self.living_target(caller, environment, capability, Rights::REVOKE)?;
+                self.revoke(machine, caller, from, kind, count, [own, wall])
+            }
+            Call::Grant { environment, kind, count } => {
+                self.grant(machine, caller, environment, kind, count)
+            }
+            Call::Acknowledge { kind, epoch } => self.acknowledge(machine, caller, kind, epoch),
+            Call::MachineExit { capability, code } => {
+                self.environment(caller).capabilities.check(
+                    capability,
+                    &self.environment(caller).guard,
+                    Rights::MACHINE,
+                )?;
+                machine.exit(code);
+                Ok(0)
+            }
+            _ => Err(Error::UnknownCall),
+        }
+    }
+}

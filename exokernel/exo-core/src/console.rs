@@ -1,0 +1,168 @@
+//! The console, which programs share by the line.
+
+use crate::environment::Environment;
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use exo_abi::layout::{CONSOLE_MAX, LABEL};
+use exo_abi::upcall::Event;
+use exo_abi::{Error, Rights};
+
+/// The longest line that stays in one piece, in bytes.
+const LINE: usize = 240;
+/// How many typed bytes wait for a reader.
+const INPUT: usize = 256;
+
+/// The part of a line that waits for its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    bytes: [u8; LINE],
+    length: usize,
+}
+
+impl Line {
+    pub(crate) const EMPTY: Self = Self { bytes: [0; LINE], length: 0 };
+
+    /// Adds a byte; says whether the line is complete.
+    fn push(&mut self, byte: u8) -> bool {
+        if byte == b'\n' {
+            return true;
+        }
+        let shown = if byte == b'\t' || (b' '..=b'~').contains(&byte) || byte >= 0x80 {
+            byte
+        } else {
+            b'?'
+        };
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = shown;
+            self.length += 1;
+        }
+        self.length == LINE
+    }
+
+    fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::EMPTY)
+    }
+}
+
+/// What was typed and not yet read.
+#[derive(Debug)]
+pub(crate) struct Input {
+    bytes: [u8; INPUT],
+    first: usize,
+    count: usize,
+    /// Who reads: whoever last asked with the right to.
+    reader: Option<u16>,
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self { bytes: [0; INPUT], first: 0, count: 0, reader: None }
+    }
+}
+
+impl Input {
+    fn push(&mut self, byte: u8) {
+        if self.count < INPUT {
+            self.bytes[(self.first + self.count) % INPUT] = byte;
+            self.count += 1;
+        }
+    }
+
+    fn forget(&mut self, count: usize) {
+        self.first = (self.first + count) % INPUT;
+        self.count -= count;
+    }
+
+    fn copy(&self, into: &mut [u8]) -> usize {
+        let count = self.count.min(into.len());
+        for (index, byte) in into[..count].iter_mut().enumerate() {
+            *byte = self.bytes[(self.first + index) % INPUT];
+        }
+        count
+    }
+
+    /// The reader has ended.
+    pub(crate) fn leave(&mut self, slot: u16) {
+        if self.reader == Some(slot) {
+            self.reader = None;
+        }
+    }
+}
+
+impl Kernel<'_> {
+    pub(crate) fn console_write(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        address: u64,
+        length: u64,
+    ) -> Result<u64, Error> {
+        if length > CONSOLE_MAX {
+            return Err(Error::TooLong);
+        }
+        let mut bytes = [0; CONSOLE_MAX as usize];
+        let bytes = &mut bytes[..length as usize];
+        self.read_user(machine, caller, address, bytes)?;
+        for &byte in bytes.iter() {
+            if self.environment_mut(caller).line.push(byte) {
+                self.flush_line(machine, caller);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Writes the line of an environment out, with its label.
+    fn flush_line(&mut self, machine: &mut impl Machine, slot: u16) {
+        let line = self.environment_mut(slot).line.take();
+        let label = self.exposed.label(slot);
+        let label = label.split(|&byte| byte == 0).next().unwrap_or(&[]);
+        let mut text = [0; LABEL + LINE + 4];
+        let mut length = 0;
+        for piece in [b"[".as_slice(), label, b"] ", &line.bytes[..line.length], b"\n"] {
+            text[length..length + piece.len()].copy_from_slice(piece);
+            length += piece.len();
+        }
+        machine.console_write(&text[..length]);
+    }
+
+    /// Writes what an ending environment has left of a line.
+    pub(crate) fn flush_rest(&mut self, machine: &mut impl Machine, slot: u16) {
+        if self.environment(slot).line.length > 0 {
+            self.flush_line(machine, slot);
+        }
+    }
+
+    pub(crate) fn console_read(
+        &mut self,
+        machine: &impl Machine,
+        caller: u16,
+        capability: u32,
+        address: u64,
+        length: u64,
+    ) -> Result<u64, Error> {
+        if length > CONSOLE_MAX {
+            return Err(Error::TooLong);
+        }
+        let Environment { capabilities, guard, .. } = self.environment(caller);
+        capabilities.check(capability, guard, Rights::CONSOLE)?;
+        let mut bytes = [0; INPUT];
+        let most = (length as usize).min(INPUT);
+        let count = self.input.copy(&mut bytes[..most]);
+        self.write_user(machine, caller, address, &bytes[..count])?;
+        self.input.forget(count);
+        self.input.reader = Some(caller);
+        Ok(count as u64)
+    }
+
+    /// Takes what was typed from the device.
+    pub fn console_input<M: Machine>(&mut self, machine: &mut M) {
+        let mut any = false;
+        while let Some(byte) = machine.console_read() {
+            self.input.push(byte);
+            any = true;
+        }
+        if let (true, Some(reader)) = (any, self.input.reader) {
+            self.post(machine, reader, Event::Console);
+        }
+    }
+}

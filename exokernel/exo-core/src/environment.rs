@@ -1,0 +1,149 @@
+//! Environments, and how they are looked up.
+
+use crate::console::Line;
+use crate::context::Context;
+use crate::kernel::Kernel;
+use exo_abi::tables::EnvState;
+use exo_abi::{CapabilityName, EnvName, Error, FrameNumber, Rights};
+use secure_bindings::{Accounts, CapabilityTable, Record};
+
+/// What the kernel keeps of an environment beside its bindings.
+#[derive(Debug)]
+pub struct Environment {
+    pub(crate) name: EnvName,
+    pub(crate) parent: Option<u16>,
+    pub(crate) state: EnvState,
+    pub(crate) guard: CapabilityName,
+    pub(crate) capabilities: CapabilityTable,
+    pub(crate) accounts: Accounts,
+    /// Nanoseconds of notice that whoever asks must give.
+    pub(crate) notice: u64,
+    pub(crate) losses: Record,
+    pub(crate) pages: KernelPages,
+    /// The registers while it does not run.
+    pub(crate) context: Context,
+    /// The bases of FS and GS while it does not run.
+    pub(crate) bases: [u64; 2],
+    /// While asleep: when to wake, in nanoseconds since boot.
+    pub(crate) wake_at: u64,
+    pub(crate) run_time: u64,
+    pub(crate) excess: u64,
+    /// Slices overrun in a row.
+    pub(crate) overruns: u32,
+    /// Slices to pass over, for overruns.
+    pub(crate) forfeit: u32,
+    /// Where the repossession of its frames goes on.
+    pub(crate) repossession: Repossession,
+    /// What it has written of its next console line.
+    pub(crate) line: Line,
+}
+
+/// The pages of an environment's donated memory that the kernel itself reads and writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KernelPages {
+    pub(crate) control: FrameNumber,
+    pub(crate) contract: FrameNumber,
+    pub(crate) vectors: FrameNumber,
+}
+
+/// How far a repossession has come. Frames are looked for in the order of their numbers, first
+/// those that nobody has wired, then all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Repossession {
+    pub(crate) next: FrameNumber,
+    pub(crate) wired_too: bool,
+}
+
+impl Environment {
+    /// A free slot, before its first use.
+    pub const EMPTY: Self = Self {
+        name: EnvName::NONE,
+        parent: None,
+        state: EnvState::Free,
+        guard: CapabilityName::ROOT,
+        capabilities: CapabilityTable::EMPTY,
+        accounts: Accounts::EMPTY,
+        notice: 0,
+        losses: Record::EMPTY,
+        pages: KernelPages {
+            control: FrameNumber(0),
+            contract: FrameNumber(0),
+            vectors: FrameNumber(0),
+        },
+        context: Context::ZERO,
+        bases: [0; 2],
+        wake_at: 0,
+        run_time: 0,
+        excess: 0,
+        overruns: 0,
+        forfeit: 0,
+        repossession: Repossession { next: FrameNumber(0), wired_too: false },
+        line: Line::EMPTY,
+    };
+
+    /// Whether the environment exists and has not ended.
+    pub(crate) fn alive(&self) -> bool {
+        !matches!(self.state, EnvState::Free | EnvState::Ended)
+    }
+}
+
+impl Kernel<'_> {
+    /// The slot of the environment with this name, ended or not.
+    pub(crate) fn find(&self, name: EnvName) -> Result<u16, Error> {
+        let environment = self.environments.get(name.index()).ok_or(Error::NoEnvironment)?;
+        let current = environment.name.generation();
+        if name.generation() == 0 || name.generation() > current {
+            return Err(Error::NoEnvironment);
+        }
+        if name.generation() < current || environment.state == EnvState::Free {
+            return Err(Error::StaleEnvironment);
+        }
+        Ok(name.index() as u16)
+    }
+
+    /// The slot of a living environment with this name.
+    pub(crate) fn find_alive(&self, name: EnvName) -> Result<u16, Error> {
+        let slot = self.find(name)?;
+        if self.environment(slot).alive() { Ok(slot) } else { Err(Error::WrongState) }
+    }
+
+    /// The slot of the environment that a call is about: the caller if there is no name, another
+    /// if the caller's capability has `rights` over its guard.
+    pub(crate) fn target(
+        &self,
+        caller: u16,
+        name: EnvName,
+        capability: u32,
+        rights: Rights,
+    ) -> Result<u16, Error> {
+        if name.is_none() || name == self.environment(caller).name {
+            return Ok(caller);
+        }
+        let slot = self.find(name)?;
+        let guard = self.environment(slot).guard;
+        self.environment(caller).capabilities.check(capability, &guard, rights)?;
+        Ok(slot)
+    }
+
+    /// As [`Kernel::target`], for an environment that has not ended.
+    pub(crate) fn living_target(
+        &self,
+        caller: u16,
+        name: EnvName,
+        capability: u32,
+        rights: Rights,
+    ) -> Result<u16, Error> {
+        let slot = self.target(caller, name, capability, rights)?;
+        if self.environment(slot).alive() { Ok(slot) } else { Err(Error::WrongState) }
+    }
+
+    /// The environment in `slot`, which came from [`Kernel::find`] or is the current one.
+    pub(crate) fn environment(&self, slot: u16) -> &Environment {
+        &self.environments[slot as usize]
+    }
+
+    /// As [`Kernel::environment`].
+    pub(crate) fn environment_mut(&mut self, slot: u16) -> &mut Environment {
+        &mut self.environments[slot as usize]
+    }
+}

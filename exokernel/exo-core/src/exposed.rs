@@ -1,0 +1,143 @@
+//! The tables that every environment can read, as the kernel writes them.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use exo_abi::EnvName;
+use exo_abi::layout::LABEL;
+use exo_abi::tables::{ENV_WORDS, EnvWord, StatisticsWord};
+
+/// Words of the exposed tables, in memory that programs can only read. The frame table is with
+/// the bindings.
+#[derive(Clone, Copy, Debug)]
+pub struct Exposed<'a> {
+    /// [`SystemPage`](exo_abi::tables::SystemPage).
+    pub system: &'a [AtomicU64],
+    /// [`EnvEntry`](exo_abi::tables::EnvEntry), one for each slot.
+    pub environments: &'a [AtomicU64],
+    /// [`SliceEntry`](exo_abi::tables::SliceEntry), all positions of each CPU in turn.
+    pub slices: &'a [AtomicU64],
+    /// [`FilterEntry`](exo_abi::tables::FilterEntry).
+    pub filters: &'a [AtomicU64],
+    /// [`RingEntry`](exo_abi::tables::RingEntry).
+    pub rings: &'a [AtomicU64],
+    /// [`Statistics`](exo_abi::tables::Statistics).
+    pub statistics: &'a [AtomicU64],
+}
+
+/// The words of the [`SystemPage`](exo_abi::tables::SystemPage) that change.
+#[derive(Clone, Copy)]
+#[repr(usize)]
+pub(crate) enum SystemWord {
+    Time = 2,
+    FramesFree = 9,
+    DonationMinimum = 10,
+    LinkAddress = 11,
+}
+
+fn load(words: &[AtomicU64], index: usize) -> u64 {
+    words.get(index).map_or(0, |word| word.load(Ordering::Relaxed))
+}
+
+fn store(words: &[AtomicU64], index: usize, value: u64) {
+    if let Some(word) = words.get(index) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Adds to a word that only the kernel writes.
+fn add(words: &[AtomicU64], index: usize, value: u64) {
+    if let Some(word) = words.get(index) {
+        word.store(word.load(Ordering::Relaxed).wrapping_add(value), Ordering::Relaxed);
+    }
+}
+
+impl Exposed<'_> {
+    pub(crate) fn set_system(&self, word: SystemWord, value: u64) {
+        store(self.system, word as usize, value);
+    }
+
+    pub(crate) fn set_environment(&self, slot: u16, word: EnvWord, value: u64) {
+        store(self.environments, slot as usize * ENV_WORDS + word as usize, value);
+    }
+
+    pub(crate) fn count_environment(&self, slot: u16, word: EnvWord, value: u64) {
+        add(self.environments, slot as usize * ENV_WORDS + word as usize, value);
+    }
+
+    /// Clears a slot's entry, for its next life.
+    pub(crate) fn clear_environment(&self, slot: u16) {
+        for word in 0..ENV_WORDS {
+            store(self.environments, slot as usize * ENV_WORDS + word, 0);
+        }
+    }
+
+    pub(crate) fn set_label(&self, slot: u16, label: &[u8; LABEL]) {
+        let word = u128::from_le_bytes(*label);
+        let base = slot as usize * ENV_WORDS + EnvWord::Label as usize;
+        store(self.environments, base, word as u64);
+        store(self.environments, base + 1, (word >> 64) as u64);
+    }
+
+    pub(crate) fn label(&self, slot: u16) -> [u8; LABEL] {
+        let base = slot as usize * ENV_WORDS + EnvWord::Label as usize;
+        let low = load(self.environments, base);
+        let high = load(self.environments, base + 1);
+        (low as u128 | (high as u128) << 64).to_le_bytes()
+    }
+
+    pub(crate) fn holder(&self, position: usize) -> EnvName {
+        EnvName(load(self.slices, position))
+    }
+
+    pub(crate) fn set_holder(&self, position: usize, holder: EnvName) {
+        store(self.slices, position, holder.0);
+    }
+
+    pub(crate) fn set_filter(&self, id: u32, holder: EnvName, ring: u64) {
+        let base = id as usize * 4;
+        for (index, value) in [holder.0, ring, 0, 0].into_iter().enumerate() {
+            store(self.filters, base + index, value);
+        }
+    }
+
+    /// A filter's holder and ring.
+    pub(crate) fn filter(&self, id: u32) -> (EnvName, u64) {
+        let base = id as usize * 4;
+        (EnvName(load(self.filters, base)), load(self.filters, base + 1))
+    }
+
+    pub(crate) fn count_filter(&self, id: u32, dropped: bool) {
+        add(self.filters, id as usize * 4 + 2, 1);
+        add(self.filters, id as usize * 4 + 3, dropped.into());
+    }
+
+    pub(crate) fn set_ring(&self, id: u32, holder: EnvName, slots: u64) {
+        let base = id as usize * 4;
+        for (index, value) in [holder.0, slots, 0, 0].into_iter().enumerate() {
+            store(self.rings, base + index, value);
+        }
+    }
+
+    pub(crate) fn count_ring(&self, id: u32, dropped: bool) {
+        add(self.rings, id as usize * 4 + 2 + usize::from(dropped), 1);
+    }
+
+    pub(crate) fn count(&self, word: StatisticsWord, value: u64) {
+        add(self.statistics, word as usize, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::offset_of;
+    use exo_abi::tables::SystemPage;
+
+    #[test]
+    fn words_are_the_fields() {
+        assert_eq!(offset_of!(SystemPage, time), SystemWord::Time as usize * 8);
+        assert_eq!(offset_of!(SystemPage, frames_free), SystemWord::FramesFree as usize * 8);
+        let minimum = SystemWord::DonationMinimum as usize * 8;
+        assert_eq!(offset_of!(SystemPage, donation_minimum), minimum);
+        assert_eq!(offset_of!(SystemPage, link_address), SystemWord::LinkAddress as usize * 8);
+    }
+}

@@ -1,0 +1,71 @@
+//! The kernel's state as one value.
+
+use crate::console::Input;
+use crate::environment::Environment;
+use crate::exposed::Exposed;
+use crate::machine::FILTERS;
+use crate::network::{RINGS, Ring};
+use crate::schedule::Cpu;
+use exo_abi::layout::LIST_MAX;
+use exo_abi::{FrameNumber, Rights};
+use packet_filters::{Filter, FilterSet};
+use secure_bindings::Bindings;
+
+/// The memory that the kernel's state lives in, found at boot.
+pub struct Storage<'a> {
+    /// Frames, address spaces, reverse map.
+    pub bindings: Bindings<'a>,
+    /// The environments, all [`Environment::EMPTY`].
+    pub environments: &'a mut [Environment],
+    /// The tables that programs can read, all zero.
+    pub exposed: Exposed<'a>,
+    /// The slice positions of each CPU.
+    pub positions: usize,
+    /// The length of a slice in nanoseconds.
+    pub slice: u64,
+}
+
+/// A request to bind, checked.
+pub(crate) type Checked = (u64, FrameNumber, Rights);
+
+/// The kernel: everything that it knows.
+pub struct Kernel<'a> {
+    pub(crate) bindings: Bindings<'a>,
+    pub(crate) environments: &'a mut [Environment],
+    pub(crate) exposed: Exposed<'a>,
+    pub(crate) positions: usize,
+    pub(crate) slice: u64,
+    pub(crate) cpu: Cpu,
+    pub(crate) filters: FilterSet<FILTERS>,
+    /// The reservations, by filter id.
+    pub(crate) reservations: [Option<Filter>; FILTERS],
+    pub(crate) rings: [Ring; RINGS],
+    pub(crate) input: Input,
+    /// The list of frames that a call has read from its caller.
+    pub(crate) scratch: [FrameNumber; LIST_MAX as usize],
+    /// The same, sorted.
+    pub(crate) sorted: [FrameNumber; LIST_MAX as usize],
+    /// The list of requests that a bind has checked.
+    pub(crate) checked: [Checked; LIST_MAX as usize],
+}
+
+impl<'a> Kernel<'a> {
+    /// A kernel without environments; [`Kernel::start_first`] makes the first.
+    pub fn new(storage: Storage<'a>) -> Self {
+        Self {
+            bindings: storage.bindings,
+            environments: storage.environments,
+            exposed: storage.exposed,
+            positions: storage.positions,
+            slice: storage.slice,
+            cpu: Cpu::default(),
+            filters: FilterSet::new(),
+            reservations: [None; FILTERS],
+            rings: [Ring::FREE; RINGS],
+            input: Input::default(),
+            scratch: [FrameNumber(0); LIST_MAX as usize],
+            sorted: [FrameNumber(0); LIST_MAX as usize],
+            checked: [(0, FrameNumber(0), Rights::empty()); LIST_MAX as usize],
+        }
+    }
+}

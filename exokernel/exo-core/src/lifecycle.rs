@@ -1,0 +1,258 @@
+//! The life of an environment: creation, start, capabilities, end.
+
+use crate::context::Context;
+use crate::environment::{Environment, KernelPages};
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use exo_abi::contract::Kind;
+use exo_abi::layout::{CONTRACT, CONTROL, USER_END, USER_START};
+use exo_abi::request::{ENVIRONMENT_WORDS, EnvironmentRequest};
+use exo_abi::rights::Capability;
+use exo_abi::tables::{EndReason, EnvState, EnvWord, StatisticsWord};
+use exo_abi::upcall::Event;
+use exo_abi::{EnvName, Error, FrameNumber, Rights};
+use secure_bindings::{Accounts, CapabilityTable, Record, Scan};
+
+/// The most frames of an environment's software TLB.
+pub(crate) const TLB_FRAMES_MAX: u64 = 256;
+
+/// What a new environment is made of, checked.
+pub(crate) struct Plan {
+    pub(crate) parent: Option<u16>,
+    pub(crate) guard: Capability,
+    pub(crate) limits: [u64; Kind::ALL.len()],
+    pub(crate) floors: [u64; Kind::ALL.len()],
+    pub(crate) notice: u64,
+    pub(crate) tlb_frames: usize,
+    pub(crate) label: [u8; exo_abi::layout::LABEL],
+}
+
+impl Kernel<'_> {
+    pub(crate) fn create(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        address: u64,
+    ) -> Result<u64, Error> {
+        let words = self.read_words::<ENVIRONMENT_WORDS>(machine, caller, address)?;
+        let request = EnvironmentRequest::from_words(&words);
+        let plan = self.check_plan(caller, &request)?;
+        let count =
+            self.read_own_frames(machine, caller, request.donation, request.donation_count)?;
+        let minimum = self.donation_minimum() + plan.tlb_frames;
+        if count < minimum {
+            return Err(Error::TooFewFrames);
+        }
+        let accounts = self.accounts_after(caller, &plan, count as u64)?;
+        let slot = self.free_slot().ok_or(Error::NoFreeEnvironments)?;
+        for index in 0..count {
+            self.bindings.frames.set_owner(self.scratch[index], slot, plan.guard.name);
+        }
+        self.furnish(machine, slot, &plan, count)?;
+        self.environment_mut(caller).accounts = accounts;
+        self.expose_accounts(machine, caller);
+        self.hold(machine, slot, Kind::Frames, count as u64)?;
+        Ok(self.environment(slot).name.0)
+    }
+
+    fn check_plan(&self, caller: u16, request: &EnvironmentRequest) -> Result<Plan, Error> {
+        let guard = Capability::from_words(request.guard).ok_or(Error::BadArgument)?;
+        let slot = u32::try_from(request.capability).map_err(|_| Error::NoCapability)?;
+        let capability = self.environment(caller).capabilities.get(slot)?;
+        if !capability.rights.contains(Rights::CONTROL) || !capability.dominates(&guard) {
+            return Err(Error::NotDominated);
+        }
+        if request.tlb_frames == 0 || request.tlb_frames > TLB_FRAMES_MAX {
+            return Err(Error::BadArgument);
+        }
+        let above = |(floor, limit): (&u64, &u64)| floor > limit;
+        if request.floors.iter().zip(&request.limits).any(above) {
+            return Err(Error::BelowFloor);
+        }
+        Ok(Plan {
+            parent: Some(caller),
+            guard,
+            limits: request.limits,
+            floors: request.floors,
+            notice: request.notice,
+            tlb_frames: request.tlb_frames as usize,
+            label: request.label,
+        })
+    }
+
+    /// What the creator's accounts will be when it has given `donated` frames and what the plan
+    /// promises.
+    fn accounts_after(&self, caller: u16, plan: &Plan, donated: u64) -> Result<Accounts, Error> {
+        if plan.limits[Kind::Frames as usize] < donated {
+            return Err(Error::OverLimit);
+        }
+        let mut accounts = self.environment(caller).accounts;
+        accounts.give(Kind::Frames, donated);
+        accounts.take(Kind::Environments, 1)?;
+        for kind in Kind::ALL {
+            accounts.grant_out(kind, plan.limits[kind as usize])?;
+        }
+        Ok(accounts)
+    }
+
+    /// A slot for a new environment: the one that was freed longest ago, so that names live long.
+    fn free_slot(&self) -> Option<u16> {
+        let free = |slot: &u16| self.environment(*slot).state == EnvState::Free;
+        (0..self.environments.len() as u16)
+            .filter(free)
+            .min_by_key(|&slot| self.environment(slot).name.generation())
+    }
+
+    /// Builds an environment in a free slot from the first `count` frames in the scratch list,
+    /// which are already its own.
+    pub(crate) fn furnish(
+        &mut self,
+        machine: &mut impl Machine,
+        slot: u16,
+        plan: &Plan,
+        count: usize,
+    ) -> Result<(), Error> {
+        let donated = &self.scratch[..count];
+        let common = |index| machine.common_entry(index);
+        self.bindings.create(machine, slot, donated, plan.tlb_frames, common)?;
+        let pages = KernelPages {
+            control: self.bindings.take_donated(machine, slot)?,
+            contract: self.bindings.take_donated(machine, slot)?,
+            vectors: self.bindings.take_donated(machine, slot)?,
+        };
+        let losses = Record::create(&mut self.bindings, machine, slot)?;
+        self.bindings.map_shared(machine, slot, CONTROL, pages.control, true)?;
+        self.bindings.map_shared(machine, slot, CONTRACT, pages.contract, false)?;
+        let generation = self.environment(slot).name.generation() + 1;
+        let mut capabilities = CapabilityTable::EMPTY;
+        capabilities.set(0, plan.guard)?;
+        *self.environment_mut(slot) = Environment {
+            name: EnvName::new(slot.into(), generation),
+            parent: plan.parent,
+            guard: plan.guard.name,
+            capabilities,
+            accounts: Accounts::new(&plan.limits, &plan.floors),
+            notice: plan.notice,
+            losses,
+            pages,
+            ..Environment::EMPTY
+        };
+        self.exposed.clear_environment(slot);
+        self.exposed.set_label(slot, &plan.label);
+        self.exposed.set_environment(slot, EnvWord::Name, self.environment(slot).name.0);
+        let parent = plan.parent.map_or(0, |parent| self.environment(parent).name.0);
+        self.exposed.set_environment(slot, EnvWord::Parent, parent);
+        self.exposed.set_environment(slot, EnvWord::FramesDonated, count as u64);
+        self.exposed.count(StatisticsWord::Created, 1);
+        self.set_state(slot, EnvState::Created);
+        Ok(())
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        child: u16,
+        entry: u64,
+        stack: u64,
+        argument: u64,
+    ) -> Result<u64, Error> {
+        if self.environment(child).state != EnvState::Created {
+            return Err(Error::WrongState);
+        }
+        if !(USER_START..USER_END).contains(&entry) || stack > USER_END {
+            return Err(Error::BadAddress);
+        }
+        self.environment_mut(child).context = Context::start(entry, stack, argument);
+        self.set_state(child, EnvState::Runnable);
+        Ok(0)
+    }
+
+    pub(crate) fn capability_grant(
+        &mut self,
+        caller: u16,
+        to: u16,
+        destination: u32,
+        source: u32,
+        words: [u64; 2],
+    ) -> Result<u64, Error> {
+        let capability = Capability::from_words(words).ok_or(Error::BadArgument)?;
+        if !capability.rights.is_empty() {
+            self.environment(caller).capabilities.derive(source, &capability)?;
+        }
+        self.environment_mut(to).capabilities.set(destination, capability)?;
+        Ok(0)
+    }
+
+    /// Ends an environment, or frees the slot of one that has ended.
+    pub(crate) fn destroy(
+        &mut self,
+        machine: &mut impl Machine,
+        slot: u16,
+        reason: EndReason,
+        code: u64,
+    ) {
+        if self.environment(slot).state == EnvState::Ended {
+            return self.reap(machine, slot);
+        }
+        self.flush_rest(machine, slot);
+        self.stop_current(slot);
+        if self.cpu.current == Some(slot) {
+            machine.deactivate();
+        }
+        self.input.leave(slot);
+        self.release_network(machine, slot);
+        self.release_slices(slot);
+        machine.forget_vectors(self.environment(slot).pages.vectors);
+        self.bindings.destroy(machine, slot);
+        let (mut from, all) = (FrameNumber(0), self.bindings.frames.count());
+        while let Scan::Found(frame) = self.bindings.frames.next_held(slot, from, all) {
+            self.bindings.free(machine, frame);
+            from = FrameNumber(frame.0 + 1);
+        }
+        self.exposed.set_environment(slot, EnvWord::EndReason, reason as u64);
+        self.exposed.set_environment(slot, EnvWord::EndCode, code);
+        self.exposed.count(StatisticsWord::Ended, 1);
+        self.set_state(slot, EnvState::Ended);
+        self.settle(machine, slot);
+        self.expose_free();
+    }
+
+    /// Gives the limits and the children of an ended environment to its parent. Without a parent
+    /// it was the first, and the machine has nothing left to do.
+    fn settle(&mut self, machine: &mut impl Machine, slot: u16) {
+        let Some(parent) = self.environment(slot).parent else {
+            return machine.exit(exo_abi::boot::VERDICT_MAX);
+        };
+        let accounts = self.environment(slot).accounts;
+        for kind in Kind::ALL {
+            let limit = accounts.get(kind).limit;
+            self.environment_mut(parent).accounts.grant_in(kind, limit);
+        }
+        let parent_name = self.environment(parent).name.0;
+        let mut children = 0;
+        for child in 0..self.environments.len() as u16 {
+            let state = self.environment(child).state;
+            if state != EnvState::Free && self.environment(child).parent == Some(slot) {
+                self.environment_mut(child).parent = Some(parent);
+                self.exposed.set_environment(child, EnvWord::Parent, parent_name);
+                children += 1;
+            }
+        }
+        // The ended environment's limit, which covered its children, is the parent's now.
+        let held = self.hold(machine, parent, Kind::Environments, children);
+        debug_assert!(held.is_ok(), "limits are conserved");
+        self.environment_mut(slot).accounts = Accounts::EMPTY;
+        for word in [EnvWord::Frames, EnvWord::FramesLimit, EnvWord::FramesDonated] {
+            self.exposed.set_environment(slot, word, 0);
+        }
+        self.post(machine, parent, Event::ChildEnded);
+    }
+
+    fn reap(&mut self, machine: &mut impl Machine, slot: u16) {
+        if let Some(parent) = self.environment(slot).parent {
+            self.release(machine, parent, Kind::Environments, 1);
+        }
+        let name = self.environment(slot).name;
+        *self.environment_mut(slot) = Environment { name, ..Environment::EMPTY };
+        self.set_state(slot, EnvState::Free);
+    }
+}

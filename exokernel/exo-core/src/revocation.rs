@@ -1,0 +1,214 @@
+//! The abort protocol: ask, demand, repossess, tell; and the accounts that it balances.
+//!
+//! Limits are conserved, and what an environment holds above its limit is its debt. Asking lowers
+//! the limit; giving back, of its own choice, lowers the debt. Past the deadline the kernel takes
+//! frames itself, a bounded number at each tick, in a fixed order: those that the owner has not
+//! wired by number, then the wired ones. Pinned frames cost the ring that pins them. Donated
+//! frames are the owner's tables and are never taken. Each loss is in the record before the
+//! owner runs again.
+
+use crate::environment::Repossession;
+use crate::exposed::SystemWord;
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use core::sync::atomic::Ordering;
+use exo_abi::contract::{ContractPage, Kind};
+use exo_abi::tables::{EnvWord, StatisticsWord};
+use exo_abi::upcall::Event;
+use exo_abi::{EnvName, Error, FrameNumber};
+use secure_bindings::Scan;
+use secure_bindings::account::Ask;
+
+/// How many frames one step takes at most.
+const STEP_FRAMES: u64 = 32;
+/// How many entries of the frame table one search looks at.
+const STEP_ENTRIES: usize = 4096;
+
+impl Kernel<'_> {
+    /// Charges an environment's account.
+    pub(crate) fn hold(
+        &mut self,
+        machine: &impl Machine,
+        slot: u16,
+        kind: Kind,
+        count: u64,
+    ) -> Result<(), Error> {
+        self.environment_mut(slot).accounts.take(kind, count)?;
+        self.expose_accounts(machine, slot);
+        Ok(())
+    }
+
+    /// Credits an environment's account with what it no longer holds.
+    pub(crate) fn release(&mut self, machine: &impl Machine, slot: u16, kind: Kind, count: u64) {
+        let accounts = &mut self.environment_mut(slot).accounts;
+        let before = accounts.get(kind).surrendered;
+        accounts.give(kind, count);
+        let surrendered = accounts.get(kind).surrendered - before;
+        self.exposed.count(StatisticsWord::Surrendered, surrendered);
+        self.expose_accounts(machine, slot);
+    }
+
+    pub(crate) fn revoke(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        from: u16,
+        kind: Kind,
+        count: u64,
+        [own, wall]: [u64; 2],
+    ) -> Result<u64, Error> {
+        if kind != Kind::Frames {
+            return Err(Error::BadKind);
+        }
+        if from == caller || count == 0 {
+            return Err(Error::BadArgument);
+        }
+        let now = machine.now();
+        let victim = self.environment_mut(from);
+        let (own_now, notice) = (victim.run_time, victim.notice);
+        let debt = victim.accounts.ask(kind, Ask { count, now, own_now, own, wall, notice })?;
+        victim.repossession = Repossession::default();
+        self.environment_mut(caller).accounts.grant_in(kind, count);
+        self.exposed.count(StatisticsWord::Asks, 1);
+        self.expose_accounts(machine, caller);
+        self.expose_accounts(machine, from);
+        if debt > 0 {
+            self.post(machine, from, Event::Revoke);
+        }
+        Ok(debt)
+    }
+
+    pub(crate) fn grant(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        environment: EnvName,
+        kind: Kind,
+        count: u64,
+    ) -> Result<u64, Error> {
+        let to = self.find_alive(environment)?;
+        self.environment_mut(caller).accounts.grant_out(kind, count)?;
+        self.environment_mut(to).accounts.grant_in(kind, count);
+        self.expose_accounts(machine, caller);
+        self.expose_accounts(machine, to);
+        Ok(0)
+    }
+
+    pub(crate) fn acknowledge(
+        &mut self,
+        machine: &mut impl Machine,
+        caller: u16,
+        kind: Kind,
+        epoch: u64,
+    ) -> Result<u64, Error> {
+        if kind != Kind::Frames {
+            return Err(Error::BadKind);
+        }
+        self.environment_mut(caller).losses.acknowledge(machine, kind, epoch)?;
+        Ok(0)
+    }
+
+    /// Takes from everybody whose debt is due, one step each.
+    pub(crate) fn repossess_due(&mut self, machine: &mut impl Machine, now: u64) {
+        for slot in 0..self.environments.len() as u16 {
+            let environment = self.environment(slot);
+            let due = environment.accounts.overdue(Kind::Frames, now, environment.run_time);
+            if due > 0 && environment.alive() {
+                self.repossess_step(machine, slot, due, now);
+            }
+        }
+    }
+
+    fn repossess_step(&mut self, machine: &mut impl Machine, slot: u16, due: u64, now: u64) {
+        let mut taken = 0;
+        while taken < due.min(STEP_FRAMES) {
+            let Some(frame) = self.next_victim(machine, slot) else { break };
+            if self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0) {
+                self.break_ring_over(machine, slot, frame);
+            }
+            self.bindings.repossess(machine, frame);
+            let environment = self.environment_mut(slot);
+            let epoch = environment.losses.note(machine, Kind::Frames, frame.0.into(), now);
+            environment.accounts.lose(Kind::Frames, epoch);
+            taken += 1;
+        }
+        if taken > 0 {
+            self.exposed.count(StatisticsWord::Repossessed, taken);
+            self.post(machine, slot, Event::Lost);
+            self.expose_accounts(machine, slot);
+        }
+    }
+
+    /// The next frame to take from an environment, by the order in the module's text. `None`: the
+    /// search goes on at the next tick, or there is nothing left to take.
+    fn next_victim(&mut self, machine: &impl Machine, slot: u16) -> Option<FrameNumber> {
+        loop {
+            let Repossession { next, wired_too } = self.environment(slot).repossession;
+            let frame = match self.bindings.frames.next_held(slot, next, STEP_ENTRIES) {
+                Scan::Found(frame) => frame,
+                Scan::More(next) => {
+                    self.environment_mut(slot).repossession.next = next;
+                    return None;
+                }
+                Scan::End => {
+                    self.environment_mut(slot).repossession =
+                        Repossession { next: FrameNumber(0), wired_too: true };
+                    return None;
+                }
+            };
+            self.environment_mut(slot).repossession.next = FrameNumber(frame.0 + 1);
+            let pinned = self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0);
+            if wired_too || !pinned && !self.bindings.wired(machine, frame) {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// Writes an environment's accounts where it and everybody can read them.
+    pub(crate) fn expose_accounts(&self, machine: &impl Machine, slot: u16) {
+        let environment = self.environment(slot);
+        environment.accounts.write_to(machine.page(environment.pages.contract));
+        let frames = environment.accounts.get(Kind::Frames);
+        for (word, value) in [
+            (EnvWord::Frames, frames.held),
+            (EnvWord::FramesLimit, frames.limit),
+            (EnvWord::FramesFloor, frames.floor),
+            (EnvWord::Asks, frames.asks),
+            (EnvWord::Surrendered, frames.surrendered),
+            (EnvWord::Repossessed, frames.repossessed),
+            (EnvWord::Filters, environment.accounts.get(Kind::Filters).held),
+            (EnvWord::Rings, environment.accounts.get(Kind::Rings).held),
+        ] {
+            self.exposed.set_environment(slot, word, value);
+        }
+        self.expose_free();
+    }
+
+    /// Writes how many frames are free.
+    pub(crate) fn expose_free(&self) {
+        let free = self.bindings.frames.free_count();
+        self.exposed.set_system(SystemWord::FramesFree, free);
+    }
+
+    /// Writes the time of the last tick.
+    pub(crate) fn expose_time(&self, now: u64) {
+        self.exposed.set_system(SystemWord::Time, now);
+    }
+
+    /// Writes the clocks of an environment's contract page.
+    pub(crate) fn expose_clock(&self, machine: &impl Machine, slot: u16) {
+        let environment = self.environment(slot);
+        let page = machine.page(environment.pages.contract);
+        let values = [
+            environment.name.0,
+            environment.run_time,
+            self.slice_end(),
+            environment.excess,
+            environment.notice,
+        ];
+        const { assert!(core::mem::offset_of!(ContractPage, notice) == 4 * 8) };
+        for (word, value) in page.iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+}

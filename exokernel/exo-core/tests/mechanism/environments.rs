@@ -1,0 +1,162 @@
+//! Creation, authority and end.
+
+use crate::accounts::{allocate, write_list};
+use crate::fake::{Bench, DATA};
+use exo_abi::contract::Kind;
+use exo_abi::request::{ENVIRONMENT_WORDS, NOBODY};
+use exo_abi::rights::Capability;
+use exo_abi::tables::{EnvState, EnvWord, FrameState};
+use exo_abi::{Call, CapabilityName, EnvName, Error, Rights};
+
+const LIST: u64 = DATA + 0x1000;
+const REQUEST: u64 = DATA + 0x3000;
+
+/// Writes a request for a child named `[part]`.
+pub fn request(bench: &mut Bench, part: u8, limit: u64, floor: u64, donated: usize) {
+    let frames = allocate(bench, donated);
+    write_list(bench, &frames);
+    let name = CapabilityName::new(&[part]).unwrap();
+    let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::GRANT | Rights::CONTROL;
+    let guard = Capability { name, rights }.to_words();
+    let mut words = [0; ENVIRONMENT_WORDS];
+    words[..6].copy_from_slice(&[LIST, donated as u64, 2, 0, guard[0], guard[1]]);
+    words[6..11].copy_from_slice(&[limit, 4, 4, 4, 2]);
+    words[11] = floor;
+    words[17] = u64::from_le_bytes(*b"child\0\0\0");
+    bench.poke(REQUEST, &words);
+}
+
+/// Creates a child in the next free slot.
+pub fn create(bench: &mut Bench, limit: u64, floor: u64, donated: usize) -> EnvName {
+    request(bench, 7, limit, floor, donated);
+    EnvName(bench.call(Call::EnvironmentCreate { request: REQUEST }).unwrap())
+}
+
+/// Starts a child and gives it a slice.
+pub fn start(bench: &mut Bench, child: EnvName, position: u32) {
+    let (capability, environment) = (0, child);
+    bench
+        .call(Call::EnvironmentStart {
+            environment,
+            capability,
+            entry: DATA,
+            stack: 0,
+            argument: 5,
+        })
+        .unwrap();
+    bench.call(Call::Slice { cpu: 0, position, environment, capability }).unwrap();
+}
+
+fn destroy(environment: EnvName) -> Call {
+    Call::EnvironmentDestroy { environment, capability: 0, code: 9 }
+}
+
+#[test]
+fn what_an_environment_held_is_free_when_it_ends() {
+    let mut bench = Bench::new();
+    let free = bench.exposed.system[9].load(std::sync::atomic::Ordering::Relaxed);
+    let limit = bench.environment(0, EnvWord::FramesLimit);
+    let child = create(&mut bench, 300, 0, 100);
+    start(&mut bench, child, 3);
+    let frames = allocate(&mut bench, 50);
+    write_list(&mut bench, &frames);
+    bench
+        .call(Call::FrameTransfer { environment: child, capability: 0, list: LIST, count: 50 })
+        .unwrap();
+    assert_eq!(bench.environment(1, EnvWord::FramesDonated), 100);
+    bench.call(destroy(child)).unwrap();
+    assert_eq!(bench.environment(1, EnvWord::State), EnvState::Ended as u64);
+    assert_eq!(bench.exposed.system[9].load(std::sync::atomic::Ordering::Relaxed), free);
+    assert_eq!(bench.environment(0, EnvWord::FramesLimit), limit);
+    let call = Call::EnvironmentStart {
+        environment: child,
+        capability: 0,
+        entry: DATA,
+        stack: 0,
+        argument: 0,
+    };
+    assert_eq!(bench.call(call), Err(Error::WrongState));
+    bench.call(destroy(child)).unwrap();
+    assert_eq!(bench.environment(1, EnvWord::State), EnvState::Free as u64);
+    assert_eq!(bench.call(destroy(child)), Err(Error::StaleEnvironment));
+    assert!(frames.iter().all(|&frame| bench.frame(frame).state == FrameState::Free as u8));
+}
+
+#[test]
+fn a_child_runs_in_its_slice_and_exits() {
+    let mut bench = Bench::new();
+    let child = create(&mut bench, 300, 0, 100);
+    start(&mut bench, child, 3);
+    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    assert_eq!(bench.environment(1, EnvWord::State), EnvState::Running as u64);
+    assert_eq!((bench.context.rip, bench.context.rdi), (DATA, 5));
+    assert_eq!(bench.call(Call::Null {}), Ok(child.0));
+    bench.call(destroy(EnvName::NONE)).unwrap();
+    assert_eq!(bench.environment(1, EnvWord::EndCode), 9);
+    assert_eq!(bench.call(Call::Null {}), Ok(bench.name(0).0), "the parent was woken");
+}
+
+#[test]
+fn a_child_has_no_authority_over_others() {
+    let mut bench = Bench::new();
+    let parent = bench.name(0);
+    let child = create(&mut bench, 300, 0, 100);
+    let sibling = create(&mut bench, 300, 0, 100);
+    start(&mut bench, child, 3);
+    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    assert_eq!(bench.call(destroy(parent)), Err(Error::NotDominated));
+    let code = bench.call(Call::MachineExit { capability: 0, code: 1 });
+    assert_eq!(code, Err(Error::NotDominated));
+    let call = Call::Revoke {
+        environment: sibling,
+        capability: 1,
+        kind: Kind::Frames,
+        count: 1,
+        own: 0,
+        wall: 0,
+    };
+    assert_eq!(bench.call(call), Err(Error::NoCapability));
+    let own = bench.call(Call::Slice { cpu: 0, position: 0, environment: NOBODY, capability: 0 });
+    assert_eq!(own, Err(Error::NotDominated), "the parent's slice");
+    let forged = Capability::ROOT.to_words();
+    let grant = Call::CapabilityGrant {
+        environment: EnvName::NONE,
+        authority: 0,
+        destination: 1,
+        source: 0,
+        low: forged[0],
+        high: forged[1],
+    };
+    assert_eq!(bench.call(grant), Err(Error::NotDominated));
+    assert_eq!(bench.machine.exit, None);
+}
+
+#[test]
+fn nobody_promises_more_than_it_has() {
+    let mut bench = Bench::new();
+    request(&mut bench, 7, 1 << 40, 0, 100);
+    let call = Call::EnvironmentCreate { request: REQUEST };
+    assert_eq!(bench.call(call), Err(Error::OverLimit));
+    request(&mut bench, 7, 300, 301, 100);
+    assert_eq!(bench.call(call), Err(Error::BelowFloor));
+    request(&mut bench, 7, 300, 0, 3);
+    assert_eq!(bench.call(call), Err(Error::TooFewFrames));
+    assert_eq!(bench.environment(1, EnvWord::State), EnvState::Free as u64);
+}
+
+#[test]
+fn environments_run_out_with_an_error() {
+    let mut bench = Bench::new();
+    let mut made = 0;
+    loop {
+        request(&mut bench, 7, 100, 0, 60);
+        match bench.call(Call::EnvironmentCreate { request: REQUEST }) {
+            Ok(_) => made += 1,
+            Err(error) => {
+                assert!(matches!(error, Error::OverLimit | Error::NoFreeEnvironments), "{error:?}");
+                break;
+            }
+        }
+    }
+    assert_eq!(made, crate::fake::ENVIRONMENTS - 1);
+}

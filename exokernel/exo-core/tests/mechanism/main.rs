@@ -1,0 +1,8 @@
+//! The kernel's mechanism on a machine of plain memory.
+
+mod accounts;
+mod environments;
+mod fake;
+mod fuzz;
+mod network;
+mod upcalls;
