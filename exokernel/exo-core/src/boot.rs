@@ -129,7 +129,7 @@ impl Kernel<'_> {
 
     fn first_plan(&self, module_frames: u64) -> Plan {
         let mut limits = [0; Kind::ALL.len()];
-        limits[Kind::Frames as usize] = self.bindings.frames.free_count() + module_frames;
+        limits[Kind::Frames as usize] = self.bindings.frames.free_count();
         limits[Kind::Slices as usize] = self.positions as u64;
         limits[Kind::Filters as usize] = FILTERS as u64;
         limits[Kind::Rings as usize] = RINGS as u64;
@@ -198,6 +198,7 @@ impl Kernel<'_> {
         for index in 0..count {
             let frame = FrameNumber(first.0 + index as u32);
             self.bindings.frames.adopt(frame, slot, guard);
+            self.environment_mut(slot).accounts.grant_in(Kind::Frames, 1);
             self.hold(machine, slot, Kind::Frames, 1)?;
             let page = page + index * PAGE_SIZE;
             self.bindings.bind(machine, slot, page, frame, rights)?;

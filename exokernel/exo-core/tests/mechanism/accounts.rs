@@ -9,7 +9,7 @@ const LIST: u64 = DATA + 0x1000;
 const MILLISECOND: u64 = 1_000_000;
 
 /// Writes a list of frame numbers at [`LIST`].
-pub fn write_list(bench: &mut Bench, frames: &[u32]) {
+pub(crate) fn write_list(bench: &mut Bench, frames: &[u32]) {
     for (index, pair) in frames.chunks(2).enumerate() {
         let high = pair.get(1).copied().unwrap_or(0);
         bench.poke(LIST + 8 * index as u64, &[u64::from(pair[0]) | u64::from(high) << 32]);
@@ -17,21 +17,21 @@ pub fn write_list(bench: &mut Bench, frames: &[u32]) {
 }
 
 /// Reads the list back.
-pub fn read_list(bench: &mut Bench, count: usize) -> Vec<u32> {
+pub(crate) fn read_list(bench: &mut Bench, count: usize) -> Vec<u32> {
     (0..count)
         .map(|index| (bench.peek(LIST + 4 * index as u64) >> (index % 2 * 32)) as u32)
         .collect()
 }
 
 /// Takes frames for whoever runs.
-pub fn allocate(bench: &mut Bench, count: usize) -> Vec<u32> {
+pub(crate) fn allocate(bench: &mut Bench, count: usize) -> Vec<u32> {
     write_list(bench, &vec![FrameNumber::ANY.0; count]);
     bench.call(Call::FrameAllocate { list: LIST, count: count as u64, capability: 0 }).unwrap();
     read_list(bench, count)
 }
 
 /// Binds frames from `page` on in an environment.
-pub fn bind(
+pub(crate) fn bind(
     bench: &mut Bench,
     environment: EnvName,
     page: u64,

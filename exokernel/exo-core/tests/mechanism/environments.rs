@@ -12,7 +12,7 @@ const LIST: u64 = DATA + 0x1000;
 const REQUEST: u64 = DATA + 0x3000;
 
 /// Writes a request for a child named `[part]`.
-pub fn request(bench: &mut Bench, part: u8, limit: u64, floor: u64, donated: usize) {
+pub(crate) fn request(bench: &mut Bench, part: u8, limit: u64, floor: u64, donated: usize) {
     let frames = allocate(bench, donated);
     write_list(bench, &frames);
     let name = CapabilityName::new(&[part]).unwrap();
@@ -27,13 +27,13 @@ pub fn request(bench: &mut Bench, part: u8, limit: u64, floor: u64, donated: usi
 }
 
 /// Creates a child in the next free slot.
-pub fn create(bench: &mut Bench, limit: u64, floor: u64, donated: usize) -> EnvName {
+pub(crate) fn create(bench: &mut Bench, limit: u64, floor: u64, donated: usize) -> EnvName {
     request(bench, 7, limit, floor, donated);
     EnvName(bench.call(Call::EnvironmentCreate { request: REQUEST }).unwrap())
 }
 
 /// Starts a child and gives it a slice.
-pub fn start(bench: &mut Bench, child: EnvName, position: u32) {
+pub(crate) fn start(bench: &mut Bench, child: EnvName, position: u32) {
     let (capability, environment) = (0, child);
     bench
         .call(Call::EnvironmentStart {
@@ -150,6 +150,7 @@ fn environments_run_out_with_an_error() {
     let mut made = 0;
     loop {
         request(&mut bench, 7, 100, 0, 60);
+        bench.poke(REQUEST + 7 * 8, &[0; 4]);
         match bench.call(Call::EnvironmentCreate { request: REQUEST }) {
             Ok(_) => made += 1,
             Err(error) => {

@@ -12,27 +12,27 @@ use secure_bindings::{Bindings, FrameMemory, FrameTable, Page, TranslationCache}
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Frames of the fake machine.
-pub const FRAMES: usize = 4096;
+pub(crate) const FRAMES: usize = 4096;
 /// Environment slots.
-pub const ENVIRONMENTS: usize = 16;
+pub(crate) const ENVIRONMENTS: usize = 16;
 /// Slice positions.
-pub const POSITIONS: usize = 16;
+pub(crate) const POSITIONS: usize = 16;
 /// Where the first environment's data segment is.
-pub const DATA: u64 = 0x40_0000;
+pub(crate) const DATA: u64 = 0x40_0000;
 const DATA_PAGES: u64 = 16;
 const MODULE_FIRST: u32 = 16;
 const SLICE: u64 = 1_000_000;
 
 /// Memory, a clock, and what was written and sent.
-pub struct Fake {
+pub(crate) struct Fake {
     memory: Vec<Page>,
-    pub time: u64,
-    pub alarm: u64,
-    pub console: Vec<u8>,
-    pub typed: Vec<u8>,
-    pub sent: Vec<Vec<u8>>,
-    pub exit: Option<u64>,
-    pub active: Option<FrameNumber>,
+    pub(crate) time: u64,
+    pub(crate) alarm: u64,
+    pub(crate) console: Vec<u8>,
+    pub(crate) typed: Vec<u8>,
+    pub(crate) sent: Vec<Vec<u8>>,
+    pub(crate) exit: Option<u64>,
+    pub(crate) active: Option<FrameNumber>,
     filters: FilterSet<FILTERS>,
 }
 
@@ -99,12 +99,12 @@ impl Machine for Fake {
 }
 
 /// A kernel on a fake machine, with the registers of whoever runs.
-pub struct Bench {
-    pub kernel: Kernel<'static>,
-    pub machine: Fake,
-    pub context: Context,
-    pub exposed: Exposed<'static>,
-    pub frames: &'static [AtomicU64],
+pub(crate) struct Bench {
+    pub(crate) kernel: Kernel<'static>,
+    pub(crate) machine: Fake,
+    pub(crate) context: Context,
+    pub(crate) exposed: Exposed<'static>,
+    pub(crate) frames: &'static [AtomicU64],
 }
 
 fn words(count: usize) -> &'static [AtomicU64] {
@@ -113,7 +113,7 @@ fn words(count: usize) -> &'static [AtomicU64] {
 
 impl Bench {
     /// A machine that has just started its first environment.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut machine = Fake {
             memory: (0..FRAMES).map(|_| [const { AtomicU64::new(0) }; 512]).collect(),
             time: 1,
@@ -154,13 +154,13 @@ impl Bench {
     }
 
     /// Makes a call as whoever runs, and says what it got.
-    pub fn call(&mut self, call: Call) -> Result<u64, Error> {
+    pub(crate) fn call(&mut self, call: Call) -> Result<u64, Error> {
         let registers = call.pack();
         self.raw_call(registers.number, registers.arguments)
     }
 
     /// As [`Bench::call`], with any registers.
-    pub fn raw_call(&mut self, number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
+    pub(crate) fn raw_call(&mut self, number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
         let context = &mut self.context;
         context.rax = number;
         [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9] = arguments;
@@ -169,7 +169,7 @@ impl Bench {
     }
 
     /// The frame that the hardware tables of whoever runs have for an address.
-    pub fn hardware(&self, address: u64) -> Option<(FrameNumber, u64)> {
+    pub(crate) fn hardware(&self, address: u64) -> Option<(FrameNumber, u64)> {
         let mut table = self.machine.active?;
         let mut entry = 0;
         for level in (0..4).rev() {
@@ -184,7 +184,7 @@ impl Bench {
     }
 
     /// Writes words at an address of whoever runs, as the program would: with page faults.
-    pub fn poke(&mut self, address: u64, words: &[u64]) {
+    pub(crate) fn poke(&mut self, address: u64, words: &[u64]) {
         for (index, &word) in words.iter().enumerate() {
             let at = address + 8 * index as u64;
             let frame = self.touch(at, true).expect("the program can write here");
@@ -193,13 +193,13 @@ impl Bench {
     }
 
     /// Reads a word as the program would.
-    pub fn peek(&mut self, address: u64) -> u64 {
+    pub(crate) fn peek(&mut self, address: u64) -> u64 {
         let frame = self.touch(address, false).expect("the program can read here");
         self.machine.page(frame)[address as usize % 4096 / 8].load(Ordering::Relaxed)
     }
 
     /// Reaches an address as the CPU would; says what it found after at most one fault.
-    pub fn touch(&mut self, address: u64, write: bool) -> Option<FrameNumber> {
+    pub(crate) fn touch(&mut self, address: u64, write: bool) -> Option<FrameNumber> {
         for _ in 0..2 {
             match self.hardware(address) {
                 Some((frame, entry)) if !write || entry & 2 != 0 => return Some(frame),
@@ -213,24 +213,24 @@ impl Bench {
     }
 
     /// Lets time pass and ticks.
-    pub fn tick(&mut self, nanoseconds: u64) {
+    pub(crate) fn tick(&mut self, nanoseconds: u64) {
         self.machine.time += nanoseconds;
         self.kernel.tick(&mut self.machine, &mut self.context);
     }
 
     /// A frame as everybody sees it.
-    pub fn frame(&self, number: u32) -> FrameEntry {
+    pub(crate) fn frame(&self, number: u32) -> FrameEntry {
         let word = |index: usize| self.frames[index].load(Ordering::Relaxed);
         FrameEntry::from_words([word(2 * number as usize), word(2 * number as usize + 1)])
     }
 
     /// A word of an environment as everybody sees it.
-    pub fn environment(&self, slot: usize, word: EnvWord) -> u64 {
+    pub(crate) fn environment(&self, slot: usize, word: EnvWord) -> u64 {
         self.exposed.environments[slot * ENV_WORDS + word as usize].load(Ordering::Relaxed)
     }
 
     /// The name of the environment in a slot.
-    pub fn name(&self, slot: usize) -> EnvName {
+    pub(crate) fn name(&self, slot: usize) -> EnvName {
         EnvName(self.environment(slot, EnvWord::Name))
     }
 }
