@@ -39,7 +39,7 @@ pub(crate) fn bind(
     rights: Rights,
 ) -> Result<u64, Error> {
     for (index, &frame) in frames.iter().enumerate() {
-        let words = [page + 4096 * index as u64 | u64::from(rights.bits()), frame.into()];
+        let words = [(page + 4096 * index as u64) | u64::from(rights.bits()), frame.into()];
         bench.poke(LIST + 16 * index as u64, &words);
     }
     let count = frames.len() as u64;
