@@ -1,0 +1,44 @@
+//! Capabilities, and the slots in which `init` puts them.
+
+use crate::call::call;
+use exo_abi::{Call, Capability, EnvName, Error, Rights};
+
+/// The program's own name, with `READ`, `WRITE`, `EXECUTE`, `GRANT` and `CONTROL`.
+pub const OWN: u32 = 0;
+/// The root name with `REVOKE`, if the contract has the right `revoke`.
+pub const REVOKE: u32 = 1;
+/// The program's own name with `NETWORK`, if the contract has the right `network`.
+pub const NETWORK: u32 = 2;
+/// The program's own name with `CONSOLE`, if the contract has the right `console`.
+pub const CONSOLE: u32 = 3;
+/// The name of the boot archive's frames, with `READ`.
+pub const ARCHIVE: u32 = 4;
+
+/// Puts a capability in slot `destination` of an environment (none: the caller), for which the
+/// capability in slot `authority` has `GRANT`. The caller's slot `source` must dominate it.
+///
+/// # Errors
+/// `NoEnvironment`, `StaleEnvironment`, `WrongState`, `NoCapability`, `NotDominated`, `BadArgument`.
+pub fn grant(
+    environment: EnvName,
+    authority: u32,
+    destination: u32,
+    source: u32,
+    capability: Capability,
+) -> Result<(), Error> {
+    let [low, high] = capability.to_words();
+    // SAFETY: capabilities are the kernel's; no memory is touched.
+    unsafe {
+        call(Call::CapabilityGrant { environment, authority, destination, source, low, high })
+    }
+    .map(|_| ())
+}
+
+/// Empties one of the caller's slots.
+///
+/// # Errors
+/// `NoCapability`.
+pub fn drop(slot: u32) -> Result<(), Error> {
+    let nothing = Capability { name: exo_abi::CapabilityName::ROOT, rights: Rights::empty() };
+    grant(EnvName::NONE, slot, slot, slot, nothing)
+}

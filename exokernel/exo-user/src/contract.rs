@@ -1,0 +1,82 @@
+//! What the program has been promised and what it owes: loads from its contract page.
+
+use crate::shared;
+use core::sync::atomic::{AtomicU64, Ordering};
+use exo_abi::contract::{ACCOUNT_WORDS, ACCOUNTS_WORD, Account};
+use exo_abi::{EnvName, Kind};
+
+fn word(index: usize) -> u64 {
+    shared::contract()[index].load(Ordering::Relaxed)
+}
+
+/// The program's own name.
+pub fn name() -> EnvName {
+    EnvName(word(0))
+}
+
+/// Its run time in nanoseconds, as of the last time that the kernel was entered.
+pub fn run_time() -> u64 {
+    word(1)
+}
+
+/// When its slice ends, in nanoseconds since boot.
+pub fn slice_end() -> u64 {
+    word(2)
+}
+
+/// Nanoseconds of slices that it overran.
+pub fn excess() -> u64 {
+    word(3)
+}
+
+/// The least notice, in nanoseconds, that anybody who asks must give.
+pub fn notice() -> u64 {
+    word(4)
+}
+
+/// The account of a kind of resource. The kernel may change it between two of its words; `debt` is
+/// one word.
+pub fn account(kind: Kind) -> Account {
+    read(shared::contract(), kind)
+}
+
+/// How many of a kind have to be given back.
+pub fn debt(kind: Kind) -> u64 {
+    word(ACCOUNTS_WORD + kind as usize * ACCOUNT_WORDS + 3)
+}
+
+fn read(words: &[AtomicU64], kind: Kind) -> Account {
+    let first = ACCOUNTS_WORD + kind as usize * ACCOUNT_WORDS;
+    let word = |index: usize| words[first + index].load(Ordering::Relaxed);
+    Account {
+        limit: word(0),
+        held: word(1),
+        floor: word(2),
+        debt: word(3),
+        due_wall: word(4),
+        due_own: word(5),
+        asks: word(6),
+        surrendered: word(7),
+        repossessed: word(8),
+        epoch: word(9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use core::mem::offset_of;
+    use exo_abi::contract::{ContractPage, KINDS};
+
+    #[test]
+    fn words_are_where_the_page_has_them() {
+        let words: Vec<AtomicU64> =
+            (0..(ACCOUNTS_WORD + KINDS * ACCOUNT_WORDS) as u64).map(AtomicU64::new).collect();
+        let account = read(&words, Kind::Environments);
+        assert_eq!(account.epoch + 1, words.len() as u64);
+        assert_eq!(account.debt, account.limit + offset_of!(Account, debt) as u64 / 8);
+        assert_eq!(offset_of!(ContractPage, slice_end), 2 * 8);
+        assert_eq!(offset_of!(ContractPage, notice), 4 * 8);
+    }
+}

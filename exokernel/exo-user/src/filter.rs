@@ -1,0 +1,41 @@
+//! Packet filters and reservations.
+
+use crate::call::{address, call};
+use exo_abi::tables::NO_RING;
+use exo_abi::{Call, EnvName, Error};
+
+/// Installs an encoded filter that leads to one of the caller's rings, within one of the caller's
+/// reservations. Returns its id.
+///
+/// # Errors
+/// `TooLong`, `BadFilter`, `NoRing`, `NotReserved`, `FilterOverlaps`, `OverLimit`,
+/// `NoFreeFilters`.
+pub fn install(encoded: &[u8], ring: u32) -> Result<u32, Error> {
+    put(EnvName::NONE, 0, encoded, ring.into())
+}
+
+/// Reserves the packets of an encoded filter for an environment (none: the caller). The capability
+/// needs `NETWORK` with the root name. Returns the reservation's id.
+///
+/// # Errors
+/// As [`install`], and `NoEnvironment`, `StaleEnvironment`, `WrongState`, `NoCapability`,
+/// `NotDominated`.
+pub fn reserve(environment: EnvName, capability: u32, encoded: &[u8]) -> Result<u32, Error> {
+    put(environment, capability, encoded, NO_RING)
+}
+
+fn put(environment: EnvName, capability: u32, encoded: &[u8], ring: u64) -> Result<u32, Error> {
+    let (address, length) = (address(encoded), encoded.len() as u64);
+    // SAFETY: the bytes are read only.
+    unsafe { call(Call::FilterInstall { environment, capability, address, length, ring }) }
+        .map(|id| id as u32)
+}
+
+/// Removes a filter or reservation of the caller's.
+///
+/// # Errors
+/// `NoFilter`.
+pub fn remove(filter: u32) -> Result<(), Error> {
+    // SAFETY: it touches no memory of the caller's.
+    unsafe { call(Call::FilterRemove { filter }) }.map(|_| ())
+}

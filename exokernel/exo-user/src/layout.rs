@@ -1,0 +1,33 @@
+//! Where a program finds its own things. The kernel knows nothing of this; `init` loads programs so
+//! and [`program!`](crate::program) starts them so.
+//!
+//! | from | what |
+//! |---|---|
+//! | [`UPCALL_STACK`] | a place for an upcall stack, unbound at first |
+//! | [`START_BLOCK`] | the start block, one page, read only |
+//! | [`STACK`] | the stack, 64 KiB, wired; unbound pages on both sides |
+//! | [`IMAGE`] | the image: text, constants, data |
+//! | [`HEAP`] | the heap of [`heap`](crate::heap), wired |
+//! | [`WINDOW`] | a window through which a loader fills other programs' frames |
+//! | [`ARCHIVE`](exo_abi::boot::ARCHIVE) | the boot archive, where somebody binds it |
+//! | [`FREE`] | nothing: a library operating system's own |
+//!
+//! What is below the image shares one page table with its beginning.
+
+use core::ops::Range;
+use exo_abi::layout::USER_END;
+
+/// The place of an upcall stack. Whoever installs handlers binds frames here, or elsewhere.
+pub const UPCALL_STACK: Range<u64> = 0x4_0000..0x8_0000;
+/// The address of the [`StartBlock`](crate::start::StartBlock).
+pub const START_BLOCK: u64 = 0x10_0000;
+/// The stack.
+pub const STACK: Range<u64> = 0x1d_0000..0x1e_0000;
+/// Where a program's image may be.
+pub const IMAGE: Range<u64> = 0x20_0000..0x1_0000_0000;
+/// Where the heap of [`heap`](crate::heap) may be.
+pub const HEAP: Range<u64> = 0x1_0000_0000..0x8_0000_0000;
+/// A window on frames that are somebody else's soon.
+pub const WINDOW: Range<u64> = 0x9_0000_0000..0x9_4000_0000;
+/// What nobody has a use for yet.
+pub const FREE: Range<u64> = 0x20_0000_0000..USER_END;

@@ -1,0 +1,23 @@
+//! What a panic does: a message, a backtrace, an end.
+
+use crate::{backtrace, control, environment, println};
+use core::arch::asm;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// The exit code of a program that has panicked.
+pub const EXIT_CODE: u64 = 101;
+
+/// Reports a panic and ends the program. [`program!`](crate::program) makes it the panic handler.
+pub fn end(info: &PanicInfo<'_>) -> ! {
+    static PANICKED: AtomicBool = AtomicBool::new(false);
+    let _masked = control::Masked::hold();
+    if !PANICKED.swap(true, Ordering::Relaxed) {
+        let frame: u64;
+        // SAFETY: it only copies a register.
+        unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
+        println!("{info}");
+        backtrace::print(end as *const () as u64, frame);
+    }
+    environment::exit(EXIT_CODE)
+}

@@ -1,0 +1,41 @@
+//! The abort protocol, from both sides.
+
+use crate::call::call;
+use exo_abi::{Call, EnvName, Error, Kind};
+
+/// Asks an environment for `count` resources of a kind back. They are due when `wall` nanoseconds
+/// have passed or it has run for `own` nanoseconds, but not before the notice in its contract.
+/// Returns its debt. The capability needs `REVOKE`.
+///
+/// # Errors
+/// `NoEnvironment`, `StaleEnvironment`, `WrongState`, `NoCapability`, `NotDominated`,
+/// `BadArgument`, `BelowFloor`, `BadKind`.
+pub fn revoke(
+    environment: EnvName,
+    capability: u32,
+    kind: Kind,
+    count: u64,
+    own: u64,
+    wall: u64,
+) -> Result<u64, Error> {
+    // SAFETY: it touches no memory of the caller's.
+    unsafe { call(Call::Revoke { environment, capability, kind, count, own, wall }) }
+}
+
+/// Gives `count` of the caller's limit of a kind to an environment.
+///
+/// # Errors
+/// `NoEnvironment`, `StaleEnvironment`, `WrongState`, `BadArgument`, `OverLimit`, `BelowFloor`.
+pub fn grant(environment: EnvName, kind: Kind, count: u64) -> Result<(), Error> {
+    // SAFETY: it touches no memory of the caller's.
+    unsafe { call(Call::Grant { environment, kind, count }) }.map(|_| ())
+}
+
+/// Says that the record of losses of a kind has been read up to `epoch`.
+///
+/// # Errors
+/// `BadArgument`, `StaleEpoch` (there are newer losses), `BadKind`.
+pub fn acknowledge(kind: Kind, epoch: u64) -> Result<(), Error> {
+    // SAFETY: the kernel writes only its own record.
+    unsafe { call(Call::Acknowledge { kind, epoch }) }.map(|_| ())
+}
