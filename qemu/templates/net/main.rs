@@ -3,11 +3,11 @@
 #![no_std]
 #![no_main]
 
-use exo_user::{Context, println};
+use exo_user::{Start, println};
 
 exo_user::program!(main);
 
-fn main(context: &Context) -> u64 {
-    println!("hello, {}", context.arguments());
+fn main(start: &Start) -> u64 {
+    println!("hello, {}", start.arguments());
     0
 }
