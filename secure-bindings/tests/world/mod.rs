@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) models: Vec<Option<Model>>,
     /// Holders of frames by the model: owner, and whether it is donated.
     pub(crate) held: BTreeMap<FrameNumber, (u16, bool)>,
+    /// How often each frame was given back or taken.
+    generations: Vec<u32>,
 }
 
 /// An entry of a software TLB, as its environment reads it.
@@ -83,6 +85,7 @@ impl World {
             bindings: Bindings::new(frames, spaces),
             models: vec![None; SPACES.into()],
             held: BTreeMap::new(),
+            generations: vec![0; FRAMES],
         }
     }
 
@@ -122,13 +125,22 @@ impl World {
         }
         self.models[usize::from(index)] = Some(Model::default());
         secure_bindings::Record::create(&mut self.bindings, &self.machine, index).unwrap();
+        // The control, contract and vector pages.
+        for _ in 0..3 {
+            self.bindings.take_donated(&self.machine, index).unwrap();
+        }
         Ok(())
     }
 
     pub(crate) fn destroy(&mut self, index: u16) {
         self.bindings.destroy(&self.machine, index);
         if self.models[usize::from(index)].take().is_some() {
-            self.held.retain(|_, holder| *holder != (index, true));
+            let generations = &mut self.generations;
+            self.held.retain(|frame, holder| {
+                let stays = *holder != (index, true);
+                generations[frame.0 as usize] += u32::from(!stays);
+                stays
+            });
         }
     }
 
@@ -152,6 +164,7 @@ impl World {
         assert_eq!(done, held);
         if held {
             self.held.remove(&frame);
+            self.generations[frame.0 as usize] += 1;
             self.forget(frame, force);
         }
     }
@@ -367,6 +380,8 @@ impl World {
                 Some(&(owner, true)) => (FrameState::Donated as u8, owner),
             };
             ensure!((entry.state, entry.owner) == expected, "{frame:?}: {entry:?}");
+            let generation = self.generations[frame.0 as usize];
+            ensure!(entry.generation == generation, "{frame:?}: {entry:?}, not {generation}");
         }
         let free = FRAMES - 1 - self.held.len();
         ensure!(frames.free_count() == free as u64, "{} free", frames.free_count());
@@ -398,8 +413,10 @@ impl World {
             let entry = self.bindings.frames.entry(view.frame).map_err(|e| format!("{e:?}"))?;
             ensure!(entry.state == FrameState::Held as u8, "{page:#x} leads to {entry:?}");
             ensure!(entry.generation == view.generation, "{page:#x} is of another generation");
-            let noted = hardware.get(&page).is_some_and(|entry| entry >> 6 & 1 != 0);
-            let dirty = noted || view.last >> 17 & 1 != 0;
+            let dirty = match hardware.get(&page) {
+                Some(entry) => entry >> 6 & 1 != 0,
+                None => view.last >> 17 & 1 != 0,
+            };
             ensure!(!bound.written || dirty, "the write to {page:#x} was forgotten");
         }
         for page in model.pages.keys() {
