@@ -1,7 +1,8 @@
-//! What the host tool and `init` have to agree on: the manifest.
+//! What of `init` also runs on the host: the manifest, and the judgement of an executable.
 //!
-//! The program `init` itself is `main.rs`. This library holds only the type that crosses from the
-//! host into the machine, so that the host tool writes exactly what the program reads.
+//! The program `init` itself is `main.rs`. This library holds the type that crosses from the host
+//! into the machine, so that the host tool writes exactly what the program reads, and the check of
+//! every image before it is loaded, so that it can be tested with images that no linker makes.
 //!
 //! - One definition, encoded with postcard on both sides: no hand-written parser in the guest.
 //! - Plain data: nothing here allocates a resource or calls the kernel.
@@ -10,4 +11,5 @@
 
 extern crate alloc;
 
+pub mod image;
 pub mod manifest;

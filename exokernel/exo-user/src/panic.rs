@@ -21,3 +21,22 @@ pub fn end(info: &PanicInfo<'_>) -> ! {
     }
     environment::exit(EXIT_CODE)
 }
+
+/// What the precompiled `alloc` refers to for unwinding. Programs are built to abort, so that
+/// nothing unwinds and nobody calls these; the linker asks for them all the same.
+#[cfg(target_env = "musl")]
+mod unwinding {
+    use core::arch::naked_asm;
+
+    #[unsafe(naked)]
+    #[unsafe(no_mangle)]
+    extern "C" fn rust_eh_personality() {
+        naked_asm!("ud2")
+    }
+
+    #[unsafe(naked)]
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Resume() -> ! {
+        naked_asm!("ud2")
+    }
+}

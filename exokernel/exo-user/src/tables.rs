@@ -7,6 +7,7 @@
 use crate::shared;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
+use exo_abi::layout::LABEL;
 use exo_abi::tables::{
     ENV_WORDS, EnvEntry, EnvWord, FilterEntry, FrameEntry, RingEntry, STATISTICS_WORDS, SliceEntry,
     Statistics, SystemPage, TableReference,
@@ -45,7 +46,7 @@ impl Entry for EnvEntry {
 
 fn environment(word: impl Fn(usize) -> u64) -> EnvEntry {
     let field = |index: EnvWord| word(index as usize);
-    let mut label = [0; exo_abi::layout::LABEL];
+    let mut label = [0; LABEL];
     for (index, chunk) in label.chunks_exact_mut(8).enumerate() {
         chunk.copy_from_slice(&word(EnvWord::Label as usize + index).to_le_bytes());
     }
@@ -244,9 +245,14 @@ pub fn environment_named(name: EnvName) -> Option<EnvEntry> {
     environments().get(name.index()).filter(|entry| entry.name == name.0)
 }
 
-/// The label of an environment, without the zeros behind it. What is not text is left out.
+/// The label of an environment.
 pub fn label(entry: &EnvEntry) -> &str {
-    let bytes = entry.label.split(|&byte| byte == 0).next().unwrap_or(&[]);
+    text(&entry.label)
+}
+
+/// A label as text, without the zeros behind it and from its first byte on that is no text.
+pub fn text(label: &[u8; LABEL]) -> &str {
+    let bytes = label.split(|&byte| byte == 0).next().unwrap_or(&[]);
     match core::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => core::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or(""),
