@@ -165,6 +165,11 @@ impl<L: Link> Stack<L> {
         &self.link
     }
 
+    /// What carries the frames, to be changed: a wrapper may have settings.
+    pub fn link_mut(&mut self) -> &mut L {
+        &mut self.link
+    }
+
     /// The counters so far.
     pub fn counters(&self) -> Counters {
         Counters { refused: self.outbox.refused(), ..self.counters }
@@ -297,8 +302,11 @@ impl<L: Link> Stack<L> {
             None => self.counters.stray = self.counters.stray.saturating_add(1),
             Some(Owner::Interface) => {
                 interface.poll_ingress_single(now, &mut port, &mut self.nobody);
-                // It may be the answer for which a connection waits.
+                // It may be the answer for which sockets wait.
                 self.tcp.wake(now, true);
+                for udp in self.udp.iter_mut().flatten() {
+                    udp.dirty |= udp.due.is_some();
+                }
             }
             Some(Owner::Dhcp) => {
                 if let Some(dhcp) = &mut self.dhcp {

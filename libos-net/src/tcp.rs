@@ -24,9 +24,9 @@ use crate::time_wait::{TimeWait, Verdict};
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a closed connection may take to deliver what was written, and the other side to close.
-const LINGER: Duration = Duration::from_secs(15);
+const LINGER: Duration = Duration::from_secs(60);
 /// How long the other side may leave data unacknowledged.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(40);
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -244,16 +244,19 @@ impl Table {
         self.take_idle(listener).map_or(Route::Drop, Route::Slot)
     }
 
-    /// An idle connection; without one, that of the oldest unfinished handshake, so that a flood
-    /// of SYNs keeps nobody out who answers.
+    /// An idle connection. Without one, the oldest of those that wait for nothing but the other
+    /// side: an unfinished handshake, so that a flood of SYNs keeps nobody out who answers, or an
+    /// end that is not returned.
     fn take_idle(&mut self, listener: usize) -> Option<usize> {
         if let Some(index) = self.listeners.get_mut(listener)?.idle.pop() {
             return Some(index);
         }
         let oldest = (self.slots.iter().enumerate())
             .filter(|(_, slot)| slot.listener == Some(listener))
-            .filter_map(|(index, slot)| match slot.stage {
-                Stage::HalfOpen(until) => Some((until, index)),
+            .filter_map(|(index, slot)| match (slot.stage, slot.socket().state()) {
+                (Stage::HalfOpen(until), _) | (Stage::Closing(until), State::FinWait2) => {
+                    Some((until, index))
+                }
                 _ => None,
             })
             .min();
