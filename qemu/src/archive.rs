@@ -12,8 +12,8 @@ use tar::{Builder, EntryType, Header};
 use crate::elf;
 use crate::workspace::Source;
 
-/// Makes the archive: `manifest`, `bin/NAME` for every program, stripped, and `files/...`. The same
-/// contents give the same bytes.
+/// Makes the archive: `manifest`, `bin/NAME` for every program, stripped, `files/...`, and the
+/// `crafted` files by their path, as they are. The same contents give the same bytes.
 ///
 /// # Errors
 /// A file cannot be read, is no program, or two programs bring along different files of one path.
@@ -21,8 +21,9 @@ pub fn make(
     manifest: &Manifest,
     programs: &BTreeMap<String, PathBuf>,
     sources: &[&Source],
+    crafted: &BTreeMap<String, Vec<u8>>,
 ) -> Result<Vec<u8>> {
-    let mut contents = BTreeMap::new();
+    let mut contents = crafted.clone();
     contents
         .insert(MANIFEST_PATH.to_owned(), manifest.encode().context("cannot encode the manifest")?);
     for (name, path) in programs {
@@ -121,12 +122,13 @@ mod tests {
         let programs = BTreeMap::from([("web".to_owned(), folder.path().join("web"))]);
         let source = source(folder.path(), &["tree", "c.txt"]);
         let manifest = Manifest { seed: 5, ..Manifest::default() };
-        let archive = make(&manifest, &programs, &[&source, &source]).unwrap();
+        let crafted = BTreeMap::from([("bin/odd".to_owned(), b"no program".to_vec())]);
+        let archive = make(&manifest, &programs, &[&source, &source], &crafted).unwrap();
         let found = unpack(&archive);
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["bin/web", "files/a.txt", "files/c.txt", "files/deep/b.txt", "manifest"]
+            ["bin/odd", "bin/web", "files/a.txt", "files/c.txt", "files/deep/b.txt", "manifest"]
         );
         assert_eq!(Manifest::decode(&found["manifest"]), Ok(manifest));
         assert_eq!(elf::parse(&found["bin/web"]).unwrap(), elf::parse(&elf).unwrap());
@@ -140,7 +142,8 @@ mod tests {
             fs::write(folder.path().join(side).join("a"), text).unwrap();
         }
         let make = |files: &[&str]| {
-            make(&Manifest::default(), &BTreeMap::new(), &[&source(folder.path(), files)])
+            let (none, crafted) = (BTreeMap::new(), BTreeMap::new());
+            make(&Manifest::default(), &none, &[&source(folder.path(), files)], &crafted)
         };
         assert!(make(&["left", "right"]).is_err());
         assert!(make(&["left", "no-such-file"]).is_err());

@@ -20,7 +20,7 @@ use crate::console::{INIT_LABEL, KERNEL_LABEL};
 use crate::elf;
 use crate::guest::Boot;
 use crate::module;
-use crate::workspace::{INIT, Source, Workspace};
+use crate::workspace::{Contract, INIT, Source, Workspace};
 
 /// What is to be started.
 #[derive(Clone, Debug)]
@@ -31,7 +31,16 @@ pub struct Plan<'a> {
     pub linger: bool,
     /// Leave out the reports of `init` for people.
     pub quiet: bool,
-    programs: Vec<(&'a Source, Program)>,
+    programs: Vec<(Origin<'a>, Program)>,
+}
+
+/// Where a program comes from.
+#[derive(Clone, Debug)]
+enum Origin<'a> {
+    /// It is built.
+    Source(&'a Source),
+    /// A test made its file byte by byte.
+    Crafted(Vec<u8>),
 }
 
 impl<'a> Plan<'a> {
@@ -60,13 +69,28 @@ impl<'a> Plan<'a> {
             0 => source.name.clone(),
             times => format!("{}-{}", source.name, times + 1),
         };
-        self.programs.push((source, source.contract.program(&label, &source.name)?));
+        let program = source.contract.program(&label, &source.name)?;
+        self.programs.push((Origin::Source(source), program));
+        Ok(())
+    }
+
+    /// Starts this file too, whatever is in it, as a program with the contract of those that have
+    /// none in their `Cargo.toml`.
+    ///
+    /// # Errors
+    /// The name is too long for a label.
+    pub fn add_crafted(&mut self, name: &str, file: Vec<u8>) -> Result<()> {
+        let program = Contract::default().program(name, name)?;
+        self.programs.push((Origin::Crafted(file), program));
         Ok(())
     }
 
     /// Where the programs are built from.
     pub fn sources(&self) -> impl Iterator<Item = &'a Source> {
-        self.programs.iter().map(|(source, _)| *source)
+        self.programs.iter().filter_map(|(origin, _)| match origin {
+            Origin::Source(source) => Some(*source),
+            Origin::Crafted(_) => None,
+        })
     }
 
     /// Whether one of the programs is a service, which is there to be used: who starts one wants
@@ -133,7 +157,8 @@ impl Image {
         let mut executables = Executables::new();
         executables.insert(KERNEL_LABEL.to_owned(), artifacts.kernel.clone());
         executables.insert(INIT_LABEL.to_owned(), artifacts.program(INIT)?.clone());
-        for (source, program) in &plan.programs {
+        for (origin, program) in &plan.programs {
+            let Origin::Source(source) = origin else { continue };
             executables.insert(program.name.clone(), artifacts.program(&source.name)?.clone());
         }
         let boot = Boot {
@@ -154,7 +179,11 @@ fn bytes(artifacts: &Artifacts, plan: &Plan, manifest: &Manifest) -> Result<Vec<
     }
     ensure!(!programs.contains_key(INIT), "`{INIT}` is in every image and starts the others");
     let sources: Vec<&Source> = plan.sources().collect();
-    let archive = archive::make(manifest, &programs, &sources)?;
+    let crafted = plan.programs.iter().filter_map(|(origin, program)| match origin {
+        Origin::Source(_) => None,
+        Origin::Crafted(file) => Some((program.path.clone(), file.clone())),
+    });
+    let archive = archive::make(manifest, &programs, &sources, &crafted.collect())?;
     let path = artifacts.program(INIT)?;
     let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let init = elf::parse(&file).with_context(|| format!("program {}", path.display()))?;

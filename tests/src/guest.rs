@@ -41,6 +41,7 @@ pub struct Setup<'a> {
     contracts: Vec<Change>,
     configuration: Configuration,
     foreign: Vec<(&'a Source, &'a Path)>,
+    crafted: Vec<(String, Vec<u8>)>,
     wire: Option<&'a Wire>,
     linger: bool,
     seed: Option<u64>,
@@ -72,6 +73,7 @@ impl Guest {
             contracts: Vec::new(),
             configuration: Configuration::default(),
             foreign: Vec::new(),
+            crafted: Vec::new(),
             wire: None,
             linger: false,
             seed: None,
@@ -206,6 +208,13 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// With a program whose file is these bytes, whatever they are.
+    #[must_use]
+    pub fn crafted(mut self, name: &str, file: Vec<u8>) -> Self {
+        self.crafted.push((name.to_owned(), file));
+        self
+    }
+
     /// With this cable beside QEMU's own network.
     #[must_use]
     pub fn wire(mut self, wire: &'a Wire) -> Self {
@@ -241,16 +250,19 @@ impl<'a> Setup<'a> {
     pub fn boot(mut self) -> Result<Guest> {
         let ground = ground()?;
         let mut plan = Plan::new(&ground.workspace, &self.programs)?;
+        let mut artifacts = ground.artifacts.clone();
+        for (source, file) in &self.foreign {
+            plan.add(source)?;
+            artifacts.programs.insert(source.name.clone(), (*file).to_owned());
+        }
+        for (name, file) in self.crafted.drain(..) {
+            plan.add_crafted(&name, file)?;
+        }
         for (name, text) in &self.arguments {
             plan.set_arguments(name, text)?;
         }
         for (name, change) in &self.contracts {
             change(plan.program(name)?);
-        }
-        let mut artifacts = ground.artifacts.clone();
-        for (source, file) in &self.foreign {
-            plan.add(source)?;
-            artifacts.programs.insert(source.name.clone(), (*file).to_owned());
         }
         plan.linger = self.linger;
         if let Some(seed) = self.seed {
