@@ -16,7 +16,7 @@ pub fn is_current(root: &Path) -> Result<bool> {
     let path = root.join(PLACE);
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(text == exo_abi::document())
+    Ok(text == exo_abi::document().to_string())
 }
 
 /// Writes the file.
@@ -25,6 +25,6 @@ pub fn is_current(root: &Path) -> Result<bool> {
 /// The file cannot be written.
 pub fn write(root: &Path) -> Result<()> {
     let path = root.join(PLACE);
-    fs::write(&path, exo_abi::document())
+    fs::write(&path, exo_abi::document().to_string())
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -10,8 +10,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-extern crate alloc;
-
 pub mod boot;
 pub mod calls;
 pub mod contract;

@@ -65,6 +65,12 @@ impl Module {
 }
 
 impl Kernel<'_> {
+    /// Gives the kernel a frame of usable memory that it doesn't need itself. Only before
+    /// [`Kernel::start_first`].
+    pub fn add_free(&mut self, frame: FrameNumber) {
+        self.bindings.frames.add_free(frame);
+    }
+
     /// Makes and starts the first environment from the module in `frames` frames from `first` on,
     /// which are in the frame table and reserved so far. It gets everything: the root capability,
     /// and limits that are all there is.

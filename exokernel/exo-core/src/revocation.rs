@@ -126,7 +126,9 @@ impl Kernel<'_> {
             if self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0) {
                 self.break_ring_over(machine, slot, frame);
             }
-            self.bindings.repossess(machine, frame);
+            if !self.bindings.repossess(machine, frame) {
+                continue;
+            }
             let environment = self.environment_mut(slot);
             let epoch = environment.losses.note(machine, Kind::Frames, frame.0.into(), now);
             environment.accounts.lose(Kind::Frames, epoch);
