@@ -1,20 +1,17 @@
-//! A line editor, as small as it can be.
+//! Lines from what is typed, byte by byte.
+//!
+//! Nothing is echoed: the console shows whole lines only, and the terminal at its other end has
+//! its own echo.
 
 use alloc::string::String;
 
-/// The longest line, in bytes.
+/// The longest line, in bytes. What is typed beyond it is dropped.
 const LONGEST: usize = 256;
 
-/// What a byte has led to.
+/// What was typed.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Reaction {
-    /// Nothing to see.
-    Nothing,
-    /// The byte belongs to the line and is to be shown.
-    Echo(u8),
-    /// The last byte of the line is gone, and its picture is to be wiped.
-    Erase,
-    /// The line is complete.
+pub enum Typed {
+    /// A line, without its end.
     Line(String),
     /// Ctrl-C: the line is given up.
     Interrupt,
@@ -32,23 +29,24 @@ pub struct LineEditor {
 
 impl LineEditor {
     /// Takes one byte.
-    pub fn take(&mut self, byte: u8) -> Reaction {
+    pub fn take(&mut self, byte: u8) -> Option<Typed> {
         let returned = core::mem::replace(&mut self.returned, byte == b'\r');
         match byte {
-            b'\n' if returned => Reaction::Nothing,
-            b'\r' | b'\n' => Reaction::Line(core::mem::take(&mut self.line)),
+            b'\n' if returned => {}
+            b'\r' | b'\n' => return Some(Typed::Line(core::mem::take(&mut self.line))),
             0x03 => {
                 self.line.clear();
-                Reaction::Interrupt
+                return Some(Typed::Interrupt);
             }
-            0x04 if self.line.is_empty() => Reaction::End,
-            0x08 | 0x7f => self.line.pop().map_or(Reaction::Nothing, |_| Reaction::Erase),
-            b' '..=b'~' if self.line.len() < LONGEST => {
-                self.line.push(char::from(byte));
-                Reaction::Echo(byte)
+            0x04 if self.line.is_empty() => return Some(Typed::End),
+            0x08 | 0x7f => {
+                self.line.pop();
             }
-            _ => Reaction::Nothing,
+            0x15 => self.line.clear(),
+            b' '..=b'~' if self.line.len() < LONGEST => self.line.push(char::from(byte)),
+            _ => {}
         }
+        None
     }
 }
 
@@ -56,13 +54,12 @@ impl LineEditor {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::borrow::ToOwned;
     use std::vec::Vec;
 
     fn lines(bytes: &[u8]) -> Vec<String> {
         let mut editor = LineEditor::default();
         let line = |byte: &u8| match editor.take(*byte) {
-            Reaction::Line(line) => Some(line),
+            Some(Typed::Line(line)) => Some(line),
             _ => None,
         };
         bytes.iter().filter_map(line).collect()
@@ -75,22 +72,18 @@ mod tests {
 
     #[test]
     fn backspace_takes_back_and_stops_at_the_start() {
-        assert_eq!(lines(b"\x7fax\x08b\x7f\x7f\x7fcd\n"), ["cd"]);
-        let mut editor = LineEditor::default();
-        assert_eq!(editor.take(0x7f), Reaction::Nothing);
-        assert_eq!(editor.take(b'a'), Reaction::Echo(b'a'));
-        assert_eq!(editor.take(0x08), Reaction::Erase);
+        assert_eq!(lines(b"\x7fax\x08b\x7f\x7f\x7fcd\nxyz\x15e\n"), ["cd", "e"]);
     }
 
     #[test]
     fn control_characters_do_what_they_do_elsewhere() {
         let mut editor = LineEditor::default();
-        assert_eq!(editor.take(0x04), Reaction::End);
+        assert_eq!(editor.take(0x04), Some(Typed::End));
         editor.take(b'a');
-        assert_eq!(editor.take(0x04), Reaction::Nothing);
-        assert_eq!(editor.take(0x1b), Reaction::Nothing);
-        assert_eq!(editor.take(0x03), Reaction::Interrupt);
-        assert_eq!(editor.take(b'\n'), Reaction::Line("".to_owned()));
+        assert_eq!(editor.take(0x04), None);
+        assert_eq!(editor.take(0x1b), None);
+        assert_eq!(editor.take(0x03), Some(Typed::Interrupt));
+        assert_eq!(editor.take(b'\n'), Some(Typed::Line(String::new())));
     }
 
     proptest! {

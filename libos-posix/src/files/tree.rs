@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    fn walk(tree: &Tree<'_>, path: &str, depth: usize) {
+    fn walk(tree: &Tree<'_>, path: &str) {
         for entry in tree.list(path).unwrap() {
             let path = std::format!("{path}/{}", entry.name);
             match entry.kind {

@@ -1,11 +1,10 @@
-//! NAME: a program on the kernel's calls alone. Everything that an operating system decides is
-//! yours to decide here.
+//! NAME: a program on libos-posix. Its heap pages itself, and gives frames back when asked.
 #![no_std]
 #![no_main]
 
-use exo_user::{Start, println};
+use libos_posix::{Start, println};
 
-exo_user::program!(main);
+libos_posix::program!(main);
 
 fn main(start: &Start) -> u64 {
     println!("hello, {}", start.arguments());
