@@ -136,25 +136,28 @@ macro_rules! program {
         }, $crate::heap::Heap::new(), $crate::heap::Heap);
     };
     (@entry |$argument:ident| $body:block, $heap:expr, $type:ty) => {
-        #[global_allocator]
-        static HEAP: $type = $heap;
+        // In a block of its own, so that no name here is in the way of the program's.
+        const _: () = {
+            #[global_allocator]
+            static HEAP: $type = $heap;
 
-        #[panic_handler]
-        fn panic(info: &::core::panic::PanicInfo<'_>) -> ! {
-            $crate::panic::end(info)
-        }
+            #[panic_handler]
+            fn panic(info: &::core::panic::PanicInfo<'_>) -> ! {
+                $crate::panic::end(info)
+            }
 
-        extern "sysv64" fn run($argument: u64) -> ! {
-            $crate::environment::exit($body)
-        }
+            extern "sysv64" fn run($argument: u64) -> ! {
+                $crate::environment::exit($body)
+            }
 
-        /// Where the program starts: with the argument in `rdi` and a stack pointer that is a
-        /// multiple of 16. The zero frame pointer ends every backtrace.
-        #[unsafe(naked)]
-        #[unsafe(no_mangle)]
-        extern "sysv64" fn _start() -> ! {
-            ::core::arch::naked_asm!("xor ebp, ebp", "call {run}", "ud2", run = sym run)
-        }
+            // Where the program starts: with the argument in `rdi` and a stack pointer that is a
+            // multiple of 16. The zero frame pointer ends every backtrace.
+            #[unsafe(naked)]
+            #[unsafe(no_mangle)]
+            extern "sysv64" fn _start() -> ! {
+                ::core::arch::naked_asm!("xor ebp, ebp", "call {run}", "ud2", run = sym run)
+            }
+        };
     };
 }
 
