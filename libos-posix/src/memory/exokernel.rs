@@ -26,6 +26,8 @@ const ACCESSED: u64 = 1 << 5;
 pub struct Exokernel {
     frames: Table<'static, FrameEntry>,
     own: u16,
+    /// What the window is bound to.
+    window: HeldFrame,
     losses: loss::Reader,
     /// The epoch of the last loss that was read.
     epoch: u64,
@@ -37,6 +39,7 @@ impl Exokernel {
         Self {
             frames: tables::frames(),
             own: contract::name().index() as u16,
+            window: HeldFrame { number: FrameNumber::ANY, generation: 0 },
             losses: loss::Reader::new(),
             epoch: 0,
         }
@@ -126,7 +129,12 @@ impl Kernel for Exokernel {
     }
 
     fn window(&mut self, frame: HeldFrame) -> Result<&mut PageBytes, BindError> {
-        self.bind_at(WINDOW, frame, WIRED)?;
+        // The frame of a page that was just thrown out is there still. A binding goes with its
+        // frame's life, and nothing else takes a wired one.
+        if self.window != frame || !self.holds(frame) {
+            self.bind_at(WINDOW, frame, WIRED)?;
+            self.window = frame;
+        }
         // SAFETY: the page is bound, and borrowed from here alone; the reference ends before the
         // window can be bound anew, since it borrows `self`.
         Ok(unsafe { &mut *(WINDOW as *mut PageBytes) })

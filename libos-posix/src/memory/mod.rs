@@ -42,5 +42,7 @@ pub use pager::{BATCH, MemoryError, Pager, Statistics};
 pub use replacement::{Clock, Fifo, INSTRUCTION_PAGES, Mru, Replacement, Usage};
 pub use resident::{HeldFrame, Original, Resident, ResidentPlace, ResidentSet};
 pub(crate) use space::map_archive;
-pub use space::{Recovery, Report, SelfPaging, StartError, on_page_lost, report, start};
+pub use space::{
+    Recovery, Report, SelfPaging, StartError, lost_pages, on_page_lost, report, start,
+};
 pub use store::{BackingStore, Block, Compressed, CopyLost, PAGE_SIZE, PageBytes, Workspace};

@@ -113,6 +113,12 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
         self.table.get(page)
     }
 
+    /// The first page from `from` on whose contents are lost for good.
+    pub fn next_lost(&self, from: PageIndex) -> Option<PageIndex> {
+        let mut pages = (from.0..self.table.pages()).map(PageIndex);
+        pages.find(|&page| self.table.get(page) == Place::Lost)
+    }
+
     /// Whether a page has been written to since it came: a few loads from the program's own tables.
     pub fn is_dirty(&self, page: PageIndex) -> bool {
         let Place::Resident(seat) = self.table.get(page) else { return false };
@@ -243,8 +249,10 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
     ) -> Result<Result<(), BindError>, MemoryError> {
         let (frame, is_zero) = self.obtain()?;
         let outcome = self.fill_frame(page, access, copy, frame, is_zero);
-        if outcome != Ok(Ok(())) && self.kernel.holds(frame) {
-            self.spare = Some(frame);
+        if outcome != Ok(Ok(()))
+            && let Some(two) = self.spare.replace(frame)
+        {
+            self.kernel.free(&[two]);
         }
         outcome
     }
@@ -296,7 +304,7 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
     /// Gets a frame for a page, and says whether it is zero.
     fn obtain(&mut self) -> Result<(HeldFrame, bool), MemoryError> {
         if !self.resident.is_full() {
-            if let Some(frame) = self.spare.take() {
+            if let Some(frame) = self.take_spare() {
                 return Ok((frame, false));
             }
             if self.kernel.debt() == 0
@@ -317,10 +325,7 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
 
     /// Gets a frame to give back.
     fn give_up_one(&mut self) -> Option<HeldFrame> {
-        if let Some(frame) = self.spare.take() {
-            return Some(frame);
-        }
-        if let Some(frame) = self.shrink_store() {
+        if let Some(frame) = self.take_spare().or_else(|| self.shrink_store()) {
             return Some(frame);
         }
         loop {
@@ -330,6 +335,10 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
                 Err(_) => return None,
             }
         }
+    }
+
+    fn take_spare(&mut self) -> Option<HeldFrame> {
+        self.spare.take().filter(|&frame| self.kernel.holds(frame))
     }
 
     fn shrink_store(&mut self) -> Option<HeldFrame> {

@@ -44,7 +44,9 @@ pub trait SelfPaging: Send {
     fn take_losses(&mut self);
     /// [`Pager::discard`]
     fn discard(&mut self, pages: Range<u32>);
-    /// [`Pager::statistics`]
+    /// [`Pager::next_lost`]
+    fn next_lost(&self, from: PageIndex) -> Option<PageIndex>;
+    /// [`Pager::statistics`] and what it holds.
     fn report(&self) -> Report;
 }
 
@@ -79,6 +81,10 @@ where
 
     fn discard(&mut self, pages: Range<u32>) {
         Pager::discard(self, pages);
+    }
+
+    fn next_lost(&self, from: PageIndex) -> Option<PageIndex> {
+        Pager::next_lost(self, from)
     }
 
     fn report(&self) -> Report {
@@ -168,6 +174,16 @@ pub fn report() -> Report {
     with_pager(|pager| pager.report()).unwrap_or_default()
 }
 
+/// The addresses of the pages whose contents are lost for good, and that were not discarded since.
+pub fn lost_pages() -> impl Iterator<Item = u64> {
+    let mut next = PageIndex(0);
+    core::iter::from_fn(move || {
+        let page = with_pager(|pager| pager.next_lost(next)).flatten()?;
+        next = PageIndex(page.0 + 1);
+        Some(address_of(page))
+    })
+}
+
 /// What becomes of a page whose contents are lost for good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Recovery {
@@ -226,6 +242,10 @@ fn page_of(address: u64) -> Option<PageIndex> {
     let offset = address.checked_sub(PAGED.start)?;
     let page = u32::try_from(offset / PAGE_SIZE as u64).ok()?;
     (offset < AREA.load(Ordering::Relaxed)).then_some(PageIndex(page))
+}
+
+fn address_of(page: PageIndex) -> u64 {
+    PAGED.start + u64::from(page.0) * PAGE_SIZE as u64
 }
 
 fn revoked(_: &mut Interrupted) {
@@ -295,7 +315,7 @@ fn bind_archive(index: u64) -> Result<(), Error> {
 }
 
 fn refused(interrupted: &mut Interrupted, page: PageIndex, error: MemoryError) {
-    let address = PAGED.start + u64::from(page.0) * PAGE_SIZE as u64;
+    let address = address_of(page);
     let decide = *ON_PAGE_LOST.lock();
     if error == MemoryError::PageLost && decide(address) == Recovery::Zeros {
         with_pager(|pager| pager.discard(page.0..page.0 + 1));

@@ -44,6 +44,7 @@ pub trait BackingStore {
     fn wanted_block(&self) -> Option<u32>;
 
     /// Gives the store memory for the block that it wanted: a frame, and where it can be reached.
+    /// What is staged fits then.
     fn add_block(&mut self, block: u32, frame: HeldFrame, memory: &'static mut PageBytes);
 
     /// Takes back a block in which nothing is kept.

@@ -377,6 +377,9 @@ fn lost_blocks_lose_the_pages_in_them() {
     assert!((1..10).contains(&lost), "{lost}");
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 60 - lost);
     assert_eq!(program.pager.statistics().lost_blocks, 1);
+    let first = results.iter().position(Result::is_err).unwrap() as u32;
+    assert_eq!(program.pager.next_lost(PageIndex(0)), Some(PageIndex(first)));
+    assert_eq!(program.pager.next_lost(PageIndex(60)), None);
     // Discarded, lost pages are fresh ones.
     program.pager.discard(0..PAGES);
     program.expected.clear();
