@@ -19,10 +19,35 @@ pub struct Storage<'a> {
     pub environments: &'a mut [Environment],
     /// The tables that programs can read, all zero.
     pub exposed: Exposed<'a>,
+    /// The kernel's own lists, all [`Lists::EMPTY`].
+    pub lists: &'a mut Lists,
     /// The slice positions of each CPU.
     pub positions: usize,
     /// The length of a slice in nanoseconds.
     pub slice: u64,
+}
+
+/// The lists of fixed length that the kernel keeps for everybody. They are too large for a stack,
+/// so that they are made where they stay.
+pub struct Lists {
+    filters: FilterSet<FILTERS>,
+    reservations: [Option<Filter>; FILTERS],
+    rings: [Ring; RINGS],
+    scratch: [FrameNumber; LIST_MAX as usize],
+    sorted: [FrameNumber; LIST_MAX as usize],
+    checked: [Checked; LIST_MAX as usize],
+}
+
+impl Lists {
+    /// Nothing in any of them.
+    pub const EMPTY: Self = Self {
+        filters: FilterSet::new(),
+        reservations: [None; FILTERS],
+        rings: [Ring::FREE; RINGS],
+        scratch: [FrameNumber(0); LIST_MAX as usize],
+        sorted: [FrameNumber(0); LIST_MAX as usize],
+        checked: [(0, FrameNumber(0), Rights::empty()); LIST_MAX as usize],
+    };
 }
 
 /// A request to bind, checked.
@@ -36,22 +61,23 @@ pub struct Kernel<'a> {
     pub(crate) positions: usize,
     pub(crate) slice: u64,
     pub(crate) cpu: Cpu,
-    pub(crate) filters: FilterSet<FILTERS>,
+    pub(crate) filters: &'a mut FilterSet<FILTERS>,
     /// The reservations, by filter id.
-    pub(crate) reservations: [Option<Filter>; FILTERS],
-    pub(crate) rings: [Ring; RINGS],
+    pub(crate) reservations: &'a mut [Option<Filter>; FILTERS],
+    pub(crate) rings: &'a mut [Ring; RINGS],
     pub(crate) input: Input,
     /// The list of frames that a call has read from its caller.
-    pub(crate) scratch: [FrameNumber; LIST_MAX as usize],
+    pub(crate) scratch: &'a mut [FrameNumber; LIST_MAX as usize],
     /// The same, sorted.
-    pub(crate) sorted: [FrameNumber; LIST_MAX as usize],
+    pub(crate) sorted: &'a mut [FrameNumber; LIST_MAX as usize],
     /// The list of requests that a bind has checked.
-    pub(crate) checked: [Checked; LIST_MAX as usize],
+    pub(crate) checked: &'a mut [Checked; LIST_MAX as usize],
 }
 
 impl<'a> Kernel<'a> {
     /// A kernel without environments; [`Kernel::start_first`] makes the first.
     pub fn new(storage: Storage<'a>) -> Self {
+        let Lists { filters, reservations, rings, scratch, sorted, checked } = storage.lists;
         Self {
             bindings: storage.bindings,
             environments: storage.environments,
@@ -59,13 +85,13 @@ impl<'a> Kernel<'a> {
             positions: storage.positions,
             slice: storage.slice,
             cpu: Cpu::default(),
-            filters: FilterSet::new(),
-            reservations: [None; FILTERS],
-            rings: [Ring::FREE; RINGS],
+            filters,
+            reservations,
+            rings,
             input: Input::default(),
-            scratch: [FrameNumber(0); LIST_MAX as usize],
-            sorted: [FrameNumber(0); LIST_MAX as usize],
-            checked: [(0, FrameNumber(0), Rights::empty()); LIST_MAX as usize],
+            scratch,
+            sorted,
+            checked,
         }
     }
 }

@@ -34,6 +34,6 @@ pub use boot::{BootError, MODULE_GUARD};
 pub use context::{Context, USER_CODE, USER_DATA};
 pub use environment::Environment;
 pub use exposed::Exposed;
-pub use kernel::{Kernel, Storage};
+pub use kernel::{Kernel, Lists, Storage};
 pub use machine::{FILTERS, Machine, SendError};
 pub use network::RINGS;

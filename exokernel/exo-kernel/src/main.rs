@@ -1,2 +1,22 @@
-//! Under construction.
-fn main() {}
+//! The kernel on the machine: boot, x86-64, drivers.
+//!
+//! This crate owns everything that touches hardware; what the kernel knows and decides is in
+//! `exo-core`. It is the only code in ring 0 that is unsafe.
+//!
+//! - Every entry ends in one safe function of `exo_core::Kernel`, with all registers as data.
+//! - Nothing is writable and executable, by any of its addresses.
+//! - Interrupts are off in the kernel, but while it halts because nobody can run.
+//! - There is no heap: what is found at boot is all there is.
+#![no_std]
+#![no_main]
+
+mod boot;
+mod drivers;
+mod entry;
+mod hardware;
+mod jit;
+mod panic;
+mod start;
+mod x86_64;
+
+pub(crate) use start::main;

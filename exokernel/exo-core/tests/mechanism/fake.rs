@@ -5,7 +5,7 @@ use exo_abi::boot::{MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment};
 use exo_abi::tables::{ENV_WORDS, EnvEntry, EnvWord, FrameEntry};
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
-    Context, Environment, Exposed, FILTERS, Kernel, Machine, RINGS, SendError, Storage,
+    Context, Environment, Exposed, FILTERS, Kernel, Lists, Machine, RINGS, SendError, Storage,
 };
 use packet_filters::FilterSet;
 use secure_bindings::{Bindings, FrameMemory, FrameTable, Page, TranslationCache};
@@ -143,6 +143,7 @@ impl Bench {
                     .into_boxed_slice(),
             ),
             exposed,
+            lists: Box::leak(Box::new(Lists::EMPTY)),
             positions: POSITIONS,
             slice: SLICE,
         });

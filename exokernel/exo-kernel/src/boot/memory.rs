@@ -1,0 +1,115 @@
+//! Physical memory at boot: what is usable, and what the kernel takes of it for its tables before
+//! there is a frame table.
+
+use super::pvh::{BootInformation, Range};
+use crate::x86_64::layout::{KERNEL_BASE, physical};
+use core::slice;
+use core::sync::atomic::AtomicU64;
+use exo_abi::FrameNumber;
+use exo_abi::name::PAGE_SIZE;
+
+unsafe extern "C" {
+    static image_start: u8;
+    static image_end: u8;
+}
+
+/// Memory below this belongs to firmware and boot loader.
+const LOWEST: u64 = 0x10_0000;
+
+/// The kernel's image in physical memory.
+pub(crate) fn image() -> Range {
+    Range {
+        start: (&raw const image_start).addr() as u64 - KERNEL_BASE,
+        end: (&raw const image_end).addr() as u64 - KERNEL_BASE,
+    }
+}
+
+/// Takes memory for ever, from the largest usable piece upwards. All of it is zero.
+pub(crate) struct EarlyMemory {
+    next: u64,
+    end: u64,
+    start: u64,
+}
+
+/// The part of a region that neither the image nor the module occupies, if it is one piece: the
+/// image is at the region's start and the module at its end.
+fn usable(region: Range, module: Option<Range>) -> Range {
+    let mut start = region.start.max(LOWEST).next_multiple_of(PAGE_SIZE);
+    let mut end = region.end / PAGE_SIZE * PAGE_SIZE;
+    for taken in [Some(image()), module].into_iter().flatten() {
+        if taken.start < end && taken.end > start {
+            let below = taken.start.saturating_sub(start);
+            let above = end.saturating_sub(taken.end);
+            if below >= above {
+                end = taken.start / PAGE_SIZE * PAGE_SIZE;
+            } else {
+                start = taken.end.next_multiple_of(PAGE_SIZE);
+            }
+        }
+    }
+    Range { start, end: end.max(start) }
+}
+
+impl EarlyMemory {
+    /// The largest usable piece below 4 GiB, which the boot tables map.
+    pub(crate) fn new(boot: &BootInformation) -> Option<Self> {
+        let low = boot.regions().iter().filter(|region| region.end <= 1 << 32);
+        let largest = low
+            .map(|&region| usable(region, boot.module()))
+            .max_by_key(|piece| piece.end - piece.start)?;
+        Some(Self { next: largest.start, end: largest.end, start: largest.start })
+    }
+
+    /// Takes `count` frames, cleared, one behind the other; `None` if there are not as many.
+    pub(crate) fn frames(&mut self, count: u64) -> Option<FrameNumber> {
+        let first = self.next;
+        let next = first.checked_add(count * PAGE_SIZE).filter(|&next| next <= self.end)?;
+        self.next = next;
+        // SAFETY: the range is usable memory that nothing else has been given, and it is in the
+        // direct map, since it ends below 4 GiB.
+        unsafe { physical::<u8>(first).write_bytes(0, (count * PAGE_SIZE) as usize) };
+        Some(FrameNumber((first / PAGE_SIZE) as u32))
+    }
+
+    /// Takes room for `count` values and fills it. It begins on a page.
+    pub(crate) fn slice<T>(
+        &mut self,
+        count: usize,
+        fill: impl Fn() -> T,
+    ) -> Option<&'static mut [T]> {
+        const { assert!(align_of::<T>() <= PAGE_SIZE as usize) };
+        let bytes = size_of::<T>().checked_mul(count)? as u64;
+        let first = self.frames(bytes.div_ceil(PAGE_SIZE))?.address();
+        let pointer = physical::<T>(first);
+        for index in 0..count {
+            // SAFETY: `frames` returned room for `count` values, aligned to a page, to nobody else.
+            unsafe { pointer.add(index).write(fill()) };
+        }
+        // SAFETY: all values have just been written, and the memory is never given back.
+        Some(unsafe { slice::from_raw_parts_mut(pointer, count) })
+    }
+
+    /// Takes room for `count` words that programs will be able to read, and says where it is.
+    pub(crate) fn words(&mut self, count: usize) -> Option<(&'static [AtomicU64], Range)> {
+        let words = self.slice(count, || AtomicU64::new(0))?;
+        let start = words.as_ptr().addr() as u64 - physical::<u8>(0).addr() as u64;
+        let end = start + (count as u64 * 8).next_multiple_of(PAGE_SIZE);
+        Some((words, Range { start, end }))
+    }
+
+    /// Calls `free` with each usable frame that has not been taken.
+    pub(crate) fn for_each_free(&self, boot: &BootInformation, mut free: impl FnMut(FrameNumber)) {
+        let taken =
+            [Some(image()), boot.module(), Some(Range { start: self.start, end: self.next })];
+        for region in boot.regions() {
+            let first = region.start.max(LOWEST).div_ceil(PAGE_SIZE);
+            for number in first..region.end / PAGE_SIZE {
+                let (start, end) = (number * PAGE_SIZE, (number + 1) * PAGE_SIZE);
+                let used = |taken: &Range| taken.start < end && taken.end > start;
+                if !taken.iter().flatten().any(used) {
+                    free(FrameNumber(number as u32));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The devices that the kernel itself drives.
+
+pub(crate) mod network;
+pub(crate) mod pci;
+pub(crate) mod serial;

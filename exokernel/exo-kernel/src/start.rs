@@ -1,0 +1,221 @@
+//! The order in which the kernel comes up.
+
+use crate::boot::memory::EarlyMemory;
+use crate::boot::pvh::{BootInformation, Range};
+use crate::drivers::network::{self, NetworkDevice, Wiring};
+use crate::drivers::serial::{self, Serial};
+use crate::entry::{System, install, system};
+use crate::hardware::Hardware;
+use crate::jit::Jit;
+use crate::x86_64::apic::{self, LocalApic};
+use crate::x86_64::clock::Clock;
+use crate::x86_64::cpu::{self, PerCpu};
+use crate::x86_64::idt::Interrupts;
+use crate::x86_64::paging::KernelTables;
+use crate::x86_64::vectors::Vectors;
+use crate::x86_64::{gdt, trap};
+use core::sync::atomic::{AtomicU64, Ordering};
+use exo_abi::FrameNumber;
+use exo_abi::name::PAGE_SIZE;
+use exo_abi::tables::{
+    ENV_WORDS, EnvEntry, FilterEntry, FrameEntry, RingEntry, STATISTICS_WORDS, SYSTEM_MAGIC,
+    SliceEntry, Statistics, SystemPage, TableReference, VERSION,
+};
+use exo_core::{Context, Environment, Exposed, FILTERS, Kernel, Lists, RINGS, Storage};
+use secure_bindings::{Bindings, FrameRecord, FrameTable, FreeMap};
+use spin::{Mutex, MutexGuard};
+
+/// Environment slots.
+const ENVIRONMENTS: usize = 256;
+/// Slice positions of each CPU.
+const POSITIONS: usize = 64;
+/// The length of a slice in nanoseconds.
+const SLICE: u64 = 1_000_000;
+
+/// The kernel's lists, taken once.
+static LISTS: Mutex<Lists> = Mutex::new(Lists::EMPTY);
+
+/// What [`build`] leaves for the first environment.
+struct Tables {
+    kernel: Kernel<'static>,
+    frames: usize,
+}
+
+/// Called by the first instructions, with the physical address of what PVH passes.
+pub(crate) extern "sysv64" fn main(start_info: u64) -> ! {
+    // SAFETY: the address is the boot loader's; the boot tables map the first 4 GiB.
+    let boot = unsafe { BootInformation::read(start_info) };
+    let Some(boot) = boot else { panic!("no start info: boot by PVH, as QEMU -kernel does") };
+    let Some(mut early) = EarlyMemory::new(&boot) else { panic!("no usable memory") };
+    let stack = bring_up(&boot, &mut early);
+    let mut context = Context::start(0, 0, 0);
+    let mut system = system();
+    let System { kernel, hardware } = &mut *system;
+    let Some(module) = boot.module() else { panic!("no boot module: pass one with -initrd") };
+    let first = FrameNumber((module.start / PAGE_SIZE) as u32);
+    let frames = (module.end - module.start).div_ceil(PAGE_SIZE);
+    if let Err(error) = kernel.start_first(hardware, first, frames) {
+        panic!("the boot module cannot be started: {error:?}");
+    }
+    kernel.enter_first(hardware, &mut context);
+    drop(system);
+    // SAFETY: the stack is the CPU's, which has not been used; the first environment is current.
+    unsafe { trap::leave(&context, stack) }
+}
+
+/// Sets the machine up and builds the kernel; returns the end of the CPU's stack.
+fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> u64 {
+    let features = cpu::initialise();
+    // SAFETY: nobody else uses the port.
+    let serial = unsafe { Serial::new() };
+    let built = || -> Result<_, crate::x86_64::paging::MappingError> {
+        let mut tables = KernelTables::new(early, boot.regions())?;
+        for device in [apic::LOCAL, apic::INPUT_OUTPUT] {
+            tables.map_device(early, device)?;
+        }
+        let stacks = [
+            tables.stack(early)?,
+            tables.stack(early)?,
+            tables.stack(early)?,
+            tables.stack(early)?,
+        ];
+        let network = network::transport(boot, &mut tables, early);
+        let (system_page, kernel) = build(boot, &mut tables, early)?;
+        Ok((tables, stacks, network, system_page, kernel, early))
+    };
+    let Ok((tables, stacks, network, system_page, built, early)) = built() else {
+        panic!("too little memory for the kernel's tables")
+    };
+    let root = tables.activate();
+    let stack = load_segments(early, stacks);
+    // SAFETY: the controller's registers were mapped above.
+    let Some(mut apic) = (unsafe { LocalApic::new() }) else { panic!("no interrupt controller") };
+    let (clock, timer) = Clock::measure(|| apic.count());
+    apic.start_timer(timer);
+    let (network, wiring) = network.unzip();
+    let network = network.and_then(|transport| NetworkDevice::new(transport, early));
+    route(&apic, wiring.filter(|_| network.is_some()));
+    expose_clock(system_page, &clock);
+    let hardware = Hardware {
+        clock,
+        apic,
+        serial,
+        network,
+        vectors: Vectors::new(&features),
+        jit: Jit::new(),
+        root,
+        frames: built.frames,
+    };
+    let mut kernel = built.kernel;
+    early.for_each_free(boot, |frame| kernel.add_free(frame));
+    install(System { kernel, hardware });
+    stack
+}
+
+fn load_segments(early: &mut EarlyMemory, [stack, own @ ..]: [u64; 4]) -> u64 {
+    let blocks = early.slice(1, || PerCpu::new(0));
+    let tables = early.slice(1, Interrupts::new);
+    let (Some([block]), Some([interrupts])) = (blocks, tables) else {
+        panic!("too little memory for the CPU's tables")
+    };
+    block.stack = stack;
+    let block: *mut PerCpu = block;
+    // SAFETY: the block stays for ever; from here on the entry code uses its first fields, and the
+    // segments, which are borrowed for ever, are other fields.
+    unsafe {
+        (*block).segments.load(stack, own);
+        cpu::claim(block);
+    }
+    interrupts.load();
+    gdt::set_call_entry(trap::call_address());
+    stack
+}
+
+/// Sends the interrupts of the devices to this CPU.
+fn route(apic: &LocalApic, network: Option<Wiring>) {
+    let cpu = apic.identity();
+    // SAFETY: the controller's registers are mapped, and this is their only use.
+    unsafe {
+        apic::route(serial::INPUT, apic::SERIAL, cpu, false);
+        if let Some(Wiring { inputs, level }) = network {
+            for input in inputs {
+                apic::route(input, apic::NETWORK, cpu, level);
+            }
+        }
+    }
+}
+
+/// Takes memory for the kernel's state and the tables that programs can read.
+fn build(
+    boot: &BootInformation,
+    tables: &mut KernelTables,
+    early: &mut EarlyMemory,
+) -> Result<(&'static [AtomicU64], Tables), crate::x86_64::paging::MappingError> {
+    use crate::x86_64::paging::MappingError;
+    let end = boot.regions().iter().map(|region| region.end).max().unwrap_or(0);
+    let frames = (end / PAGE_SIZE) as usize;
+    let mut table = |words: usize, count: usize, size: usize| -> Result<_, MappingError> {
+        let (words, range): (_, Range) = early.words(words).ok_or(MappingError)?;
+        let address = tables.expose(early, range)?;
+        let reference = TableReference { address, count: count as u64, entry_size: size as u64 };
+        Ok((words, reference))
+    };
+    let (system, _) = table(512, 1, size_of::<SystemPage>())?;
+    let (frame_words, frame_table) = table(2 * frames, frames, size_of::<FrameEntry>())?;
+    let (environments, env_table) =
+        table(ENVIRONMENTS * ENV_WORDS, ENVIRONMENTS, size_of::<EnvEntry>())?;
+    let (slices, slice_table) = table(POSITIONS, POSITIONS, size_of::<SliceEntry>())?;
+    let (filters, filter_table) = table(FILTERS * 4, FILTERS, size_of::<FilterEntry>())?;
+    let (rings, ring_table) = table(RINGS * 4, RINGS, size_of::<RingEntry>())?;
+    let (statistics, statistics_table) = table(STATISTICS_WORDS, 1, size_of::<Statistics>())?;
+    expose_constants(
+        system,
+        frames,
+        [frame_table, env_table, slice_table, filter_table, ring_table, statistics_table],
+    );
+    let records = early.slice(frames, || FrameRecord::EMPTY).ok_or(MappingError)?;
+    let free = early.slice(FreeMap::words_for(frames), || 0).ok_or(MappingError)?;
+    let spaces = early.slice(ENVIRONMENTS, || None).ok_or(MappingError)?;
+    let kernel = Kernel::new(Storage {
+        bindings: Bindings::new(FrameTable::new(frame_words, records, free), spaces),
+        environments: early.slice(ENVIRONMENTS, || Environment::EMPTY).ok_or(MappingError)?,
+        exposed: Exposed { system, environments, slices, filters, rings, statistics },
+        lists: MutexGuard::leak(LISTS.lock()),
+        positions: POSITIONS,
+        slice: SLICE,
+    });
+    Ok((system, Tables { kernel, frames }))
+}
+
+/// The words of the system page.
+const MAGIC_WORD: usize = 0;
+const TSC_FREQUENCY_WORD: usize = 3;
+const SLICE_WORD: usize = 5;
+const TABLES_WORD: usize = 12;
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(SystemPage, magic) == MAGIC_WORD * 8);
+    assert!(offset_of!(SystemPage, tsc_frequency) == TSC_FREQUENCY_WORD * 8);
+    assert!(offset_of!(SystemPage, slice) == SLICE_WORD * 8);
+    assert!(offset_of!(SystemPage, frames) == TABLES_WORD * 8);
+};
+
+fn store(words: &[AtomicU64], first: usize, values: &[u64]) {
+    for (word, &value) in words[first..].iter().zip(values) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+fn expose_constants(system: &[AtomicU64], frames: usize, tables: [TableReference; 6]) {
+    store(system, MAGIC_WORD, &[SYSTEM_MAGIC, VERSION]);
+    store(system, SLICE_WORD, &[SLICE, 1, POSITIONS as u64, frames as u64]);
+    for (index, table) in tables.into_iter().enumerate() {
+        let values = [table.address, table.count, table.entry_size];
+        store(system, TABLES_WORD + 3 * index, &values);
+    }
+}
+
+fn expose_clock(system: &[AtomicU64], clock: &Clock) {
+    store(system, TSC_FREQUENCY_WORD, &[clock.frequency, clock.start]);
+}

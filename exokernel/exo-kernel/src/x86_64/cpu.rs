@@ -1,0 +1,90 @@
+//! What the processor can do, and what the kernel keeps for each of them.
+
+use super::gdt::Segments;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
+use x86_64::VirtAddr;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
+use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
+use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+
+/// The features that the kernel uses where they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Features {
+    /// XSAVE, with the size of the state in bytes when everything in XCR0 is used.
+    pub(crate) xsave: Option<usize>,
+}
+
+/// What a CPU has of its own. The entry code reaches it through GS and knows the first fields.
+#[repr(C)]
+pub(crate) struct PerCpu {
+    /// The end of the stack of this CPU's entries to the kernel.
+    pub(crate) stack: u64,
+    /// Where a call's entry keeps the program's stack pointer for some instructions.
+    scratch: u64,
+    /// The number of the CPU.
+    pub(crate) number: u64,
+    /// Its segments and task state.
+    pub(crate) segments: Segments,
+}
+
+impl PerCpu {
+    /// The block of a CPU whose entries use the stack that ends at `stack`.
+    pub(crate) const fn new(number: u64) -> Self {
+        Self { stack: 0, scratch: 0, number, segments: Segments::new() }
+    }
+}
+
+/// Turns on the processor's fences and features. To be called once on each CPU.
+pub(crate) fn initialise() -> Features {
+    let leaf7 = __cpuid_count(7, 0);
+    let leaf1 = __cpuid(1);
+    let bit = |word: u32, bit: u32| word >> bit & 1 != 0;
+    let xsave = bit(leaf1.ecx, 26);
+    let mut flags = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION
+        | Cr4Flags::PAGE_GLOBAL
+        | Cr4Flags::OSFXSR
+        | Cr4Flags::OSXMMEXCPT_ENABLE;
+    for (there, flag) in [
+        (bit(leaf7.ebx, 7), Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION),
+        (bit(leaf7.ebx, 20), Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION),
+        (bit(leaf7.ecx, 2), Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION),
+        (bit(leaf7.ebx, 0), Cr4Flags::FSGSBASE),
+        (xsave, Cr4Flags::OSXSAVE),
+    ] {
+        flags.set(flag, there);
+    }
+    // SAFETY: the flags turn on what CPUID says is there; none changes how memory is mapped.
+    unsafe {
+        Cr4::write(flags);
+        let cr0 = Cr0::read() - Cr0Flags::EMULATE_COPROCESSOR
+            | Cr0Flags::MONITOR_COPROCESSOR
+            | Cr0Flags::NUMERIC_ERROR
+            | Cr0Flags::WRITE_PROTECT
+            | Cr0Flags::ALIGNMENT_MASK
+            | Cr0Flags::TASK_SWITCHED;
+        Cr0::write(cr0);
+        Efer::update(|efer| {
+            *efer |= EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS;
+        });
+    }
+    Features { xsave: xsave.then(vector_state) }
+}
+
+/// Enables all vector state up to AVX and says how large it is.
+fn vector_state() -> usize {
+    let mut state = XCr0Flags::X87 | XCr0Flags::SSE;
+    state.set(XCr0Flags::AVX, __cpuid(1).ecx >> 28 & 1 != 0);
+    // SAFETY: OSXSAVE is on, and CPUID says that the state is there.
+    unsafe { XCr0::write(state) };
+    __cpuid_count(0xd, 0).ebx as usize
+}
+
+/// Makes `block` the current CPU's.
+///
+/// # Safety
+/// The block must stay where it is for ever, and be no other CPU's.
+pub(crate) unsafe fn claim(block: *const PerCpu) {
+    // Entries from programs swap the two, so that GS leads to the block in the kernel only.
+    GsBase::write(VirtAddr::from_ptr(block));
+    KernelGsBase::write(VirtAddr::zero());
+}

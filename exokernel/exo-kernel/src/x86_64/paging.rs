@@ -1,0 +1,240 @@
+//! The kernel's own page tables, built once at boot.
+//!
+//! - Nothing is writable and executable, by any of its addresses: the image's text and constants
+//!   are read-only in the direct map too.
+//! - All memory is in the direct map, with large pages but around the image.
+//! - Device registers are uncached, at their physical address from [`DEVICES`] on.
+//! - Below each stack is a page that isn't mapped.
+//! - The tables that programs may read are in one top-level slot that every address space shares;
+//!   they are written through the direct map.
+
+use super::layout::{DEVICES, DIRECT_MAP, KERNEL_BASE, STACKS, physical};
+use crate::boot::memory::{EarlyMemory, image};
+use crate::boot::pvh::Range;
+use exo_abi::FrameNumber;
+use exo_abi::layout::SYSTEM;
+use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::structures::paging::mapper::MapToError;
+use x86_64::structures::paging::{
+    FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags as Flags,
+    PhysFrame, Size2MiB, Size4KiB,
+};
+use x86_64::{PhysAddr, VirtAddr};
+
+unsafe extern "C" {
+    static rodata_start: u8;
+    static data_start: u8;
+}
+
+const LARGE: u64 = Size2MiB::SIZE;
+const PAGE: u64 = Size4KiB::SIZE;
+/// The pages of each stack.
+const STACK_PAGES: u64 = 16;
+
+/// Memory is short, or a page was mapped twice.
+#[derive(Debug)]
+pub(crate) struct MappingError;
+
+impl<S: PageSize> From<MapToError<S>> for MappingError {
+    fn from(_: MapToError<S>) -> Self {
+        Self
+    }
+}
+
+// SAFETY: early memory hands out each frame once.
+unsafe impl FrameAllocator<Size4KiB> for EarlyMemory {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        let frame = self.frames(1)?;
+        Some(PhysFrame::containing_address(PhysAddr::new(frame.address())))
+    }
+}
+
+/// The tables while they are built.
+pub(crate) struct KernelTables {
+    mapper: OffsetPageTable<'static>,
+    root: FrameNumber,
+    stacks: u64,
+    /// Where the next table for programs goes.
+    next_exposed: u64,
+}
+
+impl KernelTables {
+    /// Tables with the image and the direct map.
+    pub(crate) fn new(early: &mut EarlyMemory, memory: &[Range]) -> Result<Self, MappingError> {
+        let root = early.frames(1).ok_or(MappingError)?;
+        // SAFETY: the frame is cleared and nobody else's, and 4 GiB are mapped at the direct map.
+        let mapper = unsafe {
+            let table = &mut *physical::<PageTable>(root.address());
+            OffsetPageTable::new(table, VirtAddr::new(DIRECT_MAP))
+        };
+        let mut tables = Self { mapper, root, stacks: 0, next_exposed: SYSTEM };
+        tables.map_memory(early, memory)?;
+        let image = image();
+        for address in (image.start..image.end).step_by(PAGE as usize) {
+            let flags = image_flags(KERNEL_BASE + address);
+            tables.map(early, KERNEL_BASE + address, address, flags)?;
+        }
+        Ok(tables)
+    }
+
+    fn map_memory(
+        &mut self,
+        early: &mut EarlyMemory,
+        memory: &[Range],
+    ) -> Result<(), MappingError> {
+        let image = image();
+        let around = image.start / LARGE * LARGE..image.end.next_multiple_of(LARGE);
+        for address in around.clone().step_by(PAGE as usize) {
+            let mut flags = Flags::PRESENT | Flags::NO_EXECUTE | Flags::GLOBAL;
+            let own = (image.start..image.end).contains(&address);
+            let writable = !own || image_flags(KERNEL_BASE + address).contains(Flags::WRITABLE);
+            flags.set(Flags::WRITABLE, writable);
+            self.map(early, DIRECT_MAP + address, address, flags)?;
+        }
+        let mut mapped = 0;
+        for region in memory {
+            let first = (region.start / LARGE * LARGE).max(mapped);
+            for address in (first..region.end).step_by(LARGE as usize) {
+                if !around.contains(&address) {
+                    self.map_large(early, address)?;
+                }
+                mapped = address + LARGE;
+            }
+        }
+        Ok(())
+    }
+
+    fn map_large(&mut self, early: &mut EarlyMemory, address: u64) -> Result<(), MappingError> {
+        let page = Page::<Size2MiB>::containing_address(VirtAddr::new(DIRECT_MAP + address));
+        let frame = PhysFrame::containing_address(PhysAddr::new(address));
+        let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::GLOBAL;
+        // SAFETY: the direct map is where the kernel expects memory, and is not executable.
+        let flush = unsafe { self.mapper.map_to(page, frame, flags, early)? };
+        flush.ignore();
+        Ok(())
+    }
+
+    fn map(
+        &mut self,
+        early: &mut EarlyMemory,
+        address: u64,
+        frame: u64,
+        flags: Flags,
+    ) -> Result<(), MappingError> {
+        let page = Page::<Size4KiB>::containing_address(VirtAddr::new(address));
+        let frame = PhysFrame::containing_address(PhysAddr::new(frame));
+        let mut parents = Flags::PRESENT | Flags::WRITABLE;
+        parents.set(Flags::USER_ACCESSIBLE, flags.contains(Flags::USER_ACCESSIBLE));
+        // SAFETY: each caller maps a region of the kernel's layout to what belongs there.
+        let flush =
+            unsafe { self.mapper.map_to_with_table_flags(page, frame, flags, parents, early)? };
+        flush.ignore();
+        Ok(())
+    }
+
+    /// Maps a page of device registers.
+    pub(crate) fn map_device(
+        &mut self,
+        early: &mut EarlyMemory,
+        address: u64,
+    ) -> Result<(), MappingError> {
+        let address = address / PAGE * PAGE;
+        let flags = Flags::PRESENT
+            | Flags::WRITABLE
+            | Flags::NO_EXECUTE
+            | Flags::NO_CACHE
+            | Flags::WRITE_THROUGH
+            | Flags::GLOBAL;
+        match self.map(early, DEVICES + address, address, flags) {
+            // Several devices share a page of registers.
+            Err(_) if self.is_mapped(DEVICES + address) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn is_mapped(&self, address: u64) -> bool {
+        use x86_64::structures::paging::Translate;
+        self.mapper.translate_addr(VirtAddr::new(address)).is_some()
+    }
+
+    /// Makes a stack with a page below it that isn't mapped; returns its end.
+    pub(crate) fn stack(&mut self, early: &mut EarlyMemory) -> Result<u64, MappingError> {
+        let base = STACKS + self.stacks * (STACK_PAGES + 1) * PAGE;
+        self.stacks += 1;
+        let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::GLOBAL;
+        for page in 1..=STACK_PAGES {
+            let frame = early.frames(1).ok_or(MappingError)?.address();
+            self.map(early, base + page * PAGE, frame, flags)?;
+        }
+        Ok(base + (STACK_PAGES + 1) * PAGE)
+    }
+
+    /// Lets every environment read a range of memory; returns its address there.
+    pub(crate) fn expose(
+        &mut self,
+        early: &mut EarlyMemory,
+        range: Range,
+    ) -> Result<u64, MappingError> {
+        let address = self.next_exposed;
+        let flags = Flags::PRESENT | Flags::USER_ACCESSIBLE | Flags::NO_EXECUTE;
+        for offset in (0..range.end - range.start).step_by(PAGE as usize) {
+            self.map(early, address + offset, range.start + offset, flags)?;
+        }
+        self.next_exposed = address + (range.end - range.start).next_multiple_of(PAGE);
+        Ok(address)
+    }
+
+    /// Makes the tables current and returns the top-level one.
+    ///
+    /// Every top-level entry of the upper half that is used is there now, so that address spaces
+    /// can copy them once.
+    pub(crate) fn activate(self) -> FrameNumber {
+        let frame = PhysFrame::containing_address(PhysAddr::new(self.root.address()));
+        // SAFETY: the tables map the image where it is now; the stack in use is in its data.
+        unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+        self.root
+    }
+}
+
+/// The rights of a page of the image, by the section that it is in.
+fn image_flags(address: u64) -> Flags {
+    let mut flags = Flags::PRESENT | Flags::GLOBAL;
+    if address >= (&raw const rodata_start).addr() as u64 {
+        flags |= Flags::NO_EXECUTE;
+    }
+    if address >= (&raw const data_start).addr() as u64 {
+        flags |= Flags::WRITABLE;
+    }
+    flags
+}
+
+/// Changes a page of the image between writable and executable, for generated code.
+///
+/// # Safety
+/// The page must be in the image's data and hold nothing but generated code; none of it may run
+/// while it is writable.
+pub(crate) unsafe fn set_executable(address: u64, executable: bool) {
+    let (root, _) = Cr3::read();
+    // SAFETY: the current top-level table is in the direct map, and the kernel's half of it is
+    // changed by nobody else meanwhile: interrupts are off and the kernel's lock is held.
+    let mut mapper = unsafe {
+        let table = &mut *physical::<PageTable>(root.start_address().as_u64());
+        OffsetPageTable::new(table, VirtAddr::new(DIRECT_MAP))
+    };
+    let image_page = Page::<Size4KiB>::containing_address(VirtAddr::new(address));
+    let alias = address - KERNEL_BASE + DIRECT_MAP;
+    let alias_page = Page::<Size4KiB>::containing_address(VirtAddr::new(alias));
+    let base = Flags::PRESENT | Flags::GLOBAL;
+    let writable = base | Flags::WRITABLE | Flags::NO_EXECUTE;
+    let code = if executable { base } else { writable };
+    let data = if executable { base | Flags::NO_EXECUTE } else { writable };
+    // SAFETY: both addresses are of the same frame, in tables that all address spaces share; the
+    // caller says what is in it.
+    unsafe {
+        for (page, flags) in [(image_page, code), (alias_page, data)] {
+            if let Ok(flush) = mapper.update_flags(page, flags) {
+                flush.flush();
+            }
+        }
+    }
+}
