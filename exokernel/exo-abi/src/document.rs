@@ -42,7 +42,7 @@ fn calls(text: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !call.arguments.is_empty() {
             text.write_str("\n| register | argument | type |\n|---|---|---|\n")?;
             for (register, (name, kind)) in ARGUMENT_REGISTERS.iter().zip(call.arguments) {
-                write!(text, "| `{register}` | {name} | `{kind}` |\n")?;
+                writeln!(text, "| `{register}` | {name} | `{kind}` |")?;
             }
         }
         write!(text, "\nValue: {}.", call.value)?;
@@ -61,7 +61,7 @@ fn calls(text: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn errors(text: &mut fmt::Formatter<'_>) -> fmt::Result {
     text.write_str("\n## Errors\n\n| number | error | meaning |\n|---|---|---|\n")?;
     for &(error, name, meaning) in Error::ALL {
-        write!(text, "| {} | `{name}` | {} |\n", error as u16, meaning.trim())?;
+        writeln!(text, "| {} | `{name}` | {} |", error as u16, meaning.trim())?;
     }
     Ok(())
 }
@@ -69,15 +69,15 @@ fn errors(text: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn words(text: &mut fmt::Formatter<'_>) -> fmt::Result {
     text.write_str("\n## Rights\n\n| bit | right |\n|---|---|\n")?;
     for (name, right) in Rights::all().iter_names() {
-        write!(text, "| {} | `{name}` |\n", right.bits().trailing_zeros())?;
+        writeln!(text, "| {} | `{name}` |", right.bits().trailing_zeros())?;
     }
     text.write_str("\n## Kinds of resource\n\n| number | kind |\n|---|---|\n")?;
     for kind in Kind::ALL {
-        write!(text, "| {} | {} |\n", kind as u8, kind.label())?;
+        writeln!(text, "| {} | {} |", kind as u8, kind.label())?;
     }
     text.write_str("\n## Events\n\n| bit | cause | event |\n|---|---|---|\n")?;
     for event in Event::ALL {
-        write!(text, "| {} | {} | `{event:?}` |\n", event as u8, event.cause())?;
+        writeln!(text, "| {} | {} | `{event:?}` |", event as u8, event.cause())?;
     }
     text.write_str("\n## Addresses\n\n| address | what is there |\n|---|---|\n")?;
     for (address, what) in [
@@ -90,7 +90,7 @@ fn words(text: &mut fmt::Formatter<'_>) -> fmt::Result {
         (layout::SYSTEM, "the system page and the common tables"),
         (layout::PAGE_TABLE, "the hardware page tables"),
     ] {
-        write!(text, "| `{address:#x}` | {what} |\n")?;
+        writeln!(text, "| `{address:#x}` | {what} |")?;
     }
     Ok(())
 }

@@ -199,7 +199,7 @@ impl Kernel<'_> {
                 self.filters.remove(id);
                 return Err(error);
             }
-            if !machine.load_classifier(&self.filters) {
+            if !machine.load_classifier(self.filters) {
                 self.filters.remove(id);
                 self.release(machine, owner, Kind::Filters, 1);
                 return Err(Error::NoFreeFilters);
@@ -263,7 +263,7 @@ impl Kernel<'_> {
     /// Loads the code for fewer filters than before. If it should not fit, the old code stays: it
     /// names filters that lead nowhere now, and their packets are nobody's.
     fn load_filters(&mut self, machine: &mut impl Machine) {
-        machine.load_classifier(&self.filters);
+        machine.load_classifier(self.filters);
     }
 
     /// Takes the rings and filters of an environment that ends.

@@ -51,7 +51,7 @@ pub(crate) fn fatal(context: &Context, vector: u64, error: u64) -> ! {
 fn backtrace(console: &mut Console, mut frame: u64) {
     for _ in 0..DEPTH {
         // Stacks are in the kernel's half; anything else is the end of the chain.
-        if !frame.is_multiple_of(8) || frame < DIRECT_MAP || frame > u64::MAX - 16 {
+        if !frame.is_multiple_of(8) || !(DIRECT_MAP..=u64::MAX - 16).contains(&frame) {
             break;
         }
         // SAFETY: the kernel is compiled with frame pointers, so that this is a frame on its stack;

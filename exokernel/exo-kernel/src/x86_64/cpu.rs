@@ -56,7 +56,7 @@ pub(crate) fn initialise() -> Features {
     // SAFETY: the flags turn on what CPUID says is there; none changes how memory is mapped.
     unsafe {
         Cr4::write(flags);
-        let cr0 = Cr0::read() - Cr0Flags::EMULATE_COPROCESSOR
+        let cr0 = (Cr0::read() - Cr0Flags::EMULATE_COPROCESSOR)
             | Cr0Flags::MONITOR_COPROCESSOR
             | Cr0Flags::NUMERIC_ERROR
             | Cr0Flags::WRITE_PROTECT
