@@ -28,6 +28,8 @@ pub struct Environment {
     pub(crate) wake_at: u64,
     pub(crate) run_time: u64,
     pub(crate) excess: u64,
+    /// Whether it has been told of a slice's end and has not yet given the CPU up.
+    pub(crate) epilogue: bool,
     /// Slices overrun in a row.
     pub(crate) overruns: u32,
     /// Slices to pass over, for overruns.
@@ -75,6 +77,7 @@ impl Environment {
         wake_at: 0,
         run_time: 0,
         excess: 0,
+        epilogue: false,
         overruns: 0,
         forfeit: 0,
         repossession: Repossession { next: FrameNumber(0), wired_too: false },

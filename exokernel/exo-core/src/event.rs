@@ -127,12 +127,6 @@ impl Kernel<'_> {
             && self.control_word(machine, slot, ControlWord::Enabled) & event.bit() != 0
     }
 
-    /// Whether the environment wants upcalls for an event, even if they are held back now.
-    pub(crate) fn wants(&self, machine: &impl Machine, slot: u16, event: Event) -> bool {
-        self.control_word(machine, slot, ControlWord::Entry) != 0
-            && self.control_word(machine, slot, ControlWord::Enabled) & event.bit() != 0
-    }
-
     /// Delivers the first pending event that the environment in `context` wants and does not hold
     /// back.
     pub(crate) fn deliver(&mut self, machine: &mut impl Machine, context: &mut Context, slot: u16) {

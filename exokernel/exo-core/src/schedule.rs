@@ -65,7 +65,7 @@ impl Kernel<'_> {
             }
             Some(slot)
         };
-        self.set_state(caller, EnvState::Runnable);
+        self.give_up(caller, EnvState::Runnable);
         self.cpu.give_way = Some(to);
         Ok(0)
     }
@@ -79,7 +79,7 @@ impl Kernel<'_> {
         let pending = self.pending(machine, caller);
         if pending == 0 && until > machine.now() {
             self.environment_mut(caller).wake_at = until;
-            self.set_state(caller, EnvState::Asleep);
+            self.give_up(caller, EnvState::Asleep);
             self.cpu.give_way = Some(None);
         }
         Ok(0)
@@ -167,17 +167,32 @@ impl Kernel<'_> {
         self.set_alarm(machine, now);
     }
 
+    /// The slice is over. Who can be told gets the grace to save its registers itself. From who
+    /// can't, because it doesn't want to know or holds events back, the CPU is taken without
+    /// reproach. Who has been told before, and has not given the CPU up since, overruns.
     fn end_slice(&mut self, machine: &mut impl Machine, slot: u16, now: u64) {
         let grace = self.slice / GRACE_PART;
-        if !self.wants(machine, slot, Event::SliceEnd) {
+        if self.cpu.epilogue && now < self.cpu.slice_end + grace {
+            return;
+        }
+        if self.environment(slot).epilogue {
+            self.overrun(machine, slot, now);
+        } else if self.would_deliver(machine, slot, Event::SliceEnd) {
+            self.cpu.epilogue = true;
+            self.environment_mut(slot).epilogue = true;
+            self.post(machine, slot, Event::SliceEnd);
+        } else {
             self.set_state(slot, EnvState::Runnable);
             self.cpu.give_way = Some(None);
-        } else if !self.cpu.epilogue {
-            self.cpu.epilogue = true;
-            self.post(machine, slot, Event::SliceEnd);
-        } else if now >= self.cpu.slice_end + grace {
-            self.overrun(machine, slot, now);
         }
+    }
+
+    /// Takes note that an environment gives the CPU up by its own will.
+    fn give_up(&mut self, slot: u16, state: EnvState) {
+        let environment = self.environment_mut(slot);
+        environment.epilogue = false;
+        environment.overruns = 0;
+        self.set_state(slot, state);
     }
 
     /// The epilogue has not ended in time: the rest is done by force.
@@ -249,9 +264,6 @@ impl Kernel<'_> {
         let Some(slot) = self.cpu.current.take() else { return };
         if !self.environment(slot).alive() {
             return;
-        }
-        if self.cpu.epilogue && now < self.cpu.slice_end + self.slice / GRACE_PART {
-            self.environment_mut(slot).overruns = 0;
         }
         let bases = machine.segment_bases();
         let environment = self.environment_mut(slot);
