@@ -110,7 +110,8 @@ mod tests {
         for template in Template::value_variants() {
             let (manifest, main) = template.texts();
             let lines = manifest.lines().count() + main.lines().count();
-            assert!(lines < 60, "{template:?}: {lines} lines");
+            let most = if *template == Template::Net { 90 } else { 60 };
+            assert!(lines < most, "{template:?}: {lines} lines");
         }
     }
 

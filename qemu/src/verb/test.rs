@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use clap::Args;
 use qemu::installation::require_qemu;
-use qemu::workspace::{INIT, Workspace, cargo};
+use qemu::workspace::{Workspace, cargo};
 
 /// The package of the system tests.
 const SYSTEM_TESTS: &str = "system-tests";
@@ -45,8 +45,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     run_cargo("the host's tests", &workspace, host, options, &mut tally)?;
-    let manifest = own(&["test", "--package", INIT, "--lib"]);
-    run_cargo("the manifest's tests", &workspace, manifest, options, &mut tally)?;
+    let mut libraries = own(&["test", "--lib"]);
+    for package in app_libraries(&workspace) {
+        libraries.extend(["--package".to_owned(), package]);
+    }
+    run_cargo("the programs' tests", &workspace, libraries, options, &mut tally)?;
     let system = own(&["test", "--package", SYSTEM_TESTS]);
     run_cargo("the system tests", &workspace, system, options, &mut tally)?;
 
@@ -59,6 +62,16 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     println!("{} passed, {} failed", tally.passed, tally.failed);
     let good = tally.failed == 0 && tally.broken.is_empty() && tally.passed > 0;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Programs that are mostly a library: that part is tested on the host.
+fn app_libraries(workspace: &Workspace) -> impl Iterator<Item = String> {
+    let apps = workspace.metadata.workspace_root.join("apps");
+    let packages = workspace.metadata.workspace_packages().into_iter();
+    packages
+        .filter(move |package| package.manifest_path.starts_with(&apps))
+        .filter(|package| package.targets.iter().any(cargo_metadata::Target::is_lib))
+        .map(|package| package.name.to_string())
 }
 
 /// Runs `cargo test`, shows what it says except for test programs without a test, and counts.

@@ -1,14 +1,16 @@
 //! What `cargo xtask new` makes builds and runs as it is.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use qemu::artifact::build_programs;
 use qemu::template::Template;
-use qemu::workspace::Workspace;
+use qemu::workspace::{Source, Workspace};
 use system_tests::Guest;
-use system_tests::guest::workspace;
+use system_tests::guest::{PATIENCE, workspace};
 
 /// Makes a workspace beside the real one, with the same settings and no member yet, so that a
 /// half-made program never disturbs anybody who works in the real one.
@@ -31,13 +33,27 @@ fn empty_workspace(real: &Workspace) -> Result<PathBuf> {
     Ok(root)
 }
 
-fn boots(template: Template, made: &Workspace, name: &str, file: &Path) -> Result<()> {
-    let source = made.program(name)?;
+/// The program says something and ends well.
+fn says_hello(source: &Source, file: &Path) -> Result<()> {
     let outcome = Guest::with([]).foreign(source, file).boot()?.finish()?;
-    let exits = [(name.to_owned(), 0)];
-    assert_eq!(outcome.exits, exits, "{template:?}");
-    let label = format!("[{name}] ");
-    assert!(outcome.transcript.iter().any(|line| line.starts_with(&label)), "{template:?}");
+    assert_eq!(outcome.exits, [(source.name.clone(), 0)]);
+    let hello = format!("[{}] hello, world", source.name);
+    assert!(outcome.transcript.iter().any(|line| line.starts_with(&hello)), "{hello}");
+    Ok(())
+}
+
+/// The program sends back what it is sent.
+fn echoes(source: &Source, file: &Path) -> Result<()> {
+    let guest = Guest::with([]).foreign(source, file).linger().boot()?;
+    guest.wait_for("listening")?;
+    let mut stream = TcpStream::connect(guest.address(80)?)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"there and back")?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    assert_eq!(answer, "there and back");
+    guest.stop()?;
     Ok(())
 }
 
@@ -52,7 +68,13 @@ fn new_programs_build_and_run_as_they_are() -> Result<()> {
     let made = Workspace::load_from(&root)?;
     let files = build_programs(&made, made.apps())?;
     for (template, name) in templates {
-        boots(template, &made, name, files.get(name).context("not built")?)?;
+        let source = made.program(name)?;
+        let file = files.get(name).context("not built")?;
+        match template {
+            Template::Own | Template::Posix => says_hello(source, file),
+            Template::Net => echoes(source, file),
+        }
+        .with_context(|| name.to_owned())?;
     }
     Ok(())
 }
