@@ -4,7 +4,10 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::convert::Infallible;
+use core::error::Error;
 use libos_net::exo_user::{Start, println, program};
 use libos_net::service::{now, run, seed};
 use libos_net::{Backlog, Instant, ListenerId, Nic, Reserve, Service, Settings, Stack, StreamId};
@@ -20,7 +23,7 @@ fn main(start: &Start) -> u64 {
     1
 }
 
-fn serve(arguments: &str) -> Result<core::convert::Infallible, alloc::boxed::Box<dyn core::error::Error>> {
+fn serve(arguments: &str) -> Result<Infallible, Box<dyn Error>> {
     let settings = Settings { seed: seed(), ..arguments.parse()? };
     let mut stack = Stack::new(Nic::open(8)?, &settings, now())?;
     let backlog = Backlog { connections: 8, receive: BUFFER, send: BUFFER };
@@ -44,8 +47,8 @@ impl Service<Nic> for Echo {
             let Some(mut stream) = stack.stream(client) else { return false };
             let mut bytes = [0; BUFFER];
             let room = BUFFER - stream.unsent();
-            let echoed = stream.read(&mut bytes[..room]).map(|length| stream.write(&bytes[..length]));
-            let goes_on = matches!(echoed, Ok(Ok(_)));
+            let read = stream.read(&mut bytes[..room]);
+            let goes_on = read.is_ok_and(|length| stream.write(&bytes[..length]).is_ok());
             if !goes_on {
                 stream.close();
             }
