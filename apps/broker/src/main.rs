@@ -5,7 +5,7 @@
 //! That a program may do this is a matter of one capability. There is no policy of the kernel in
 //! it: who is asked, for how much and how often stands here and in the arguments.
 //!
-//! Arguments: `victims=LABEL,LABEL`, `frames=N` to ask for, `notice=MILLISECONDS`,
+//! Arguments: `victims=LABEL,LABEL`, `frames=N` in use to ask for, `notice=MILLISECONDS`,
 //! `period=MILLISECONDS` between two rounds, `rounds=N` (0: for ever), `report=ROUNDS` between two
 //! lines for each victim.
 #![no_std]
@@ -43,10 +43,7 @@ fn main(start: &Start<'_>) -> u64 {
         victims.iter_mut().for_each(Victim::settle);
         round += 1;
         if round == 1 || round.is_multiple_of(report) || round == rounds {
-            victims
-                .iter()
-                .filter(|victim| victim.asked > 0)
-                .for_each(|victim| println!("{victim}"));
+            victims.iter().filter(|victim| victim.asks > 0).for_each(|victim| println!("{victim}"));
         }
         while time::now() < begin + period {
             environment::sleep(begin + period);

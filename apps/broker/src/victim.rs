@@ -9,14 +9,14 @@ use exo_user::{EnvName, Kind, capability, revocation, tables};
 pub(crate) struct Victim<'a> {
     label: &'a str,
     /// How often it was asked.
-    asks: u64,
-    /// Frames asked for.
-    pub(crate) asked: u64,
+    pub(crate) asks: u64,
+    /// Frames in use that it was asked for.
+    asked: u64,
     /// Frames given back by choice while asked.
     surrendered: u64,
     /// Frames taken by force while asked.
     taken: u64,
-    /// Asks that were refused, since less than its floor would be left.
+    /// Asks that were refused: it is at its floor.
     refused: u64,
     /// Asks whose debt was not paid in time by anybody: the kernel's fault.
     pub(crate) unpaid: u64,
@@ -56,19 +56,22 @@ impl<'a> Victim<'a> {
         }
     }
 
-    /// Asks it for `count` frames within `notice` nanoseconds, of the clock or of its own run time.
+    /// Asks it for `count` frames that it uses, and for all that it may hold and doesn't, within
+    /// `notice` nanoseconds of the clock or of its own run time.
     pub(crate) fn ask(&mut self, count: u64, notice: u64) {
         let Some(entry) = find(self.label) else { return };
-        let from = EnvName(entry.name);
-        let (kind, slot) = (Kind::Frames, capability::REVOKE);
-        if revocation::revoke(from, slot, kind, count, notice, notice).is_err() {
-            self.refused += 1;
-            return;
+        let spare = entry.frames_limit.saturating_sub(entry.frames);
+        let most = entry.frames_limit.saturating_sub(entry.frames_floor);
+        let (from, count) = (EnvName(entry.name), (spare + count).min(most));
+        match revocation::revoke(from, capability::REVOKE, Kind::Frames, count, notice, notice) {
+            Ok(debt) => {
+                self.asks += 1;
+                self.asked += debt;
+                let (surrendered, taken) = (entry.surrendered, entry.repossessed);
+                self.open = Some(Ask { from, count, surrendered, taken });
+            }
+            Err(_) => self.refused += 1,
         }
-        self.asks += 1;
-        self.asked += count;
-        let (surrendered, taken) = (entry.surrendered, entry.repossessed);
-        self.open = Some(Ask { from, count, surrendered, taken });
     }
 
     /// What it still owes.

@@ -175,7 +175,12 @@ fn environments() -> Vec<Environment> {
     tables::environments()
         .iter()
         .filter(|(_, entry)| taken(entry))
-        .map(|(_, entry)| Environment(entry))
+        .map(|(_, mut entry)| {
+            if entry.state != EnvState::Ended as u64 {
+                entry.end_reason = u64::MAX;
+            }
+            Environment(entry)
+        })
         .collect()
 }
 
