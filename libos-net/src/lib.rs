@@ -50,6 +50,8 @@ pub mod stream;
 mod tcp;
 mod time_wait;
 
+pub use exo_user;
+
 pub use datagram::{Datagram, DatagramId};
 pub use link::{Arrival, FilterId, Link, LinkError};
 pub use nic::Nic;

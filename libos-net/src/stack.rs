@@ -194,10 +194,10 @@ impl<L: Link> Stack<L> {
         self.tcp.accept(listener)
     }
 
-    /// Whether a listener has turned somebody away for want of a connection, since the last time
-    /// that this was asked. They will try again; a connection that is closed now can be theirs.
-    pub fn turned_away(&mut self, listener: ListenerId) -> bool {
-        self.tcp.turned_away(listener)
+    /// How many connections of a listener are free. With none left, who comes next has to try again
+    /// until one is closed.
+    pub fn vacancies(&self, listener: ListenerId) -> usize {
+        self.tcp.vacancies(listener)
     }
 
     /// Opens a connection. `backlog` gives the sizes of its buffers.

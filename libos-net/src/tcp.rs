@@ -116,7 +116,6 @@ struct Listener {
     port: u16,
     idle: Vec<usize>,
     ready: VecDeque<usize>,
-    turned_away: bool,
 }
 
 /// Where a segment goes.
@@ -147,7 +146,7 @@ impl Table {
         let listener = self.listeners.len();
         let idle = Vec::with_capacity(backlog.connections);
         let ready = VecDeque::with_capacity(backlog.connections);
-        self.listeners.push(Listener { port, idle, ready, turned_away: false });
+        self.listeners.push(Listener { port, idle, ready });
         for _ in 0..backlog.connections {
             let slot = self.slots.len();
             self.slots.push(Slot::new(backlog, filter, Some(listener)));
@@ -214,10 +213,9 @@ impl Table {
         None
     }
 
-    /// Whether somebody was turned away since the last time that this was asked.
-    pub(crate) fn turned_away(&mut self, listener: ListenerId) -> bool {
-        let listener = self.listeners.get_mut(listener.0);
-        listener.is_some_and(|listener| core::mem::take(&mut listener.turned_away))
+    /// How many connections of a listener are free.
+    pub(crate) fn vacancies(&self, listener: ListenerId) -> usize {
+        self.listeners.get(listener.0).map_or(0, |listener| listener.idle.len())
     }
 
     /// Where a segment goes that a listener's filter claimed. A SYN takes an idle connection.
@@ -260,11 +258,7 @@ impl Table {
                 _ => None,
             })
             .min();
-        let Some((_, index)) = oldest else {
-            self.listeners.get_mut(listener)?.turned_away = true;
-            return None;
-        };
-        self.recycle(index);
+        self.recycle(oldest?.1);
         self.listeners.get_mut(listener)?.idle.pop()
     }
 
