@@ -1,4 +1,8 @@
 //! The system tests: each boots a machine of its own.
 
 mod boot;
+mod console;
+mod network;
+mod revocation;
 mod template;
+mod web;
