@@ -79,11 +79,11 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> u64 {
             tables.stack(early)?,
             tables.stack(early)?,
         ];
-        let network = network::transport(boot, &mut tables, early);
+        network::map_registers(boot, &mut tables, early)?;
         let (system_page, kernel) = build(boot, &mut tables, early)?;
-        Ok((tables, stacks, network, system_page, kernel, early))
+        Ok((tables, stacks, system_page, kernel, early))
     };
-    let Ok((tables, stacks, network, system_page, built, early)) = built() else {
+    let Ok((tables, stacks, system_page, built, early)) = built() else {
         panic!("too little memory for the kernel's tables")
     };
     let root = tables.activate();
@@ -92,7 +92,7 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> u64 {
     let Some(mut apic) = (unsafe { LocalApic::new() }) else { panic!("no interrupt controller") };
     let (clock, timer) = Clock::measure(|| apic.count());
     apic.start_timer(timer);
-    let (network, wiring) = network.unzip();
+    let (network, wiring) = network::transport(boot).unzip();
     let network = network.and_then(|transport| NetworkDevice::new(transport, early));
     route(&apic, wiring.filter(|_| network.is_some()));
     expose_clock(system_page, &clock);

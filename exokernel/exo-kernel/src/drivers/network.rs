@@ -8,7 +8,7 @@ use crate::boot::memory::EarlyMemory;
 use crate::boot::pvh::BootInformation;
 use crate::drivers::pci;
 use crate::x86_64::layout::{DEVICES, DIRECT_MAP, physical};
-use crate::x86_64::paging::KernelTables;
+use crate::x86_64::paging::{KernelTables, MappingError};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::name::PAGE_SIZE;
@@ -75,13 +75,32 @@ unsafe impl Hal for DirectMemory {
     unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
 }
 
-/// The network device's transport: over memory-mapped registers or PCI.
-pub(crate) fn transport(
+/// Maps the registers of all devices that the network device may be one of. They can be used when
+/// the tables are current.
+pub(crate) fn map_registers(
     boot: &BootInformation,
     tables: &mut KernelTables,
     early: &mut EarlyMemory,
-) -> Option<(SomeTransport<'static>, Wiring)> {
-    mmio_transport(boot, tables, early).or_else(|| pci_transport(tables, early))
+) -> Result<(), MappingError> {
+    for window in windows(boot) {
+        tables.map_device(early, window.address)?;
+    }
+    // SAFETY: this is the only use of the configuration ports at this time.
+    let mut root = unsafe { pci::root() };
+    let Some(function) = pci::find_network(&mut root) else { return Ok(()) };
+    let bars = root.bars(function).map_err(|_| MappingError)?;
+    for (address, size) in bars.iter().flatten().filter_map(|bar| bar.memory_address_size()) {
+        for page in (address..address + size).step_by(PAGE_SIZE as usize) {
+            tables.map_device(early, page)?;
+        }
+    }
+    Ok(())
+}
+
+/// The network device's transport, over memory-mapped registers or PCI, when its registers are
+/// mapped.
+pub(crate) fn transport(boot: &BootInformation) -> Option<(SomeTransport<'static>, Wiring)> {
+    windows(boot).find_map(mmio_transport).or_else(pci_transport)
 }
 
 /// The inputs of the I/O interrupt controller that a device may be wired to.
@@ -93,42 +112,38 @@ pub(crate) struct Wiring {
     pub(crate) level: bool,
 }
 
-/// Looks at each `virtio_mmio.device=SIZE@ADDRESS:IRQ` of the command line.
-fn mmio_transport(
-    boot: &BootInformation,
-    tables: &mut KernelTables,
-    early: &mut EarlyMemory,
-) -> Option<(SomeTransport<'static>, Wiring)> {
-    boot.words().find_map(|word| {
+/// A device's registers in memory, and the input that it is wired to.
+#[derive(Clone, Copy)]
+struct Window {
+    address: u64,
+    size: usize,
+    input: u8,
+}
+
+/// Each `virtio_mmio.device=SIZE@ADDRESS:IRQ` of the command line, as QEMU and Linux write it.
+fn windows(boot: &BootInformation) -> impl Iterator<Item = Window> {
+    boot.words().filter_map(|word| {
         let (size, rest) = word.strip_prefix("virtio_mmio.device=")?.split_once('@')?;
         let (address, input) = rest.split_once(':')?;
         let address = u64::from_str_radix(address.strip_prefix("0x")?, 16).ok()?;
-        let (size, input) = (size.parse::<usize>().ok()?, input.parse::<u8>().ok()?);
-        tables.map_device(early, address).ok()?;
-        let header = NonNull::new((DEVICES + address) as *mut VirtIOHeader)?;
-        // SAFETY: QEMU says that the device's registers are there; they have just been mapped, and
-        // no other driver uses them.
-        let transport = unsafe { MmioTransport::new(header, size) }.ok()?;
-        let network = transport.device_type() == DeviceType::Network;
-        let wiring = Wiring { inputs: input..=input, level: false };
-        network.then(|| (transport.into(), wiring))
+        Some(Window { address, size: size.parse().ok()?, input: input.parse().ok()? })
     })
 }
 
-fn pci_transport(
-    tables: &mut KernelTables,
-    early: &mut EarlyMemory,
-) -> Option<(SomeTransport<'static>, Wiring)> {
-    // SAFETY: this is the only use of the configuration ports.
+fn mmio_transport(window: Window) -> Option<(SomeTransport<'static>, Wiring)> {
+    let header = NonNull::new((DEVICES + window.address) as *mut VirtIOHeader)?;
+    // SAFETY: QEMU says that a device's registers are there; they are mapped, and no other driver
+    // uses them.
+    let transport = unsafe { MmioTransport::new(header, window.size) }.ok()?;
+    let network = transport.device_type() == DeviceType::Network;
+    let wiring = Wiring { inputs: window.input..=window.input, level: false };
+    network.then(|| (transport.into(), wiring))
+}
+
+fn pci_transport() -> Option<(SomeTransport<'static>, Wiring)> {
+    // SAFETY: as in `map_registers`.
     let mut root = unsafe { pci::root() };
     let function = pci::find_network(&mut root)?;
-    for bar in root.bars(function).ok()?.into_iter().flatten() {
-        if let Some((address, size)) = bar.memory_address_size() {
-            for page in (address..address + size).step_by(PAGE_SIZE as usize) {
-                tables.map_device(early, page).ok()?;
-            }
-        }
-    }
     let transport = PciTransport::new::<DirectMemory, _>(&mut root, function).ok()?;
     Some((transport.into(), Wiring { inputs: pci::INPUTS, level: true }))
 }
