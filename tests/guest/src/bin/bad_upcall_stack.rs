@@ -1,0 +1,40 @@
+//! Rule: an upcall stack that is none costs its owner alone.
+//!
+//! The kernel has to end the program: it has nowhere to push.
+#![no_std]
+#![no_main]
+
+use core::sync::atomic::Ordering::SeqCst;
+use exo_user::abi::control::ControlWord;
+use exo_user::{Rights, Start, control};
+use guest_probes::ground::{self, DATA, GROUND, page};
+use guest_probes::{attempt, rule};
+
+exo_user::program!(main);
+
+fn main(start: &Start<'_>) -> u64 {
+    attempt::prepare();
+    let (base, top) = match start.argument("stack") {
+        Some("kernel") => (0xffff_8000_0000_0000, 0xffff_8000_0010_0000),
+        Some("shared") => (exo_user::abi::layout::CONTRACT, exo_user::abi::layout::LOSS_RING),
+        Some("everything") => (0, u64::MAX),
+        Some("hole") => (0x7fff_ffff_f000, 0x8000_0000_1000),
+        Some("inverted") => (page(2), page(1)),
+        Some("empty") => (page(1), page(1)),
+        Some("tiny") => {
+            ground::bound(GROUND, DATA);
+            (GROUND, GROUND + 96)
+        }
+        Some("constant") => {
+            ground::bound(GROUND, Rights::READ);
+            (GROUND, page(1))
+        }
+        _ => (page(8), page(9)),
+    };
+    control::word(ControlWord::StackBase).store(base, SeqCst);
+    control::word(ControlWord::StackTop).store(top, SeqCst);
+    // SAFETY: it faults, and the kernel finds no place for the frame.
+    unsafe { attempt::attempt(guest_probes::code!("ud2"), 0) };
+    rule::holds("the program was ended", false);
+    0
+}
