@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use exo_abi::control::ControlWord;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::request::BindRequest;
-use exo_abi::upcall::{EVENT_CAUSE, Event, FaultCode, PAGE_FAULT, UpcallFrame};
+use exo_abi::upcall::{EVENT_CAUSE, Event, FaultCode, PAGE_FAULT, RED_ZONE, UpcallFrame};
 use exo_abi::{EnvName, Error, FrameNumber, Rights};
 
 /// The registers of what was interrupted, as far as they are not where they were. A handler may
@@ -147,6 +147,12 @@ pub fn install_with_stack(pages: u64, handlers: &'static Handlers) -> Result<(),
 ///
 /// The frame is a multiple of 16; six pushes and 512 bytes keep it so, which is what `fxsave64` and
 /// the called function need.
+///
+/// The return is no `iretq`. QEMU's emulation (7.2, 2022) reads what `iretq` pops as if the kernel
+/// read it, so that in ring 3, with SMAP, the instruction faults for ever. Instead the address goes
+/// below the red zone of the interrupted stack, and a `ret` that drops the red zone leaves the
+/// stack pointer where it was. Where that stack is the upcall stack, the address lies above the
+/// frame, or over its last word, which nobody needs any more.
 #[unsafe(naked)]
 extern "C" fn trampoline() {
     naked_asm!(
@@ -169,6 +175,15 @@ extern "C" fn trampoline() {
         "pop r10",
         "pop r9",
         "pop r8",
+        // The way back, where the `ret` at the end finds it.
+        "mov rax, [rsp + {rsp}]",
+        "sub rax, {below}",
+        "mov rcx, [rsp + {rip}]",
+        "mov [rax], rcx",
+        "mov [rsp + {rsp}], rax",
+        // From here on nothing changes the flags.
+        "push qword ptr [rsp + {rflags}]",
+        "popfq",
         // From here on an event may come again.
         "mov rax, [rsp + {saved_mask}]",
         "movabs rcx, {mask}",
@@ -178,12 +193,16 @@ extern "C" fn trampoline() {
         "pop rdx",
         "pop rsi",
         "pop rdi",
-        "lea rsp, [rsp + {to_rip}]",
-        "iretq",
+        "mov rsp, [rsp + {rsp} - {saved_mask}]",
+        "ret {red_zone}",
         dispatch = sym dispatch,
+        rsp = const offset_of!(UpcallFrame, rsp),
+        rip = const offset_of!(UpcallFrame, rip),
+        rflags = const offset_of!(UpcallFrame, rflags),
         saved_mask = const offset_of!(UpcallFrame, mask),
+        red_zone = const RED_ZONE,
+        below = const RED_ZONE + 8,
         mask = const exo_abi::layout::CONTROL + ControlWord::Mask as u64 * 8,
-        to_rip = const offset_of!(UpcallFrame, rip) - offset_of!(UpcallFrame, mask),
     )
 }
 
