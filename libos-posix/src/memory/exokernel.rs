@@ -11,11 +11,9 @@ use core::arch::global_asm;
 use exo_user::abi::layout::PAGE_TABLE;
 use exo_user::abi::request::BindRequest;
 use exo_user::abi::tables::{FrameEntry, FrameState};
-use exo_user::abi::upcall::Event;
 use exo_user::tables::Table;
 use exo_user::{
-    EnvName, Error, FrameNumber, Kind, Rights, binding, capability, contract, control, environment,
-    frame, loss, tables,
+    Error, FrameNumber, Kind, Rights, binding, capability, contract, frame, loss, tables,
 };
 
 /// The bit of a hardware entry that says that the page was used.
@@ -168,13 +166,6 @@ impl Kernel for Exokernel {
         let _ = self.losses.frames(|_| told += 1);
         self.epoch = epoch;
         told
-    }
-
-    fn pause(&mut self) {
-        if control::take(Event::SliceEnd) {
-            // With nobody named the kernel has no reason to refuse.
-            let _ = environment::yield_to(EnvName::NONE);
-        }
     }
 }
 

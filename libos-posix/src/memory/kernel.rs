@@ -70,7 +70,4 @@ pub trait Kernel: Usage {
     /// Reads the record of lost frames and acknowledges it. Returns how many there are since the
     /// last time.
     fn read_losses(&mut self) -> u64;
-
-    /// Called between the steps of long work, so that a slice can be ended in time.
-    fn pause(&mut self);
 }

@@ -162,7 +162,6 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
             {
                 batch[count] = frame;
                 count += 1;
-                self.kernel.pause();
             }
             if count == 0 {
                 return given;

@@ -137,8 +137,6 @@ impl Kernel for FakeKernel {
     fn read_losses(&mut self) -> u64 {
         core::mem::take(&mut self.unread)
     }
-
-    fn pause(&mut self) {}
 }
 
 type TestPager =
