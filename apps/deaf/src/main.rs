@@ -12,8 +12,9 @@ extern crate alloc;
 mod fault;
 mod hoard;
 
+use exo_user::abi::upcall::Event;
 use exo_user::time::{self, MILLISECOND};
-use exo_user::{Start, environment, loss, println};
+use exo_user::{Start, control, environment, loss, println};
 use hoard::{Hoard, Mismatch};
 
 exo_user::program!(main);
@@ -43,6 +44,8 @@ fn run(hoard: &mut Hoard, rounds: u64, period: u64) -> Result<(), Mismatch> {
     for _ in 0..rounds {
         let end = time::now() + period * MILLISECOND;
         while time::now() < end && !fault::take_lost() {
+            // In at one ear, out at the other: a pending event would keep it awake.
+            control::take(Event::Revoke);
             environment::sleep(end);
         }
         let round = hoard.compare(&mut record)?;

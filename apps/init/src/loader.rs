@@ -29,6 +29,9 @@ const OWN_RIGHTS: Rights = Rights::READ
 /// How many frames of a contract there are for each frame of software TLB, which has 128 entries:
 /// it is then at most half full.
 const FRAMES_PER_TLB_FRAME: u64 = 64;
+/// Frames for hardware page tables, beyond the least with which the kernel can do: enough for
+/// image, stack, heap and a few regions elsewhere to be in them at the same time.
+const TABLE_FRAMES: u64 = 16;
 /// The most frames of a software TLB.
 const TLB_FRAMES_MAX: u64 = 256;
 /// The ethernet type of ARP.
@@ -180,7 +183,7 @@ impl Donation {
     fn of(program: &Program) -> Self {
         let tlb_frames =
             u64::from(program.frames).div_ceil(FRAMES_PER_TLB_FRAME).clamp(1, TLB_FRAMES_MAX);
-        let minimum = tables::system().donation_minimum + tlb_frames;
+        let minimum = tables::system().donation_minimum + tlb_frames + TABLE_FRAMES;
         Self { frames: minimum.max(program.kernel_frames.into()), tlb_frames }
     }
 }

@@ -76,11 +76,12 @@ pub fn yield_to(target: EnvName) -> Result<(), Error> {
     unsafe { give_up(Call::Yield { target }) }.map(|_| ())
 }
 
-/// Sleeps until an event is pending or the time (nanoseconds since boot) has come, and returns the
-/// pending events. Returns at once if either holds.
-pub fn sleep(until: u64) -> u64 {
+/// Sleeps until an event is pending or the time (nanoseconds since boot) has come. Returns at once
+/// if either holds: an event that nobody takes ([`control::take`](crate::control::take)) keeps its
+/// owner awake.
+pub fn sleep(until: u64) {
     // SAFETY: it touches no memory of the caller's. The kernel refuses no sleep.
-    unsafe { give_up(Call::Sleep { until }) }.unwrap_or(0)
+    let _ = unsafe { give_up(Call::Sleep { until }) };
 }
 
 /// Asks the kernel who is asking. It does nothing else, but is an entry: events that were held

@@ -12,7 +12,8 @@
 //! | [`ARCHIVE`](exo_abi::boot::ARCHIVE) | the boot archive, where somebody binds it |
 //! | [`FREE`] | nothing: a library operating system's own |
 //!
-//! What is below the image shares one page table with its beginning.
+//! Everything that a small program uses lies in the first gigabyte, so that few page tables, which
+//! are donated frames, reach all of it.
 
 use core::ops::Range;
 use exo_abi::layout::USER_END;
@@ -24,9 +25,9 @@ pub const START_BLOCK: u64 = 0x10_0000;
 /// The stack.
 pub const STACK: Range<u64> = 0x1d_0000..0x1e_0000;
 /// Where a program's image may be.
-pub const IMAGE: Range<u64> = 0x20_0000..0x1_0000_0000;
+pub const IMAGE: Range<u64> = 0x20_0000..0x1000_0000;
 /// Where the heap of [`heap`](crate::heap) may be.
-pub const HEAP: Range<u64> = 0x1_0000_0000..0x8_0000_0000;
+pub const HEAP: Range<u64> = 0x1000_0000..0x8_0000_0000;
 /// A window on frames that are somebody else's soon.
 pub const WINDOW: Range<u64> = 0x9_0000_0000..0x9_4000_0000;
 /// What nobody has a use for yet.
