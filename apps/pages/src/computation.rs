@@ -11,8 +11,10 @@ pub(crate) const RECORDS_PER_PAGE: usize = 4096 / (4 * WORDS);
 
 /// The step of the scattered order: odd, so that it reaches every record of a power of two.
 const STEP: u64 = 0x9e37_79b9;
+/// A scattered pass comes by at one record of so many: at each page twice, at other times.
+const SPARSE: u64 = 8;
 
-/// Passes that are not in order go through the records in a scattered one.
+/// Passes that are not in order go through some of the records, scattered.
 pub(crate) fn is_scattered(pass: u64) -> bool {
     pass % 2 == 1
 }
@@ -28,14 +30,15 @@ impl Computation {
         Self { records }
     }
 
-    /// Goes over all records once.
+    /// Goes over the records once.
     ///
     /// # Errors
     /// The index of a record that is not what was written.
     pub(crate) fn pass(&mut self, pass: u64) -> Result<(), usize> {
         let count = self.records.len() as u64;
-        for moment in 0..count {
-            let index = if is_scattered(pass) { moment * STEP % count } else { moment } as usize;
+        let (stride, step) = if is_scattered(pass) { (SPARSE, STEP) } else { (1, 1) };
+        for moment in (0..count).step_by(stride as usize) {
+            let index = (moment * step % count) as usize;
             let record = &mut self.records[index];
             let value = value(record).ok_or(index)?;
             record.fill(next(value, pass, moment));
@@ -54,12 +57,15 @@ impl Computation {
     pub(crate) fn expected(&self, passes: u64) -> u64 {
         let count = self.records.len() as u64;
         let inverse = inverse(STEP);
-        let final_value = |index: u64| {
-            (0..passes).fold(0, |value, pass| {
-                let scattered = index.wrapping_mul(inverse) % count;
-                next(value, pass, if is_scattered(pass) { scattered } else { index })
-            })
+        let after = |index: u64, value, pass| {
+            let scattered = index.wrapping_mul(inverse) % count;
+            match is_scattered(pass) {
+                false => next(value, pass, index),
+                true if scattered.is_multiple_of(SPARSE) => next(value, pass, scattered),
+                true => value,
+            }
         };
+        let final_value = |index| (0..passes).fold(0, |value, pass| after(index, value, pass));
         (0..count).map(|index| summand(index, final_value(index))).fold(0, u64::wrapping_add)
     }
 }
