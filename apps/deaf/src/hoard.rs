@@ -33,7 +33,7 @@ pub(crate) struct Round {
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = (self.told as usize).min(NAMED);
-        write!(f, "lost {} frames, told {}: {:?}", self.lost, self.told, &self.first[..shown])?;
+        write!(f, "{} frames gone, {} told: {:?}", self.lost, self.told, &self.first[..shown])?;
         write!(f, "{} hash {:#x}", if self.told as usize > NAMED { "…" } else { "" }, self.hash)
     }
 }

@@ -40,7 +40,7 @@ fn main(start: &Start<'_>) -> u64 {
 
 fn run(hoard: &mut Hoard, rounds: u64, period: u64) -> Result<(), Mismatch> {
     let mut record = loss::Reader::new();
-    let (mut lost, mut told) = (0, 0);
+    let (mut lost, mut told, mut times) = (0, 0, 0_u64);
     for _ in 0..rounds {
         let end = time::now() + period * MILLISECOND;
         while time::now() < end && !fault::take_lost() {
@@ -50,7 +50,11 @@ fn run(hoard: &mut Hoard, rounds: u64, period: u64) -> Result<(), Mismatch> {
         }
         let round = hoard.compare(&mut record)?;
         if round.told > 0 {
-            println!("deaf: {round}");
+            times += 1;
+            // The first times in full, later ones now and then.
+            if times.is_power_of_two() {
+                println!("deaf: loss {times}: {round}");
+            }
         }
         (lost, told) = (lost + round.lost, told + round.told);
         hoard.fill();
