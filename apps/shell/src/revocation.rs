@@ -4,7 +4,9 @@ use crate::listing::living;
 use crate::number;
 use alloc::format;
 use alloc::string::String;
-use libos_posix::exo_user::{EnvName, Kind, capability, environment, revocation, tables, time};
+use libos_posix::exo_user::{
+    EnvName, Error, Kind, capability, environment, revocation, tables, time,
+};
 use libos_posix::println;
 
 /// The notice where none is named, in milliseconds.
@@ -28,7 +30,7 @@ pub(crate) fn ask(name: &str, count: &str, notice: Option<&&str>) -> Result<(), 
         nanoseconds,
         nanoseconds,
     )
-    .map_err(|error| format!("{name}: {error:?}"))?;
+    .map_err(|error| format!("{name}: {}", reason(error)))?;
     println!("asked {name} for {count} frames: it owes {debt}");
     while let Some(entry) = tables::environment_named(victim)
         && entry.frames > entry.frames_limit
@@ -46,7 +48,15 @@ pub(crate) fn ask(name: &str, count: &str, notice: Option<&&str>) -> Result<(), 
     }
     match revocation::grant(victim, Kind::Frames, count) {
         Ok(()) => println!("{name} may hold {count} frames more again"),
-        Err(error) => println!("what {name} gave stays with this shell: {error:?}"),
+        Err(error) => println!("the right to them stays here: {}", reason(error)),
     }
     Ok(())
+}
+
+/// Why the kernel has refused, in its own words.
+fn reason(error: Error) -> &'static str {
+    Error::ALL
+        .iter()
+        .find(|(known, ..)| *known == error)
+        .map_or("refused", |(_, _, text)| text.trim())
 }

@@ -151,7 +151,8 @@ pub fn start<R: Replacement + Send + 'static>(policy: R) -> Result<(), StartErro
         return Err(StartError::StartedTwice);
     }
     let account = contract::account(Kind::Frames);
-    let frames = account.limit.saturating_sub(account.held) as usize;
+    // Sized for more than is free now: somebody may have asked for frames that come back later.
+    let frames = account.limit as usize;
     let largest = (STORE.end - STORE.start) as usize / PAGE_SIZE;
     let frames = frames.min(largest);
     let mut wired = WiredMemory::new();
