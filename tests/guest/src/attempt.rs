@@ -25,6 +25,8 @@ const STACK_PAGES: u64 = 4;
 /// The flags with which the program goes on: none but those that are always set.
 const CLEAN_FLAGS: u64 = 0x202;
 
+const TRAP_FLAG: u64 = 1 << 8;
+
 /// Makes [`Code`] of assembler text.
 #[macro_export]
 macro_rules! code {
@@ -69,6 +71,8 @@ pub fn caught(interrupted: &mut Interrupted) {
     let frame = &mut interrupted.frame;
     if frame.cause == DEBUG {
         STEPS.fetch_add(1, Relaxed);
+        // The way back would be traced too.
+        frame.rflags &= !TRAP_FLAG;
         return;
     }
     let resume = RESUME.swap(0, Relaxed);

@@ -35,7 +35,7 @@ fn main(start: &Start<'_>) -> u64 {
         control::word(word).store(lie, SeqCst);
         match random.below(8) {
             0 => granted("to give way", environment::yield_to(EnvName::NONE)),
-            1 => _ = environment::sleep(0),
+            1 => environment::sleep(0),
             _ => holds("it has a name", !environment::name().is_none()),
         }
         if random.below(64) == 0 {

@@ -15,7 +15,7 @@ use exo_user::{
     contract, environment, frame, println, ring, tables, time,
 };
 use guest_probes::child::{self, DONATION_MAX};
-use guest_probes::ground::{self, DATA, GROUND, page};
+use guest_probes::ground::{self, DATA, page};
 use guest_probes::random::Random;
 use guest_probes::rule::{granted, same};
 

@@ -4,7 +4,7 @@
 #![no_main]
 
 use exo_user::{EnvName, Start, environment, time};
-use guest_probes::attempt::{self, attempt};
+use guest_probes::attempt::{self, INVALID_OPCODE, attempt};
 use guest_probes::{code, ground, rule};
 
 exo_user::program!(main);
@@ -29,19 +29,32 @@ fn by_popfq(flags: u64) -> u64 {
     after
 }
 
-/// Sets flags by `iretq`, and returns those that are set then.
-fn by_iretq(flags: u64) -> u64 {
-    let after: u64;
-    // SAFETY: it goes on behind itself with its own stack, and puts the flags back.
-    unsafe {
-        core::arch::asm!(
-            "pushfq", "mov {after}, rsp", "push 0x1b", "push {after}", "push {flags}", "push 0x23",
-            "lea {after}, [rip + 2f]", "push {after}", "iretq", "2:", "pushfq", "pop {after}",
-            "popfq",
-            flags = in(reg) flags, after = out(reg) after,
-        );
-    }
-    after
+/// Sets flags that only the kernel sets by `iretq`, and raises an invalid opcode if they are set
+/// then. The emulator refuses the instruction in ring 3 altogether.
+fn by_iretq() {
+    let code = code!(
+        "mov rax, rsp",
+        "push 0x1b",
+        "push rax",
+        "push rdi",
+        "push 0x23",
+        "lea rax, [rip + 2f]",
+        "push rax",
+        "iretq",
+        "2:",
+        "pushfq",
+        "pop rax",
+        "push 0x202",
+        "popfq",
+        "and rax, rdi",
+        "jz 3f",
+        "ud2",
+        "3:"
+    );
+    // SAFETY: it goes on behind itself with the stack that it had, and clears the flags.
+    let fault = unsafe { attempt(code, KERNEL_FLAGS) };
+    let set = fault.is_some_and(|fault| fault.cause == INVALID_OPCODE);
+    rule::holds("flags that only the kernel sets", !set);
 }
 
 /// Enters the kernel with these flags in every way that there is: a call, a call that gives the CPU
@@ -89,11 +102,10 @@ fn enter_with(flags: u64) {
 
 fn main(_: &Start<'_>) -> u64 {
     attempt::prepare();
-    for set in [by_popfq, by_iretq] {
-        rule::same("flags that only the kernel sets", set(KERNEL_FLAGS | 2) & KERNEL_FLAGS, 0);
-        rule::same("the interrupt flag", set(2) & INTERRUPTS, INTERRUPTS);
-    }
-    ground::bound(ground::GROUND, ground::DATA);
+    let after = by_popfq(KERNEL_FLAGS | 2);
+    rule::same("flags that only the kernel sets", after & KERNEL_FLAGS, 0);
+    rule::same("the interrupt flag", by_popfq(2) & INTERRUPTS, INTERRUPTS);
+    by_iretq();
     for flags in [DIRECTION, ALIGNMENT, DIRECTION | ALIGNMENT, NESTED_TASK, 1 << 21, 0xcd5] {
         enter_with(flags | 2);
         // What the kernel copies is copied the right way round.

@@ -36,11 +36,15 @@ fn main(_: &Start<'_>) -> u64 {
     if unsafe { attempt(code!("rdgsbase rax"), 0) }.is_some() {
         return 0;
     }
-    for base in [0x8000_0000_0000, 0xffff_7fff_ffff_ffff] {
+    // What is no address is refused, or, by an emulator, taken; then it must do no harm.
+    for base in [0x8000_0000_0000, 0xffff_7fff_ffff_ffff, 0x1234_5678_9abc_def0] {
         for code in [code!("wrgsbase rdi"), code!("wrfsbase rdi")] {
             // SAFETY: as above.
             let fault = unsafe { attempt(code, base) };
-            attempt::raised("a base that is no address", fault, PROTECTION);
+            let cause = fault.map(|fault| fault.cause);
+            rule::holds("refused or taken", cause.is_none() || cause == Some(PROTECTION));
+            environment::name();
+            rule::granted("to give way", environment::yield_to(EnvName::NONE));
         }
     }
     for base in KERNEL {
