@@ -139,10 +139,10 @@ impl Hoard {
     pub(crate) fn compare(&mut self, record: &mut Reader) -> Result<Round, Mismatch> {
         let mut words = [0; WORDS];
         let mut gone = vec![false; self.frames.len()];
-        for page in 0..self.frames.len() {
-            if let Some(frame) = self.frames[page] {
-                gone[page] = self.read(page, &mut words).is_err();
-                if !gone[page] && !intact(page, &words) {
+        for ((page, frame), gone) in self.frames.iter().enumerate().zip(&mut gone) {
+            if let Some(frame) = *frame {
+                *gone = self.read(page, &mut words).is_err();
+                if !*gone && !intact(page, &words) {
                     return Err(Mismatch::Changed(frame));
                 }
             }
@@ -171,11 +171,11 @@ impl Hoard {
     ) -> Result<(), Mismatch> {
         let mut words = [0; WORDS];
         let (mut held, before) = (false, round.lost);
-        for page in 0..self.frames.len() {
+        for (page, gone) in gone.iter_mut().enumerate() {
             if self.frames[page] == Some(frame) {
                 held = true;
-                if gone[page] || self.read(page, &mut words).is_err() {
-                    gone[page] = false;
+                if *gone || self.read(page, &mut words).is_err() {
+                    *gone = false;
                     self.frames[page] = None;
                     round.note(frame);
                 }

@@ -20,7 +20,7 @@ use exo_abi::layout::USER_END;
 
 /// The place of an upcall stack. Whoever installs handlers binds frames here, or elsewhere.
 pub const UPCALL_STACK: Range<u64> = 0x4_0000..0x8_0000;
-/// The address of the [`StartBlock`](crate::start::StartBlock).
+/// The address of the start block, which [`Start`](crate::Start) reads.
 pub const START_BLOCK: u64 = 0x10_0000;
 /// The stack.
 pub const STACK: Range<u64> = 0x1d_0000..0x1e_0000;

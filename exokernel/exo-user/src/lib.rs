@@ -7,7 +7,7 @@
 //! | for | look at |
 //! |---|---|
 //! | a program's first line | [`program!`](crate::program), [`Start`] |
-//! | calls, by the noun that they are about | [`frame`], [`binding`], [`environment`], [`capability`], [`slice`], [`revocation`], [`ring`], [`filter`], [`packet`], [`console`] |
+//! | calls, by the noun that they are about | [`frame`], [`binding`], [`environment`], [`capability`], [`slice`](mod@slice), [`revocation`], [`ring`], [`filter`], [`packet`], [`console`] |
 //! | what the kernel tells | [`tables`], [`contract`], [`loss`], [`time`] |
 //! | what the kernel asks | [`upcall`], [`control`] |
 //! | where things are | [`layout`] |

@@ -13,11 +13,14 @@ pub fn end(info: &PanicInfo<'_>) -> ! {
     static PANICKED: AtomicBool = AtomicBool::new(false);
     let _masked = control::Masked::hold();
     if !PANICKED.swap(true, Ordering::Relaxed) {
-        let frame: u64;
-        // SAFETY: it only copies a register.
-        unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
+        let (here, frame): (u64, u64);
+        // SAFETY: it only copies registers.
+        unsafe {
+            asm!("lea {}, [rip]", "mov {}, rbp", out(reg) here, out(reg) frame,
+                options(nomem, nostack));
+        }
         println!("{info}");
-        backtrace::print(end as *const () as u64, frame);
+        backtrace::print(here, frame);
     }
     environment::exit(EXIT_CODE)
 }
