@@ -21,6 +21,8 @@ const STATE_PLACE: &str = "/*state*/";
 
 /// The most bytes of answers that are on their way: clients that don't take theirs hold no more.
 pub const ANSWERS_MAX: usize = 256 * 1024;
+/// Lengths of what is made are multiples of this.
+const LENGTHS: usize = 4096;
 /// How old an answer may be. It bounds the work for any number of requests.
 const FRESH: Duration = Duration::from_millis(10);
 
@@ -90,12 +92,12 @@ impl Tables {
         }
         let state = State { web: self.served.clone(), ..(self.read)() };
         // Labels are chosen by strangers. Without `<` no text ends the script element.
-        let json = serde_json::to_string(&state).ok()?.replace('<', "\\u003c");
-        let snapshot = Snapshot {
-            at: now,
-            json: json.into_bytes().into(),
-            text: text(&state).into_bytes().into(),
-        };
+        let mut json = serde_json::to_string(&state).ok()?.replace('<', "\\u003c");
+        let mut text = text(&state);
+        pad(&mut json);
+        pad(&mut text);
+        let (json, text) = (json.into_bytes().into(), text.into_bytes().into());
+        let snapshot = Snapshot { at: now, json, text };
         self.made.push(Rc::downgrade(&snapshot.json));
         self.made.push(Rc::downgrade(&snapshot.text));
         self.latest = Some(snapshot.clone());
@@ -138,6 +140,12 @@ impl Site for Tables {
         self.served.given_back = reserve.surrendered();
         self.served.lost = reserve.lost();
     }
+}
+
+/// Fills up with spaces. Tools such as `ab` take answers of different lengths for failures.
+fn pad(text: &mut String) {
+    let length = text.len().next_multiple_of(LENGTHS);
+    text.extend(core::iter::repeat_n(' ', length - text.len()));
 }
 
 /// The environments and the owners of frames as a table of text, for readers without scripts.

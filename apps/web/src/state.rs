@@ -6,10 +6,17 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use libos_net::exo_user::abi::tables::{
-    EndReason, EnvEntry, EnvState, FrameState, NO_RING, Statistics as Counters,
+    EndReason, EnvEntry, EnvState, FrameState, NO_RING, Statistics as Counters, SystemPage,
 };
 use libos_net::exo_user::{EnvName, tables, time};
 use serde::Serialize;
+
+/// What nobody holds.
+const FREE: &str = "(free)";
+/// What no program can hold.
+const KERNEL: &str = "(kernel)";
+/// The most parts of the map.
+const MAP_PARTS: usize = 1024;
 
 /// Everything that `/state.json` tells.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,6 +26,8 @@ pub struct State {
     pub environments: Vec<Environment>,
     /// Who holds how many frames: environments, and what nobody holds.
     pub frames: Vec<Owner>,
+    /// Whose the memory is, from the first frame to the last: a sample of each of its parts.
+    pub map: Vec<Run>,
     /// For each CPU the holders of its positions.
     pub slices: Vec<Vec<Option<String>>>,
     pub filters: Vec<Filter>,
@@ -107,9 +116,11 @@ pub struct Owner {
     pub frames: u64,
     /// How many of them it has donated to the kernel for its own tables.
     pub donated: u64,
-    /// How many of them a ring or a device uses.
-    pub pinned: u64,
 }
+
+/// Neighbouring parts of the memory with the same owner: the owner and how many parts.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Run(pub String, pub u64);
 
 /// A packet filter or a reservation.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -198,6 +209,7 @@ pub fn read() -> State {
         .map(|(_, entry)| (entry.holder != 0).then(|| label_of(entry.holder)))
         .collect();
     let used = entries.iter().filter(|(_, entry)| entry.state != EnvState::Free as u64);
+    let environments: Vec<_> = used.map(|(_, entry)| environment(&entry)).collect();
     State {
         system: System {
             time_ns: time::now(),
@@ -207,8 +219,9 @@ pub fn read() -> State {
             frames_total: page.frames_total,
             frames_free: page.frames_free,
         },
-        environments: used.map(|(_, entry)| environment(&entry)).collect(),
-        frames: owners(),
+        frames: owners(&page, &environments),
+        map: map(&page),
+        environments,
         slices: holders.chunks(page.positions.max(1) as usize).map(<[_]>::to_vec).collect(),
         filters: filters.collect(),
         rings: rings.collect(),
@@ -222,32 +235,59 @@ pub fn read() -> State {
     }
 }
 
-/// Counts the frames of each owner in the table of frames.
-fn owners() -> Vec<Owner> {
+/// Who holds how many frames, by the accounts.
+fn owners(page: &SystemPage, environments: &[Environment]) -> Vec<Owner> {
+    let mut owners: Vec<_> = (environments.iter())
+        .map(|one| Owner {
+            owner: one.label.clone(),
+            frames: one.frames.held,
+            donated: one.frames.donated,
+        })
+        .collect();
+    let held: u64 = owners.iter().map(|owner| owner.frames).sum();
+    let rest = page.frames_total.saturating_sub(held).saturating_sub(page.frames_free);
+    for (owner, frames) in [(KERNEL, rest), (FREE, page.frames_free)] {
+        owners.push(Owner { owner: owner.to_owned(), frames, donated: 0 });
+    }
+    owners
+}
+
+/// Looks at one frame in each part of the memory. All of them would be too many for each answer.
+fn map(page: &SystemPage) -> Vec<Run> {
+    let frames = tables::frames();
     let environments = tables::environments();
-    let mut held: Vec<Owner> = Vec::new();
-    held.resize_with(environments.len(), Owner::default);
-    let [mut free, mut kernel] =
-        ["(free)", "(kernel)"].map(|owner| Owner { owner: owner.to_owned(), ..Owner::default() });
-    for (_, frame) in tables::frames().iter() {
-        let owner = match FrameState::from_number(frame.state) {
-            Some(FrameState::Free) => &mut free,
-            Some(FrameState::Held | FrameState::Donated) => {
-                held.get_mut(usize::from(frame.owner)).unwrap_or(&mut kernel)
-            }
-            Some(FrameState::Reserved) | None => &mut kernel,
+    let step = (page.frames_total as usize).div_ceil(MAP_PARTS).max(1);
+    let mut runs: Vec<Run> = Vec::new();
+    let mut last = None;
+    for frame in (0..frames.len()).step_by(step).filter_map(|number| frames.get(number)) {
+        let holder = match FrameState::from_number(frame.state) {
+            Some(FrameState::Free) => Holder::Nobody,
+            Some(FrameState::Held | FrameState::Donated) => Holder::Slot(frame.owner),
+            Some(FrameState::Reserved) | None => Holder::Kernel,
         };
-        owner.frames += 1;
-        owner.donated += u64::from(frame.state == FrameState::Donated as u8);
-        owner.pinned += u64::from(frame.pins > 0);
+        match runs.last_mut().filter(|_| last == Some(holder)) {
+            Some(run) => run.1 += 1,
+            None => {
+                let owner = match holder {
+                    Holder::Nobody => FREE.to_owned(),
+                    Holder::Kernel => KERNEL.to_owned(),
+                    Holder::Slot(slot) => (environments.get(slot.into()))
+                        .map_or_else(String::new, |entry| tables::label(&entry).to_owned()),
+                };
+                runs.push(Run(owner, 1));
+            }
+        }
+        last = Some(holder);
     }
-    for (owner, (_, entry)) in held.iter_mut().zip(environments.iter()) {
-        owner.owner = tables::label(&entry).to_owned();
-    }
-    held.retain(|owner| owner.frames > 0);
-    held.push(kernel);
-    held.push(free);
-    held
+    runs
+}
+
+/// Whose a frame is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Nobody,
+    Kernel,
+    Slot(u16),
 }
 
 fn environment(entry: &EnvEntry) -> Environment {
