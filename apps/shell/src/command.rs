@@ -13,7 +13,7 @@ ps                      the environments
 free                    the frames, by owner
 slices                  the positions of each CPU
 filters                 the packet filters
-ls [PATH]               a directory of the boot archive
+ls [PATH]               a directory of the boot archive's files
 cat PATH                a file
 revoke NAME N [MS]      ask a program for N frames, with MS milliseconds of notice
 exit [CODE]             end";

@@ -13,11 +13,14 @@ pub use tree::{Entry, FileError, Kind, Tree};
 
 use exo_user::Start;
 
-/// The files of the boot archive: those below `files/` and everything else that it holds.
+/// Where the boot archive has the files that programs ask for in their contracts.
+const FILES: &str = "files";
+
+/// The files of the boot archive, as the contracts of the programs name them.
 ///
 /// # Errors
 /// [`FileError::BadArchive`].
 pub fn boot_files(start: &Start<'_>) -> Result<Tree<'static>, FileError> {
     let archive = crate::memory::map_archive(start).map_err(|_| FileError::BadArchive)?;
-    Tree::new(archive)
+    Ok(Tree::new(archive)?.below(FILES))
 }

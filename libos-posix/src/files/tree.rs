@@ -81,6 +81,18 @@ impl<'a> Tree<'a> {
         Ok(Self { root })
     }
 
+    /// The tree below one of its directories; an empty one if there is no such directory.
+    pub fn below(mut self, directory: &str) -> Self {
+        for name in components(directory) {
+            let Node::Directory(mut names) = self.root else { break };
+            self.root = names.remove(name).unwrap_or(Node::Directory(BTreeMap::new()));
+        }
+        match self.root {
+            Node::Directory(_) => self,
+            Node::File(_) => Self { root: Node::Directory(BTreeMap::new()) },
+        }
+    }
+
     /// The contents of a file.
     ///
     /// # Errors
@@ -185,6 +197,17 @@ mod tests {
         assert_eq!(names("/"), ["files", "manifest"]);
         assert_eq!(names("/files/"), ["d", "motd"]);
         assert_eq!(tree.list("manifest"), Err(FileError::NotDirectory));
+    }
+
+    #[test]
+    fn a_tree_can_start_at_any_directory() {
+        let bytes = archive(&[("files/d/x", b"x"), ("manifest", b"")]);
+        let below = |path| Tree::new(&bytes).unwrap().below(path);
+        assert_eq!(below("files").open("d/x"), Ok(b"x".as_slice()));
+        assert_eq!(below("/files/d/").open("/x"), Ok(b"x".as_slice()));
+        for empty in ["none", "manifest", "manifest/x", "files/d/x/y"] {
+            assert_eq!(below(empty).list("/"), Ok(Vec::new()), "{empty}");
+        }
     }
 
     #[test]
