@@ -5,13 +5,15 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::machine::{Forward, Network};
 
 /// Longest frame that is received whole.
 const LONGEST_FRAME: usize = 65_536;
+/// How long a machine may take nothing from the cable.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One end of a cable; the machine made from [`Wire::network`] holds the other.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ impl Wire {
         let folder = tempfile::tempdir().context("no folder for temporary files")?;
         let (machine, host) = (folder.path().join("machine"), folder.path().join("host"));
         let socket = UnixDatagram::bind(&host).context("cannot make a Unix socket")?;
+        socket.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { socket, machine, host, _folder: folder })
     }
 
@@ -41,14 +44,16 @@ impl Wire {
         Network::Wire { machine: self.machine.clone(), host: self.host.clone(), forwards }
     }
 
-    /// Sends one frame, of any length and content. Waits while the guest's queue is full.
+    /// Sends one frame, of any content and any length but 0, which QEMU takes for the end of the
+    /// cable. Waits while the guest's queue is full.
     ///
     /// # Errors
-    /// The machine is not running.
+    /// The frame is empty, or the machine is not running, or takes nothing for a long time.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
+        ensure!(!frame.is_empty(), "an empty frame would end the cable");
         self.socket
             .send_to(frame, &self.machine)
-            .context("the machine's end of the cable is gone")?;
+            .context("the machine takes nothing from the cable")?;
         Ok(())
     }
 
@@ -114,5 +119,6 @@ mod tests {
     #[test]
     fn a_cable_without_a_machine_is_an_error() {
         assert!(Wire::new().unwrap().send(b"ping").is_err());
+        assert!(Wire::new().unwrap().send(b"").is_err());
     }
 }
