@@ -9,9 +9,14 @@ use core::sync::atomic::Ordering;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::{Error, FrameNumber};
 
-/// The frames that always remain for the cache of hardware tables, so that any one page can be
-/// reached: a table of each level below the root.
-pub(crate) const CACHE_MINIMUM: u32 = DEPTH;
+/// The pages that one instruction can need at once: its own bytes, what it reads and what it writes,
+/// each across the end of a page.
+const PAGES_AT_ONCE: u32 = 6;
+
+/// The frames that always remain for the cache of hardware tables: a table of each level below the
+/// root for every page that one instruction can need. With fewer, refills for one page could take
+/// the tables of another for ever.
+pub(crate) const CACHE_MINIMUM: u32 = PAGES_AT_ONCE * DEPTH;
 
 /// The address space of one environment.
 #[derive(Debug)]

@@ -41,7 +41,7 @@ fn page() -> impl Strategy<Value = u64> {
 }
 
 fn frame() -> impl Strategy<Value = u32> {
-    prop_oneof![1_u32..FRAMES as u32, 60_u32..100]
+    prop_oneof![1_u32..FRAMES as u32, 120_u32..160]
 }
 
 fn rights() -> impl Strategy<Value = Rights> {
@@ -113,7 +113,7 @@ fn started() -> World {
     let mut world = World::new();
     world.create(0, 0).unwrap();
     world.create(1, 4).unwrap();
-    for frame in 50..150 {
+    for frame in 110..210 {
         world.allocate(FrameNumber(frame), 5).unwrap();
     }
     world
@@ -143,7 +143,7 @@ fn forged_arguments_are_refused() {
     for page in pages {
         assert!(!world.bind(
             0,
-            &[(0x5000, FrameNumber(60), Rights::READ), (page, FrameNumber(60), Rights::READ)]
+            &[(0x5000, FrameNumber(120), Rights::READ), (page, FrameNumber(120), Rights::READ)]
         ));
         world.touch(0, page & !0xfff, Access::Fetch);
         world.translate(0, page, Rights::READ);
@@ -151,13 +151,13 @@ fn forged_arguments_are_refused() {
         let count = u64::MAX / 4096;
         assert!(world.bindings.protect(&world.machine, 0, page, count, Rights::READ).is_err());
     }
-    for frame in [0, 1, 40, 299, FRAMES as u32, u32::MAX - 1, u32::MAX] {
+    for frame in [0, 1, 40, 399, FRAMES as u32, u32::MAX - 1, u32::MAX] {
         world.bind(0, &[(0x5000, FrameNumber(frame), Rights::READ)]);
         world.give_up(FrameNumber(frame), true);
         world.donate(0, FrameNumber(frame));
     }
     for space in [2, SPACES, u16::MAX] {
-        let request = (0x5000, FrameNumber(60), Rights::READ);
+        let request = (0x5000, FrameNumber(120), Rights::READ);
         assert!(world.bindings.bind_all(&world.machine, space, &[request]).is_err());
         world.bindings.destroy(&world.machine, space);
     }
@@ -169,18 +169,18 @@ fn a_donation_is_checked_before_anything_changes() {
     let mut world = started();
     let bindings = &mut world.bindings;
     let least = secure_bindings::Bindings::donation_minimum(FRAMES) + 1;
-    let good: Vec<_> = (60..60 + least as u32).map(FrameNumber).collect();
+    let good: Vec<_> = (120..120 + least as u32).map(FrameNumber).collect();
     let replaced = |frame: u32| {
         let mut list = good.clone();
         list[least - 1] = FrameNumber(frame);
         list
     };
-    bindings.frames.pin(FrameNumber(149));
+    bindings.frames.pin(FrameNumber(209));
     let cases = [
         (good[1..].to_vec(), Error::TooFewFrames),
-        (replaced(60), Error::BadArgument),
-        (replaced(149), Error::FramePinned),
-        (replaced(290), Error::NoFrame),
+        (replaced(120), Error::BadArgument),
+        (replaced(209), Error::FramePinned),
+        (replaced(390), Error::NoFrame),
         (replaced(u32::MAX), Error::NoFrame),
     ];
     for (list, error) in cases {
@@ -194,7 +194,7 @@ fn a_donation_is_checked_before_anything_changes() {
         let result = bindings.create(&world.machine, 2, &good, size, |_| 0);
         assert_eq!(result, Err(Error::BadArgument));
     }
-    bindings.frames.unpin(FrameNumber(149));
+    bindings.frames.unpin(FrameNumber(209));
     assert_eq!(world.check(), Ok(()));
 }
 
@@ -211,7 +211,7 @@ fn the_record_tells_every_loss() {
     };
     assert_eq!(spare(bindings, 0), 0, "the least donation is just enough");
     assert_eq!(spare(bindings, 1), 4);
-    let list: Vec<_> = (60..80).map(FrameNumber).collect();
+    let list: Vec<_> = (120..160).map(FrameNumber).collect();
     bindings.create(machine, 2, &list, 1, |_| 0).unwrap();
     let mut record = secure_bindings::Record::create(bindings, machine, 2).unwrap();
     let root = bindings.root(2).unwrap();
@@ -234,7 +234,7 @@ fn the_record_tells_every_loss() {
 
 /// Binds a page, lets the CPU use it, and takes its frame by force.
 fn break_a_used_page(world: &mut World) {
-    let frame = FrameNumber(60);
+    let frame = FrameNumber(120);
     assert!(world.bind(0, &[(0x5000, frame, Rights::READ | Rights::WRITE)]));
     world.touch(0, 0x5000, Access::Write);
     world.give_up(frame, true);
@@ -258,15 +258,16 @@ fn a_cpu_that_is_not_flushed_is_caught() {
 
 #[test]
 fn a_table_that_is_reused_without_a_flush_is_caught() {
-    let far = [0x5000, 0x40_0000_0000, 0x80_0000_0000];
+    // Pages that share no table below the root, more than there are tables for.
+    let far: [u64; 8] = core::array::from_fn(|at| 0x5000 + ((at as u64) << 39));
     for deaf in [false, true] {
         let mut world = started();
         world.machine.deaf_to_spaces.set(deaf);
         for page in far {
-            assert!(world.bind(0, &[(page, FrameNumber(60), Rights::READ)]));
+            assert!(world.bind(0, &[(page, FrameNumber(120), Rights::READ)]));
             world.touch(0, page, Access::Read);
         }
-        assert_eq!(world.check().is_err(), deaf, "the least donation holds one page's tables");
+        assert_eq!(world.check().is_err(), deaf, "the least donation holds six pages' tables");
     }
 }
 
@@ -281,7 +282,7 @@ fn a_cache_of_any_size_reaches_every_page_and_forgets_no_write() {
         world.destroy(0);
         world.create(0, spare).unwrap();
         for at in 0..96 {
-            let frame = FrameNumber(60 + at as u32 % 20);
+            let frame = FrameNumber(120 + at as u32 % 20);
             assert!(world.bind(0, &[(page(at), frame, Rights::READ | Rights::WRITE)]));
         }
         for round in 0..3 {
@@ -307,8 +308,8 @@ fn a_bucket_full_of_wired_pages_refuses_the_whole_batch() {
     let mut world = started();
     let wired = Rights::READ | Rights::WIRED;
     let page = |at: u64| 0x10_0000 + at * 4096;
-    let batch: Vec<_> = (0..400).map(|at| (page(at), FrameNumber(60), wired)).collect();
-    assert!(world.bind(0, &[(page(3), FrameNumber(61), Rights::READ)]));
+    let batch: Vec<_> = (0..400).map(|at| (page(at), FrameNumber(120), wired)).collect();
+    assert!(world.bind(0, &[(page(3), FrameNumber(121), Rights::READ)]));
     assert!(!world.bind(0, &batch), "there are 128 entries");
     assert_eq!(world.check(), Ok(()));
     let crowd: Vec<_> = (200..400).map(|at| (page(at), FrameNumber(63), Rights::READ)).collect();

@@ -4,7 +4,7 @@
 //! and the calls that change them. It reaches the hardware through [`Machine`] alone, so that all
 //! of it runs under tests on the host.
 //!
-//! - A register or a word in a program's memory is a claim. [`user_memory`] turns addresses into
+//! - A register or a word in a program's memory is a claim. `user_memory` turns addresses into
 //!   frames; nothing else believes one, and no program's address is ever dereferenced.
 //! - A call either does all that it says or changes nothing.
 //! - Every path is bounded by a constant or by the length of a list that is bounded itself; none

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Frames of the machine; the first is reserved.
-pub(crate) const FRAMES: usize = 300;
+pub(crate) const FRAMES: usize = 400;
 /// Places for environments.
 pub(crate) const SPACES: u16 = 3;
 const TLB_FRAMES: usize = 1;
