@@ -312,12 +312,12 @@ fn a_bucket_full_of_wired_pages_refuses_the_whole_batch() {
     assert!(world.bind(0, &[(page(3), FrameNumber(121), Rights::READ)]));
     assert!(!world.bind(0, &batch), "there are 128 entries");
     assert_eq!(world.check(), Ok(()));
-    let crowd: Vec<_> = (200..400).map(|at| (page(at), FrameNumber(63), Rights::READ)).collect();
+    let crowd: Vec<_> = (200..400).map(|at| (page(at), FrameNumber(123), Rights::READ)).collect();
     assert!(world.bind(0, &crowd));
     (200..400).for_each(|at| world.touch(0, page(at), Access::Read));
     assert!(world.bind(0, &batch[..64]), "others make place");
     assert_eq!(world.check(), Ok(()));
-    let others: Vec<_> = (100..400).map(|at| (page(at), FrameNumber(62), Rights::READ)).collect();
+    let others: Vec<_> = (100..400).map(|at| (page(at), FrameNumber(122), Rights::READ)).collect();
     assert!(world.bind(0, &others));
     assert_eq!(world.check(), Ok(()), "wired pages stay");
 }
