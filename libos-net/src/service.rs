@@ -52,7 +52,10 @@ pub fn run<L: Link>(
         let now = now();
         let more = stack.receive(now);
         let wish = service.turn(&mut stack, now);
+        let address = stack.address();
         stack.flush();
+        // A lease is taken up in the flush, and the service may have waited for nothing else.
+        let more = more || stack.address() != address;
         reserve.settle();
         service.reserve(reserve);
         if !more {
