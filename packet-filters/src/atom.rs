@@ -110,12 +110,7 @@ pub(crate) enum Shape {
 impl Atom {
     /// A compare of every bit.
     pub const fn exact(offset: u16, width: Width, value: u32) -> Self {
-        Atom::Compare {
-            offset,
-            width,
-            mask: width.full_mask(),
-            value,
-        }
+        Atom::Compare { offset, width, mask: width.full_mask(), value }
     }
 
     /// The end of the load, in bytes from the base.
@@ -137,25 +132,8 @@ impl Atom {
     /// What the atom looks at.
     pub(crate) const fn shape(&self) -> Shape {
         match *self {
-            Atom::Compare {
-                offset,
-                width,
-                mask,
-                ..
-            } => Shape::Compare {
-                offset,
-                width,
-                mask,
-            },
-            Atom::Shift {
-                offset,
-                mask,
-                shift,
-            } => Shape::Shift {
-                offset,
-                mask,
-                shift,
-            },
+            Atom::Compare { offset, width, mask, .. } => Shape::Compare { offset, width, mask },
+            Atom::Shift { offset, mask, shift } => Shape::Shift { offset, mask, shift },
         }
     }
 
@@ -171,17 +149,10 @@ impl Atom {
     /// out. Nothing for a shift.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (u16, u8, u8)> {
         let (offset, width, mask, value) = match *self {
-            Atom::Compare {
-                offset,
-                width,
-                mask,
-                value,
-            } => (offset, width.bytes(), mask, value),
+            Atom::Compare { offset, width, mask, value } => (offset, width.bytes(), mask, value),
             Atom::Shift { .. } => (0, 0, 0, 0),
         };
-        (0..width)
-            .map(move |i| byte_of(offset, width, mask, value, i))
-            .filter(|cell| cell.1 != 0)
+        (0..width).map(move |i| byte_of(offset, width, mask, value, i)).filter(|cell| cell.1 != 0)
     }
 
     /// Whether the atom by itself is valid; `index` is its place in the list, for the error.

@@ -34,11 +34,7 @@ pub(crate) fn ranked_id(rank: u64) -> Option<u32> {
 
 /// The order that makes neighbours of filters with a common prefix.
 pub(crate) fn order(a: &Filter, b: &Filter) -> Ordering {
-    let keys = |filter| {
-        Filter::atoms(filter)
-            .iter()
-            .map(|atom| (atom.shape(), atom.key()))
-    };
+    let keys = |filter| Filter::atoms(filter).iter().map(|atom| (atom.shape(), atom.key()));
     keys(a).cmp(keys(b))
 }
 
@@ -54,11 +50,7 @@ pub(crate) struct Branch<'a> {
 impl<'a> Branch<'a> {
     /// The root: all filters whose slots are listed.
     pub(crate) fn root(entries: &'a [Entry], slots: &'a [u32]) -> Self {
-        Branch {
-            entries,
-            slots,
-            depth: 0,
-        }
+        Branch { entries, slots, depth: 0 }
     }
 
     /// The entry that ends here. At most one does, since no two filters of a set are equal, and it
@@ -71,12 +63,7 @@ impl<'a> Branch<'a> {
     /// The groups of those that go on, one for each shape.
     pub(crate) fn groups(&self) -> Groups<'a> {
         let ended = usize::from(self.end().is_some());
-        Groups {
-            rest: Branch {
-                slots: self.slots.get(ended..).unwrap_or(&[]),
-                ..*self
-            },
-        }
+        Groups { rest: Branch { slots: self.slots.get(ended..).unwrap_or(&[]), ..*self } }
     }
 
     /// The highest rank of the entries here that match the packet, or `best` if that is higher.
@@ -86,22 +73,14 @@ impl<'a> Branch<'a> {
         let mut best = self.end().map_or(best, |entry| best.max(entry.rank()));
         for group in self.groups() {
             match group.shape {
-                Shape::Compare {
-                    offset,
-                    width,
-                    mask,
-                } => {
+                Shape::Compare { offset, width, mask } => {
                     if let Some(value) = load(packet, base, offset, width)
                         && let Some(child) = group.find(width.memory_order(value & mask))
                     {
                         best = child.classify(packet, base, best);
                     }
                 }
-                Shape::Shift {
-                    offset,
-                    mask,
-                    shift,
-                } => {
+                Shape::Shift { offset, mask, shift } => {
                     if let Some(base) = advance(packet, base, offset, mask, shift) {
                         best = group.all().classify(packet, base, best);
                     }
@@ -117,20 +96,9 @@ impl<'a> Branch<'a> {
 
     /// Cuts off the front for which `belongs` holds; the list has to be sorted by it.
     fn cut(&self, belongs: impl Fn(&Atom) -> bool) -> (Branch<'a>, Branch<'a>) {
-        let at = self
-            .slots
-            .partition_point(|slot| self.atom(*slot).is_some_and(&belongs));
+        let at = self.slots.partition_point(|slot| self.atom(*slot).is_some_and(&belongs));
         let (front, back) = self.slots.split_at_checked(at).unwrap_or((self.slots, &[]));
-        (
-            Branch {
-                slots: front,
-                ..*self
-            },
-            Branch {
-                slots: back,
-                ..*self
-            },
-        )
+        (Branch { slots: front, ..*self }, Branch { slots: back, ..*self })
     }
 }
 
@@ -165,20 +133,14 @@ impl<'a> Group<'a> {
 
     /// The members behind their atom, for a shift, which all of them share.
     pub(crate) fn all(&self) -> Branch<'a> {
-        Branch {
-            depth: self.members.depth + 1,
-            ..self.members
-        }
+        Branch { depth: self.members.depth + 1, ..self.members }
     }
 
     /// The members whose atom wants this value, in memory order.
     fn find(&self, key: u32) -> Option<Branch<'a>> {
         let (_, rest) = self.members.cut(|atom| atom.key() < key);
         let (found, _) = rest.cut(|atom| atom.key() == key);
-        (!found.slots.is_empty()).then_some(Branch {
-            depth: found.depth + 1,
-            ..found
-        })
+        (!found.slots.is_empty()).then_some(Branch { depth: found.depth + 1, ..found })
     }
 
     /// Splits at the value of the middle member, so that a search halves what is left.
@@ -188,19 +150,10 @@ impl<'a> Group<'a> {
         let (below, rest) = self.members.cut(|atom| atom.key() < key);
         let (equal, above) = rest.cut(|atom| atom.key() == key);
         Some(Split {
-            below: Group {
-                members: below,
-                ..*self
-            },
+            below: Group { members: below, ..*self },
             key,
-            equal: Branch {
-                depth: equal.depth + 1,
-                ..equal
-            },
-            above: Group {
-                members: above,
-                ..*self
-            },
+            equal: Branch { depth: equal.depth + 1, ..equal },
+            above: Group { members: above, ..*self },
         })
     }
 

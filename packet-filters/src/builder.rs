@@ -55,10 +55,7 @@ pub struct Builder {
 impl Builder {
     /// No conditions yet.
     pub const fn new() -> Self {
-        Builder {
-            fixed: List::EMPTY,
-            transport: List::EMPTY,
-        }
+        Builder { fixed: List::EMPTY, transport: List::EMPTY }
     }
 
     /// Frames of one type, for example 0x86dd.
@@ -87,16 +84,12 @@ impl Builder {
 
     /// UDP datagrams (IPv4) to a port; later fragments, which carry no ports, do not match.
     pub const fn udp_port(port: u16) -> Self {
-        Builder::ipv4(PROTOCOL_UDP)
-            .unfragmented()
-            .destination_port(port)
+        Builder::ipv4(PROTOCOL_UDP).unfragmented().destination_port(port)
     }
 
     /// TCP segments (IPv4) to a port; later fragments do not match.
     pub const fn tcp_port(port: u16) -> Self {
-        Builder::ipv4(PROTOCOL_TCP)
-            .unfragmented()
-            .destination_port(port)
+        Builder::ipv4(PROTOCOL_TCP).unfragmented().destination_port(port)
     }
 
     /// The segments of one TCP connection. Contained in [`Builder::tcp_port`] of its local port.
@@ -130,18 +123,17 @@ impl Builder {
     /// Adds: to this link address.
     pub const fn destination_mac(self, mac: [u8; 6]) -> Self {
         let [a, b, c, d, e, f] = mac;
-        self.compare(Atom::exact(0, Width::Four, number([a, b, c, d])))
-            .compare(Atom::exact(4, Width::Two, number([0, 0, e, f])))
+        self.compare(Atom::exact(0, Width::Four, number([a, b, c, d]))).compare(Atom::exact(
+            4,
+            Width::Two,
+            number([0, 0, e, f]),
+        ))
     }
 
     /// Adds: the first or only fragment of an IPv4 packet.
     pub const fn unfragmented(self) -> Self {
-        let atom = Atom::Compare {
-            offset: IPV4_FRAGMENT,
-            width: Width::Two,
-            mask: 0x1fff,
-            value: 0,
-        };
+        let atom =
+            Atom::Compare { offset: IPV4_FRAGMENT, width: Width::Two, mask: 0x1fff, value: 0 };
         self.compare(atom)
     }
 
@@ -153,8 +145,7 @@ impl Builder {
 
     /// Adds a compare whose offset counts from the end of the IPv4 header.
     pub const fn transport_compare(mut self, offset: u16, width: Width, value: u32) -> Self {
-        self.transport
-            .push(Atom::exact(offset.saturating_add(NETWORK), width, value));
+        self.transport.push(Atom::exact(offset.saturating_add(NETWORK), width, value));
         self
     }
 
@@ -162,11 +153,7 @@ impl Builder {
     pub const fn build(self) -> Result<Filter, FilterError> {
         let mut all = self.fixed;
         if self.transport.length > 0 {
-            all.push(Atom::Shift {
-                offset: NETWORK,
-                mask: 0x0f,
-                shift: 2,
-            });
+            all.push(Atom::Shift { offset: NETWORK, mask: 0x0f, shift: 2 });
         }
         let mut i = 0;
         while i < self.transport.length && i < MAX_ATOMS {
@@ -194,10 +181,7 @@ struct List {
 }
 
 impl List {
-    const EMPTY: List = List {
-        atoms: [Atom::exact(0, Width::One, 0); MAX_ATOMS],
-        length: 0,
-    };
+    const EMPTY: List = List { atoms: [Atom::exact(0, Width::One, 0); MAX_ATOMS], length: 0 };
 
     const fn push(&mut self, atom: Atom) {
         if self.length < MAX_ATOMS {

@@ -67,10 +67,7 @@ pub enum FilterError {
 
 impl Filter {
     /// The filter without atoms: it matches every packet, the empty one too.
-    pub const ANY: Filter = Filter {
-        atoms: [FILL; MAX_ATOMS],
-        length: 0,
-    };
+    pub const ANY: Filter = Filter { atoms: [FILL; MAX_ATOMS], length: 0 };
 
     /// Checks the atoms and brings them into canonical form.
     ///
@@ -89,12 +86,7 @@ impl Filter {
                 return Err(error);
             }
             match atoms[i] {
-                Atom::Compare {
-                    offset,
-                    width,
-                    mask,
-                    value,
-                } => {
+                Atom::Compare { offset, width, mask, value } => {
                     if !segment.add(offset, width, mask, value) {
                         return Err(FilterError::Contradiction { atom: index });
                     }
@@ -115,18 +107,12 @@ impl Filter {
             }
             i += 1;
         }
-        if filter.push_segment(&segment) {
-            Ok(filter)
-        } else {
-            Err(FilterError::TooManyAtoms)
-        }
+        if filter.push_segment(&segment) { Ok(filter) } else { Err(FilterError::TooManyAtoms) }
     }
 
     /// The atoms, in canonical form.
     pub fn atoms(&self) -> &[Atom] {
-        self.atoms
-            .get(..usize::from(self.length))
-            .unwrap_or(&self.atoms)
+        self.atoms.get(..usize::from(self.length)).unwrap_or(&self.atoms)
     }
 
     /// Whether the packet (from the link header on) matches: the reference reading of the language.
@@ -176,11 +162,7 @@ impl fmt::Debug for Filter {
 
 /// Fills the places behind the last atom, the same in every filter so that `==` and `Hash` can be
 /// derived.
-const FILL: Atom = Atom::Shift {
-    offset: 0,
-    mask: 0,
-    shift: 0,
-};
+const FILL: Atom = Atom::Shift { offset: 0, mask: 0, shift: 0 };
 
 /// The most bytes that a filter can look at. The loops over cells test against it as well as
 /// against the length, so that the compiler sees that no index is out of range.
@@ -193,10 +175,7 @@ struct Segment {
 }
 
 impl Segment {
-    const EMPTY: Segment = Segment {
-        cells: [(0, 0, 0); CELLS],
-        length: 0,
-    };
+    const EMPTY: Segment = Segment { cells: [(0, 0, 0); CELLS], length: 0 };
 
     /// Adds the bytes of a valid compare; false if it contradicts what is there.
     ///
@@ -258,12 +237,7 @@ impl Segment {
             value = value << 8 | self.cells[i].2 as u32;
             i += 1;
         }
-        Atom::Compare {
-            offset: self.cells[first].0,
-            width,
-            mask,
-            value,
-        }
+        Atom::Compare { offset: self.cells[first].0, width, mask, value }
     }
 }
 

@@ -7,20 +7,13 @@ pub(crate) fn matches(atoms: &[Atom], packet: &[u8]) -> bool {
     let mut base = 0;
     for atom in atoms {
         match *atom {
-            Atom::Compare {
-                offset,
-                width,
-                mask,
-                value,
-            } => match load(packet, base, offset, width) {
+            Atom::Compare { offset, width, mask, value } => match load(packet, base, offset, width)
+            {
                 Some(loaded) if loaded & mask == value => {}
                 _ => return false,
             },
-            Atom::Shift {
-                offset,
-                mask,
-                shift,
-            } => match advance(packet, base, offset, mask, shift) {
+            Atom::Shift { offset, mask, shift } => match advance(packet, base, offset, mask, shift)
+            {
                 Some(moved) => base = moved,
                 None => return false,
             },
@@ -34,11 +27,7 @@ pub(crate) fn load(packet: &[u8], base: usize, offset: u16, width: Width) -> Opt
     let start = base.checked_add(usize::from(offset))?;
     let end = start.checked_add(usize::from(width.bytes()))?;
     let bytes = packet.get(start..end)?;
-    Some(
-        bytes
-            .iter()
-            .fold(0, |value, &byte| value << 8 | u32::from(byte)),
-    )
+    Some(bytes.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
 }
 
 /// The base after a shift; `None` if the byte that holds the length is not in the packet.

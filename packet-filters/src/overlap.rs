@@ -21,13 +21,10 @@ pub fn contains(pattern: &Filter, filter: &Filter) -> bool {
     let (mut seen, mut covered) = (0, true);
     for (want, have) in comparable(pattern, filter) {
         seen += 1;
-        covered &= want
-            .iter()
-            .flat_map(Atom::cells)
-            .all(|(offset, mask, value)| {
-                let (have_mask, have_value) = cell_at(have, offset);
-                mask & !have_mask == 0 && have_value & mask == value
-            });
+        covered &= want.iter().flat_map(Atom::cells).all(|(offset, mask, value)| {
+            let (have_mask, have_value) = cell_at(have, offset);
+            mask & !have_mask == 0 && have_value & mask == value
+        });
     }
     covered && seen == segments
 }
@@ -68,10 +65,7 @@ fn is_shift(atom: &Atom) -> bool {
 fn comparable<'f>(a: &'f Filter, b: &'f Filter) -> impl Iterator<Item = (&'f [Atom], &'f [Atom])> {
     let shifts = |filter: &'f Filter| filter.atoms().iter().filter(|atom| is_shift(atom));
     let same = shifts(a).zip(shifts(b)).take_while(|(a, b)| a == b).count();
-    a.atoms()
-        .split(is_shift)
-        .zip(b.atoms().split(is_shift))
-        .take(same + 1)
+    a.atoms().split(is_shift).zip(b.atoms().split(is_shift)).take(same + 1)
 }
 
 /// Whether the two segments want some bit to be different.
@@ -85,9 +79,7 @@ fn conflicts(a: &[Atom], b: &[Atom]) -> bool {
 /// The mask and value of a segment at one byte; canonical segments look at a byte once.
 fn cell_at(segment: &[Atom], offset: u16) -> (u8, u8) {
     let mut cells = segment.iter().flat_map(Atom::cells);
-    cells
-        .find(|cell| cell.0 == offset)
-        .map_or((0, 0), |(_, mask, value)| (mask, value))
+    cells.find(|cell| cell.0 == offset).map_or((0, 0), |(_, mask, value)| (mask, value))
 }
 
 /// Lays out both filters, segment by segment, so that the compares before a shift in either filter
@@ -97,12 +89,8 @@ fn lay_both(a: &Filter, b: &Filter, packet: &mut [u8], length: Option<u8>) -> Op
     let (mut rest_a, mut rest_b) = (Layer::new(a), Layer::new(b));
     let mut end = 0;
     while !rest_a.atoms.is_empty() || !rest_b.atoms.is_empty() {
-        end = end
-            .max(rest_a.compares(packet)?)
-            .max(rest_b.compares(packet)?);
-        end = end
-            .max(rest_a.shift(packet, length)?)
-            .max(rest_b.shift(packet, length)?);
+        end = end.max(rest_a.compares(packet)?).max(rest_b.compares(packet)?);
+        end = end.max(rest_a.shift(packet, length)?).max(rest_b.shift(packet, length)?);
     }
     Some(end)
 }
@@ -115,10 +103,7 @@ struct Layer<'f> {
 
 impl<'f> Layer<'f> {
     fn new(filter: &'f Filter) -> Self {
-        Layer {
-            atoms: filter.atoms(),
-            base: 0,
-        }
+        Layer { atoms: filter.atoms(), base: 0 }
     }
 
     /// Writes the bits of the next segment; the end of what it looks at. `None` if that is outside
@@ -138,15 +123,7 @@ impl<'f> Layer<'f> {
 
     /// Takes the shift, with `length` in the bits that count, or what stands there already.
     fn shift(&mut self, packet: &mut [u8], length: Option<u8>) -> Option<usize> {
-        let Some((
-            &Atom::Shift {
-                offset,
-                mask,
-                shift,
-            },
-            rest,
-        )) = self.atoms.split_first()
-        else {
+        let Some((&Atom::Shift { offset, mask, shift }, rest)) = self.atoms.split_first() else {
             return Some(0);
         };
         let end = self.base + usize::from(offset) + 1;

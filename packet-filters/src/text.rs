@@ -63,12 +63,7 @@ impl fmt::Display for Filter {
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Atom::Compare {
-                offset,
-                width,
-                mask,
-                value,
-            } => {
+            Atom::Compare { offset, width, mask, value } => {
                 let digits = 2 + 2 * usize::from(width.bytes());
                 write!(f, "{offset}:{}", width.bytes())?;
                 if mask != width.full_mask() {
@@ -76,11 +71,7 @@ impl fmt::Display for Atom {
                 }
                 write!(f, "={value:#0digits$x}")
             }
-            Atom::Shift {
-                offset,
-                mask,
-                shift,
-            } => write!(f, "shift({offset},{mask:#04x},{shift})"),
+            Atom::Shift { offset, mask, shift } => write!(f, "shift({offset},{mask:#04x},{shift})"),
         }
     }
 }
@@ -100,10 +91,7 @@ impl FromStr for Filter {
             let start = cursor.at;
             let atom = cursor.atom()?;
             let invalid = ParseProblem::Invalid(FilterError::TooManyAtoms);
-            *atoms.get_mut(count).ok_or(ParseError {
-                at: start,
-                problem: invalid,
-            })? = atom;
+            *atoms.get_mut(count).ok_or(ParseError { at: start, problem: invalid })? = atom;
             count += 1;
             if !cursor.rest().is_empty() && !cursor.skip_space() {
                 return cursor.fail(ParseProblem::Expected(' '));
@@ -113,10 +101,8 @@ impl FromStr for Filter {
             return cursor.fail(ParseProblem::Empty);
         }
         let atoms = atoms.get(..count).unwrap_or(&atoms);
-        Filter::new(atoms).map_err(|error| ParseError {
-            at: cursor.at,
-            problem: ParseProblem::Invalid(error),
-        })
+        Filter::new(atoms)
+            .map_err(|error| ParseError { at: cursor.at, problem: ParseProblem::Invalid(error) })
     }
 }
 
@@ -132,10 +118,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn fail<T>(&self, problem: ParseProblem) -> Result<T, ParseError> {
-        Err(ParseError {
-            at: self.at,
-            problem,
-        })
+        Err(ParseError { at: self.at, problem })
     }
 
     /// Whether there was any white space.
@@ -171,33 +154,17 @@ impl<'a> Cursor<'a> {
             self.expect(',')?;
             let shift = self.number()?;
             self.expect(')')?;
-            return Ok(Atom::Shift {
-                offset,
-                mask,
-                shift,
-            });
+            return Ok(Atom::Shift { offset, mask, shift });
         }
         let offset = self.number()?;
         self.expect(':')?;
         let start = self.at;
         let Some(width) = Width::from_bytes(self.number()?) else {
-            return Err(ParseError {
-                at: start,
-                problem: ParseProblem::UnknownWidth,
-            });
+            return Err(ParseError { at: start, problem: ParseProblem::UnknownWidth });
         };
-        let mask = if self.skip("&") {
-            self.number()?
-        } else {
-            width.full_mask()
-        };
+        let mask = if self.skip("&") { self.number()? } else { width.full_mask() };
         self.expect('=')?;
-        Ok(Atom::Compare {
-            offset,
-            width,
-            mask,
-            value: self.value(width)?,
-        })
+        Ok(Atom::Compare { offset, width, mask, value: self.value(width)? })
     }
 
     /// A number or a dotted quad.
@@ -208,16 +175,10 @@ impl<'a> Cursor<'a> {
             return Ok(value);
         }
         if width != Width::Four {
-            return Err(ParseError {
-                at: start,
-                problem: ParseProblem::QuadNeedsFourBytes,
-            });
+            return Err(ParseError { at: start, problem: ParseProblem::QuadNeedsFourBytes });
         }
         if value > 0xff {
-            return Err(ParseError {
-                at: start,
-                problem: ParseProblem::NumberTooLarge,
-            });
+            return Err(ParseError { at: start, problem: ParseProblem::NumberTooLarge });
         }
         for _ in 0..3 {
             self.expect('.')?;
@@ -230,10 +191,7 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         let radix = if self.skip("0x") { 16 } else { 10 };
         let rest = self.rest();
-        let length = rest
-            .bytes()
-            .take_while(|byte| char::from(*byte).is_digit(radix))
-            .count();
+        let length = rest.bytes().take_while(|byte| char::from(*byte).is_digit(radix)).count();
         let digits = rest.get(..length).unwrap_or("");
         if digits.is_empty() {
             return self.fail(ParseProblem::ExpectedNumber);
@@ -242,10 +200,7 @@ impl<'a> Cursor<'a> {
         u64::from_str_radix(digits, radix)
             .ok()
             .and_then(|number| T::try_from(number).ok())
-            .ok_or(ParseError {
-                at: start,
-                problem: ParseProblem::NumberTooLarge,
-            })
+            .ok_or(ParseError { at: start, problem: ParseProblem::NumberTooLarge })
     }
 }
 

@@ -44,14 +44,7 @@ impl<const N: usize> FilterSet<N> {
             slots[i] = i as u32;
             i += 1;
         }
-        FilterSet {
-            entries: [Entry {
-                id: 0,
-                filter: Filter::ANY,
-            }; N],
-            slots,
-            length: 0,
-        }
+        FilterSet { entries: [Entry { id: 0, filter: Filter::ANY }; N], slots, length: 0 }
     }
 
     /// How many filters the set has.
@@ -66,24 +59,18 @@ impl<const N: usize> FilterSet<N> {
 
     /// The filters with their ids, in tree order.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Filter)> {
-        self.used()
-            .iter()
-            .filter_map(|slot| self.entry(*slot))
-            .map(|e| (e.id, &e.filter))
+        self.used().iter().filter_map(|slot| self.entry(*slot)).map(|e| (e.id, &e.filter))
     }
 
     /// The filter with this id.
     pub fn get(&self, id: u32) -> Option<&Filter> {
-        self.iter()
-            .find(|(other, _)| *other == id)
-            .map(|(_, filter)| filter)
+        self.iter().find(|(other, _)| *other == id).map(|(_, filter)| filter)
     }
 
     /// The filters of the set that may match a packet that `filter` matches: whoever installs it
     /// needs the right to all of them.
     pub fn overlapping(&self, filter: &Filter) -> impl Iterator<Item = (u32, &Filter)> {
-        self.iter()
-            .filter(move |(_, other)| overlaps(filter, other))
+        self.iter().filter(move |(_, other)| overlaps(filter, other))
     }
 
     /// Adds a filter under an id that the set does not use.
@@ -92,23 +79,16 @@ impl<const N: usize> FilterSet<N> {
             return Err(InsertError::IdInUse);
         }
         let before = |slot: &u32| {
-            self.entry(*slot)
-                .is_some_and(|entry| order(&entry.filter, filter).is_lt())
+            self.entry(*slot).is_some_and(|entry| order(&entry.filter, filter).is_lt())
         };
         let place = self.used().partition_point(before);
         let next = self.used().get(place).and_then(|slot| self.entry(*slot));
         if let Some(next) = next.filter(|next| next.filter == *filter) {
             return Err(InsertError::Duplicate { of: next.id });
         }
-        let tail = self
-            .slots
-            .get_mut(place..=self.length)
-            .ok_or(InsertError::Full)?;
+        let tail = self.slots.get_mut(place..=self.length).ok_or(InsertError::Full)?;
         let free = tail.last().map_or(N, |slot| *slot as usize);
-        *self.entries.get_mut(free).ok_or(InsertError::Full)? = Entry {
-            id,
-            filter: *filter,
-        };
+        *self.entries.get_mut(free).ok_or(InsertError::Full)? = Entry { id, filter: *filter };
         tail.rotate_right(1);
         self.length += 1;
         Ok(())

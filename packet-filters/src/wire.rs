@@ -46,29 +46,17 @@ pub enum DecodeError {
 impl Filter {
     /// The one encoding of the filter.
     pub fn encode(&self) -> Encoded {
-        let mut encoded = Encoded {
-            bytes: [0; MAX_ENCODED],
-            length: 0,
-        };
+        let mut encoded = Encoded { bytes: [0; MAX_ENCODED], length: 0 };
         encoded.push(&[VERSION, self.atoms().len() as u8]);
         for atom in self.atoms() {
             match *atom {
-                Atom::Compare {
-                    offset,
-                    width,
-                    mask,
-                    value,
-                } => {
+                Atom::Compare { offset, width, mask, value } => {
                     encoded.push(&[width.bytes() as u8]);
                     encoded.push(&offset.to_be_bytes());
                     encoded.push_number(width, mask);
                     encoded.push_number(width, value);
                 }
-                Atom::Shift {
-                    offset,
-                    mask,
-                    shift,
-                } => {
+                Atom::Shift { offset, mask, shift } => {
                     encoded.push(&[SHIFT]);
                     encoded.push(&offset.to_be_bytes());
                     encoded.push(&[mask, shift]);
@@ -85,14 +73,9 @@ impl Filter {
             return Err(DecodeError::UnknownVersion);
         }
         let count = input.number(1)? as usize;
-        let mut storage = [Atom::Shift {
-            offset: 0,
-            mask: 0,
-            shift: 0,
-        }; MAX_ATOMS];
-        let atoms = storage
-            .get_mut(..count)
-            .ok_or(DecodeError::Invalid(FilterError::TooManyAtoms))?;
+        let mut storage = [Atom::Shift { offset: 0, mask: 0, shift: 0 }; MAX_ATOMS];
+        let atoms =
+            storage.get_mut(..count).ok_or(DecodeError::Invalid(FilterError::TooManyAtoms))?;
         for (index, atom) in atoms.iter_mut().enumerate() {
             *atom = input.atom(index as u8)?;
         }
@@ -100,11 +83,7 @@ impl Filter {
             return Err(DecodeError::Trailing);
         }
         let filter = Filter::new(atoms).map_err(DecodeError::Invalid)?;
-        if filter.atoms() == atoms {
-            Ok(filter)
-        } else {
-            Err(DecodeError::NotCanonical)
-        }
+        if filter.atoms() == atoms { Ok(filter) } else { Err(DecodeError::NotCanonical) }
     }
 }
 
@@ -114,14 +93,9 @@ struct Input<'a>(&'a [u8]);
 impl Input<'_> {
     /// The next `width` bytes (at most 4) as a number.
     fn number(&mut self, width: usize) -> Result<u32, DecodeError> {
-        let (head, rest) = self
-            .0
-            .split_at_checked(width)
-            .ok_or(DecodeError::Truncated)?;
+        let (head, rest) = self.0.split_at_checked(width).ok_or(DecodeError::Truncated)?;
         self.0 = rest;
-        Ok(head
-            .iter()
-            .fold(0, |value, &byte| value << 8 | u32::from(byte)))
+        Ok(head.iter().fold(0, |value, &byte| value << 8 | u32::from(byte)))
     }
 
     fn atom(&mut self, index: u8) -> Result<Atom, DecodeError> {

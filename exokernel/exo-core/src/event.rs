@@ -18,6 +18,9 @@ use exo_abi::upcall::{Event, FRAME_WORDS, FaultCode, PAGE_FAULT, RED_ZONE};
 /// The flags that a handler starts without: trap, direction, alignment check.
 const HANDLER_FLAGS_OFF: u64 = 1 << 8 | 1 << 10 | 1 << 18;
 
+/// The bit of a page fault's error code that says that the page was there.
+const PRESENT: u64 = 1;
+
 /// What is delivered: the cause, the code and the address.
 #[derive(Clone, Copy)]
 struct Upcall {
@@ -44,14 +47,21 @@ impl Kernel<'_> {
             let mut access = FaultCode::empty();
             access.set(FaultCode::WRITE, error & 2 != 0);
             access.set(FaultCode::FETCH, error & 16 != 0);
-            match self.reach(machine, current, address, access) {
-                Ok(()) => {
+            let reached = self.reach(machine, current, address, access);
+            let present = error & PRESENT != 0;
+            match reached {
+                Ok(()) if !present || self.cpu.refilled != (context.rip, address) => {
+                    self.cpu.refilled = (context.rip, address);
                     self.exposed.count(StatisticsWord::Refills, 1);
                     self.exposed.count_environment(current, EnvWord::Refills, 1);
                     return self.leave(machine, context);
                 }
+                // The page was there and allowed what the program did, and a refill has not helped:
+                // the CPU objects to something else, as some emulators do to `iretq` under SMAP.
+                Ok(()) => code = (access | FaultCode::PROTECTION).bits(),
                 Err(fault) => code = fault.bits(),
             }
+            self.cpu.refilled = (0, 0);
         }
         self.exposed.count(StatisticsWord::Exceptions, 1);
         self.exposed.count_environment(current, EnvWord::Exceptions, 1);

@@ -33,6 +33,8 @@ pub(crate) struct Cpu {
     slice_end: u64,
     /// Whether the slice has ended and the epilogue runs.
     epilogue: bool,
+    /// The instruction and the address of the last fault that a refill has answered.
+    pub(crate) refilled: (u64, u64),
     /// Since when `current` runs, or nobody does.
     since: u64,
 }

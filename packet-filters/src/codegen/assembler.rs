@@ -46,11 +46,7 @@ const EDX: u8 = 2;
 
 impl<'b> Assembler<'b> {
     pub(crate) fn new(buffer: &'b mut [u8]) -> Self {
-        Assembler {
-            buffer,
-            length: 0,
-            too_large: false,
-        }
+        Assembler { buffer, length: 0, too_large: false }
     }
 
     /// The length of the code, if all of it found room.
@@ -58,9 +54,7 @@ impl<'b> Assembler<'b> {
         if self.too_large || i32::try_from(self.length).is_err() {
             Err(CompileError::TooLarge)
         } else if self.length > self.buffer.len() {
-            Err(CompileError::BufferTooSmall {
-                needed: self.length,
-            })
+            Err(CompileError::BufferTooSmall { needed: self.length })
         } else {
             Ok(self.length)
         }
@@ -157,10 +151,7 @@ impl<'b> Assembler<'b> {
                 self.too_large = true;
                 return;
             };
-            let bytes = self
-                .buffer
-                .get_mut(field..)
-                .and_then(<[u8]>::first_chunk_mut);
+            let bytes = self.buffer.get_mut(field..).and_then(<[u8]>::first_chunk_mut);
             let Some(bytes) = bytes else {
                 return; // Beyond the buffer: `finish` will say so.
             };

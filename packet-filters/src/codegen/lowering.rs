@@ -20,10 +20,7 @@ pub(crate) struct Base {
 
 impl Base {
     /// The first byte of the packet, nothing checked.
-    pub(crate) const START: Base = Base {
-        level: 0,
-        checked: 0,
-    };
+    pub(crate) const START: Base = Base { level: 0, checked: 0 };
 }
 
 /// Emits the code of a branch.
@@ -48,27 +45,16 @@ fn group(code: &mut Assembler<'_>, group: &Group<'_>, mut base: Base) {
         base.checked = reach;
     }
     match group.shape {
-        Shape::Compare {
-            offset,
-            width,
-            mask,
-        } => {
+        Shape::Compare { offset, width, mask } => {
             code.load(base.level, offset, width);
             if mask != width.full_mask() {
                 code.mask(width.memory_order(mask));
             }
             choose(code, group, base, &mut exit);
         }
-        Shape::Shift {
-            offset,
-            mask,
-            shift,
-        } => {
+        Shape::Shift { offset, mask, shift } => {
             code.shift_base(base.level, offset, mask, shift);
-            let base = Base {
-                level: base.level + 1,
-                checked: 0,
-            };
+            let base = Base { level: base.level + 1, checked: 0 };
             branch(code, &group.all(), base);
         }
     }

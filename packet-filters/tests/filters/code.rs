@@ -17,47 +17,35 @@ fn compile<const N: usize>(set: &FilterSet<N>) -> Vec<u8> {
     };
     let mut code = vec![0xcc; needed + 16];
     assert_eq!(set.compile(&mut code), Ok(needed));
-    assert!(
-        code[needed..].iter().all(|byte| *byte == 0xcc),
-        "wrote past its length"
-    );
+    assert!(code[needed..].iter().all(|byte| *byte == 0xcc), "wrote past its length");
     code.truncate(needed);
     assert_eq!(set.compile(&mut code.clone()), Ok(needed));
     code
 }
 
 fn decode(code: &[u8]) -> Vec<Instruction> {
-    Decoder::with_ip(64, code, 0, DecoderOptions::NONE)
-        .into_iter()
-        .collect()
+    Decoder::with_ip(64, code, 0, DecoderOptions::NONE).into_iter().collect()
 }
 
 /// Every instruction is one that filters need, and does to registers and memory only what the
 /// documentation of `compile` allows.
 fn inspect(code: &[u8]) {
     use Mnemonic::*;
-    let allowed = [
-        Xor, Test, Cmp, Jb, Ja, Je, Jne, Jmp, Lea, Movzx, Mov, And, Shl, Add, Cmovb, Not, Ret,
-    ];
-    let written = [Register::RAX, Register::RCX, Register::RDX]
-        .into_iter()
-        .chain([Register::R8, Register::R9, Register::R10, Register::R11]);
+    let allowed =
+        [Xor, Test, Cmp, Jb, Ja, Je, Jne, Jmp, Lea, Movzx, Mov, And, Shl, Add, Cmovb, Not, Ret];
+    let written = [Register::RAX, Register::RCX, Register::RDX].into_iter().chain([
+        Register::R8,
+        Register::R9,
+        Register::R10,
+        Register::R11,
+    ]);
     let written: Vec<_> = written.collect();
     let instructions = decode(code);
     let starts: Vec<u64> = instructions.iter().map(Instruction::ip).collect();
     let mut factory = InstructionInfoFactory::new();
     for instruction in &instructions {
-        assert_ne!(
-            instruction.code(),
-            Code::INVALID,
-            "at {:#x}",
-            instruction.ip()
-        );
-        assert!(
-            allowed.contains(&instruction.mnemonic()),
-            "{:?}",
-            instruction.code()
-        );
+        assert_ne!(instruction.code(), Code::INVALID, "at {:#x}", instruction.ip());
+        assert!(allowed.contains(&instruction.mnemonic()), "{:?}", instruction.code());
         let is_return = instruction.flow_control() == FlowControl::Return;
         let info = factory.info(instruction);
         for used in info.used_registers() {
@@ -67,16 +55,8 @@ fn inspect(code: &[u8]) {
         }
         for used in info.used_memory().iter().filter(|_| !is_return) {
             let lea = used.access() == OpAccess::NoMemAccess;
-            assert!(
-                lea || used.access() == OpAccess::Read,
-                "{:?}",
-                instruction.code()
-            );
-            assert!(
-                lea || used.base() == Register::RDI,
-                "{:?}",
-                instruction.code()
-            );
+            assert!(lea || used.access() == OpAccess::Read, "{:?}", instruction.code());
+            assert!(lea || used.base() == Register::RDI, "{:?}", instruction.code());
             assert!(used.displacement() < 4096, "{:?}", instruction.code());
         }
         if matches!(
@@ -122,15 +102,8 @@ fn an_off_by_one_in_any_length_check_is_caught() {
         set.insert(3, &filter).expect("room");
         let code = compile(&set);
         packets.push(matching(&filter).expect(text));
-        let caught = |code: &[u8]| {
-            packets
-                .iter()
-                .any(|packet| disagrees(code, &filter, packet))
-        };
-        assert!(
-            packets.iter().all(|packet| filter.matches(packet)) && !caught(&code),
-            "{text}"
-        );
+        let caught = |code: &[u8]| packets.iter().any(|packet| disagrees(code, &filter, packet));
+        assert!(packets.iter().all(|packet| filter.matches(packet)) && !caught(&code), "{text}");
         let mut decoder = Decoder::with_ip(64, &code, 0, DecoderOptions::NONE);
         let mut planted = 0;
         while decoder.can_decode() {
@@ -154,11 +127,7 @@ fn an_off_by_one_in_any_length_check_is_caught() {
 fn a_small_buffer_is_a_typed_error() {
     let mut set = FilterSet::<8>::new();
     for port in 0..8 {
-        set.insert(
-            port,
-            &Builder::tcp_port(port as u16).build().expect("a filter"),
-        )
-        .expect("room");
+        set.insert(port, &Builder::tcp_port(port as u16).build().expect("a filter")).expect("room");
     }
     let code = compile(&set);
     for length in 0..code.len() {
@@ -171,17 +140,12 @@ fn a_small_buffer_is_a_typed_error() {
 fn siblings_are_searched_not_tried() {
     let mut set = FilterSet::<512>::new();
     for port in 0..512u32 {
-        let filter = Builder::tcp_port((port * 77) as u16)
-            .build()
-            .expect("a filter");
+        let filter = Builder::tcp_port((port * 77) as u16).build().expect("a filter");
         set.insert(port, &filter).expect("room");
     }
     let code = compile(&set);
     inspect(&code);
-    let loads = decode(&code)
-        .iter()
-        .filter(|i| i.memory_base() == Register::RDI)
-        .count();
+    let loads = decode(&code).iter().filter(|i| i.memory_base() == Register::RDI).count();
     assert_eq!(loads, 5, "each field is loaded once for all ports");
     let (executable, mut cliff) = (Executable::new(&code), Cliff::new(2048));
     for port in 0..512u32 {
@@ -195,26 +159,15 @@ fn siblings_are_searched_not_tried() {
 fn extreme_ids_and_lengths() {
     let mut set = FilterSet::<2>::new();
     set.insert(u32::MAX, &Filter::ANY).expect("room");
-    set.insert(
-        0,
-        &"shift(0,0xff,7) shift(2047,1,0) 0:1=1"
-            .parse()
-            .expect("a filter"),
-    )
-    .expect("room");
+    set.insert(0, &"shift(0,0xff,7) shift(2047,1,0) 0:1=1".parse().expect("a filter"))
+        .expect("room");
     let code = compile(&set);
     let (executable, mut cliff) = (Executable::new(&code), Cliff::new(70_000));
     let mut giant = vec![1; 70_000];
     giant[0] = 0xff;
     assert_eq!(executable.run(&giant, &mut cliff), Some(0));
-    assert_eq!(
-        executable.run(&giant[..(0xff << 7) + 2048], &mut cliff),
-        Some(0)
-    );
-    assert_eq!(
-        executable.run(&giant[..(0xff << 7) + 2047], &mut cliff),
-        Some(u32::MAX)
-    );
+    assert_eq!(executable.run(&giant[..(0xff << 7) + 2048], &mut cliff), Some(0));
+    assert_eq!(executable.run(&giant[..(0xff << 7) + 2047], &mut cliff), Some(u32::MAX));
     assert_eq!(executable.run(&[], &mut cliff), Some(u32::MAX));
     assert_eq!(verdict(0), None);
     let nothing = compile(&FilterSet::<2>::new());

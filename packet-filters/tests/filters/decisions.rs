@@ -24,26 +24,14 @@ fn overlap_is_decided_by_bits() {
         ("shift(14,15,2) 16:2=80", "shift(14,15,2) 16:2=81", false),
         ("shift(14,15,2) 16:2=80", "shift(14,15,3) 16:2=81", true),
         ("shift(14,15,2) 16:2=80", "16:2=81", true),
-        (
-            "0:1=1 shift(14,15,2) 16:2=80",
-            "0:1=2 shift(14,15,3) 16:2=81",
-            false,
-        ),
-        (
-            "shift(0,1,0) shift(0,1,0) 5:1=1",
-            "shift(0,1,0) shift(0,3,0) 5:1=2",
-            true,
-        ),
+        ("0:1=1 shift(14,15,2) 16:2=80", "0:1=2 shift(14,15,3) 16:2=81", false),
+        ("shift(0,1,0) shift(0,1,0) 5:1=1", "shift(0,1,0) shift(0,3,0) 5:1=2", true),
     ];
     for (a, b, expected) in cases {
         assert_eq!(overlaps(&parse(a), &parse(b)), expected, "{a} | {b}");
         assert_eq!(overlaps(&parse(b), &parse(a)), expected, "{b} | {a}");
         let mut packet = [0; 64];
-        assert_eq!(
-            witness(&parse(a), &parse(b), &mut packet).is_some(),
-            expected,
-            "{a} | {b}"
-        );
+        assert_eq!(witness(&parse(a), &parse(b), &mut packet).is_some(), expected, "{a} | {b}");
     }
 }
 
@@ -66,14 +54,8 @@ fn containment_authorises_and_refuses() {
         assert!(contains(&Filter::ANY, &filter));
     }
     // Wanting the port at a fixed place, or behind another shift, is a different claim.
-    assert!(!contains(
-        &port,
-        &parse("12:2=0x0800 20:2&0x1fff=0 23:1=6 36:2=80")
-    ));
-    assert!(!contains(
-        &parse("shift(0,1,0) 4:1=1"),
-        &parse("shift(0,3,0) 4:1=1")
-    ));
+    assert!(!contains(&port, &parse("12:2=0x0800 20:2&0x1fff=0 23:1=6 36:2=80")));
+    assert!(!contains(&parse("shift(0,1,0) 4:1=1"), &parse("shift(0,3,0) 4:1=1")));
     assert!(!contains(&parse("0:1=1"), &parse("0:1&0xfe=0")));
 }
 

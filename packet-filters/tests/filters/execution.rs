@@ -29,10 +29,7 @@ impl Mapping {
             )
         };
         assert_ne!(start, libc::MAP_FAILED);
-        Mapping {
-            start: start.cast(),
-            length,
-        }
+        Mapping { start: start.cast(), length }
     }
 
     fn protect(&mut self, from: usize, length: usize, protection: libc::c_int) {
@@ -73,10 +70,7 @@ impl Cliff {
     }
 
     fn place(&mut self, packet: &[u8]) -> *const u8 {
-        let at = self
-            .edge
-            .checked_sub(packet.len())
-            .expect("room for the packet");
+        let at = self.edge.checked_sub(packet.len()).expect("room for the packet");
         self.mapping.write(at, packet);
         // SAFETY: `at` is at most the edge, inside the mapping.
         unsafe { self.mapping.start.add(at) }

@@ -19,48 +19,18 @@ fn problem(text: &str) -> (usize, ParseProblem) {
 
 #[test]
 fn invalid_atoms_are_named() {
-    let compare = |offset, width, mask, value| Atom::Compare {
-        offset,
-        width,
-        mask,
-        value,
-    };
-    let shift = |offset, mask, shift| Atom::Shift {
-        offset,
-        mask,
-        shift,
-    };
+    let compare = |offset, width, mask, value| Atom::Compare { offset, width, mask, value };
+    let shift = |offset, mask, shift| Atom::Shift { offset, mask, shift };
     let fine = Atom::exact(0, Width::One, 1);
     let cases: [(&[Atom], FilterError); 9] = [
         (&[fine; MAX_ATOMS + 1], FilterError::TooManyAtoms),
-        (
-            &[fine, compare(4, Width::Two, 0, 0)],
-            FilterError::EmptyMask { atom: 1 },
-        ),
-        (
-            &[compare(4, Width::One, 0x100, 0)],
-            FilterError::MaskTooWide { atom: 0 },
-        ),
-        (
-            &[compare(4, Width::One, 1, 2)],
-            FilterError::ValueOutsideMask { atom: 0 },
-        ),
-        (
-            &[Atom::exact(2045, Width::Four, 0)],
-            FilterError::OffsetTooLarge { atom: 0 },
-        ),
-        (
-            &[shift(2048, 1, 0), fine],
-            FilterError::OffsetTooLarge { atom: 0 },
-        ),
-        (
-            &[shift(0, 1, 8), fine],
-            FilterError::ShiftTooLarge { atom: 0 },
-        ),
-        (
-            &[fine, Atom::exact(0, Width::Two, 0x0203)],
-            FilterError::Contradiction { atom: 1 },
-        ),
+        (&[fine, compare(4, Width::Two, 0, 0)], FilterError::EmptyMask { atom: 1 }),
+        (&[compare(4, Width::One, 0x100, 0)], FilterError::MaskTooWide { atom: 0 }),
+        (&[compare(4, Width::One, 1, 2)], FilterError::ValueOutsideMask { atom: 0 }),
+        (&[Atom::exact(2045, Width::Four, 0)], FilterError::OffsetTooLarge { atom: 0 }),
+        (&[shift(2048, 1, 0), fine], FilterError::OffsetTooLarge { atom: 0 }),
+        (&[shift(0, 1, 8), fine], FilterError::ShiftTooLarge { atom: 0 }),
+        (&[fine, Atom::exact(0, Width::Two, 0x0203)], FilterError::Contradiction { atom: 1 }),
         (&[fine, shift(0, 1, 0)], FilterError::TrailingShift),
     ];
     for (atoms, error) in cases {
@@ -71,9 +41,7 @@ fn invalid_atoms_are_named() {
     assert_eq!(Filter::new(&shifts), Err(FilterError::TooManyShifts));
     assert!(Filter::new(&shifts[1..]).is_ok());
     // Sixteen sparse masks need more loads than a filter has room for.
-    let sparse: Vec<Atom> = (0..16)
-        .map(|i| compare(8 * i, Width::Four, 0xff00_00ff, 0))
-        .collect();
+    let sparse: Vec<Atom> = (0..16).map(|i| compare(8 * i, Width::Four, 0xff00_00ff, 0)).collect();
     assert_eq!(Filter::new(&sparse), Err(FilterError::TooManyAtoms));
 }
 
@@ -86,10 +54,7 @@ fn canonical_form_is_one_for_one_meaning() {
         ("12:4&0xff00ff00=0x01000200", "12:1=0x01 14:1=0x02"),
         ("3:1=4 1:2=0x0203", "1:2=0x0203 3:1=0x04"),
         ("0:1&0xf0=0x40 0:1&0x0f=5", "0:1=0x45"),
-        (
-            "4:4=10.0.2.15 shift(0,15,2) 1:1=1 0:1=0",
-            "4:4=0x0a00020f shift(0,0x0f,2) 0:2=0x0001",
-        ),
+        ("4:4=10.0.2.15 shift(0,15,2) 1:1=1 0:1=0", "4:4=0x0a00020f shift(0,0x0f,2) 0:2=0x0001"),
         (" any ", "any"),
     ];
     for (written, canonical) in same {
@@ -105,31 +70,16 @@ fn text_errors_name_the_place() {
     assert_eq!(problem("1:3=1"), (2, ParseProblem::UnknownWidth));
     assert_eq!(problem("65536:1=1"), (0, ParseProblem::NumberTooLarge));
     assert_eq!(problem("1:4=0x"), (6, ParseProblem::ExpectedNumber));
-    assert_eq!(
-        problem("1:4=99999999999999999999999"),
-        (4, ParseProblem::NumberTooLarge)
-    );
-    assert_eq!(
-        problem("1:2=10.0.2.15"),
-        (4, ParseProblem::QuadNeedsFourBytes)
-    );
+    assert_eq!(problem("1:4=99999999999999999999999"), (4, ParseProblem::NumberTooLarge));
+    assert_eq!(problem("1:2=10.0.2.15"), (4, ParseProblem::QuadNeedsFourBytes));
     assert_eq!(problem("1:4=10.0.2"), (10, ParseProblem::Expected('.')));
-    assert_eq!(
-        problem("1:4=10.0.2.256"),
-        (11, ParseProblem::NumberTooLarge)
-    );
-    assert_eq!(
-        problem("1:1=1shift(1,1,1)"),
-        (5, ParseProblem::Expected(' '))
-    );
+    assert_eq!(problem("1:4=10.0.2.256"), (11, ParseProblem::NumberTooLarge));
+    assert_eq!(problem("1:1=1shift(1,1,1)"), (5, ParseProblem::Expected(' ')));
     assert_eq!(problem("shift(1,1,1"), (11, ParseProblem::Expected(')')));
     let trailing = ParseProblem::Invalid(FilterError::TrailingShift);
     assert_eq!(problem("shift(1,1,1)"), (12, trailing));
     let many = "1:1=1 ".repeat(17);
-    assert_eq!(
-        problem(&many),
-        (96, ParseProblem::Invalid(FilterError::TooManyAtoms))
-    );
+    assert_eq!(problem(&many), (96, ParseProblem::Invalid(FilterError::TooManyAtoms)));
 }
 
 #[test]
@@ -141,15 +91,9 @@ fn decoding_refuses_what_is_not_the_encoding() {
     for length in 0..good.len() {
         assert_eq!(Filter::decode(&good[..length]), Err(DecodeError::Truncated));
     }
-    assert_eq!(
-        Filter::decode(&[good, &[0]].concat()),
-        Err(DecodeError::Trailing)
-    );
+    assert_eq!(Filter::decode(&[good, &[0]].concat()), Err(DecodeError::Trailing));
     assert_eq!(Filter::decode(&[2, 0]), Err(DecodeError::UnknownVersion));
-    assert_eq!(
-        Filter::decode(&[1, 1, 3]),
-        Err(DecodeError::UnknownAtom { atom: 0 })
-    );
+    assert_eq!(Filter::decode(&[1, 1, 3]), Err(DecodeError::UnknownAtom { atom: 0 }));
     let too_many = DecodeError::Invalid(FilterError::TooManyAtoms);
     assert_eq!(Filter::decode(&[1, 17]), Err(too_many));
     let empty = DecodeError::Invalid(FilterError::EmptyMask { atom: 0 });
@@ -203,9 +147,7 @@ fn builder_makes_the_usual_filters() {
         local_ip: [10, 0, 2, 15],
         local_port: 80,
     };
-    let connection = Builder::tcp_connection(connection)
-        .build()
-        .expect("a filter");
+    let connection = Builder::tcp_connection(connection).build().expect("a filter");
     assert!(connection.matches(&ipv4(6, 6, 4000, 80)));
     assert!(!connection.matches(&ipv4(6, 6, 4001, 80)));
     assert!(connection.bits() > web.bits());
@@ -215,27 +157,15 @@ fn builder_makes_the_usual_filters() {
     let mut fragment = ipv4(17, 5, 1, 7);
     fragment[21] = 1;
     assert!(!udp.matches(&fragment));
-    assert!(
-        Builder::icmp()
-            .build()
-            .expect("a filter")
-            .matches(&ipv4(1, 5, 0, 0))
-    );
+    assert!(Builder::icmp().build().expect("a filter").matches(&ipv4(1, 5, 0, 0)));
 
-    let arp = Builder::arp_target([10, 0, 2, 15])
-        .build()
-        .expect("a filter");
+    let arp = Builder::arp_target([10, 0, 2, 15]).build().expect("a filter");
     assert_eq!(arp.to_string(), "12:2=0x0806 38:4=0x0a00020f");
-    let mac = Builder::new()
-        .destination_mac([2, 0, 0, 0, 0, 9])
-        .build()
-        .expect("a filter");
+    let mac = Builder::new().destination_mac([2, 0, 0, 0, 0, 9]).build().expect("a filter");
     assert_eq!(mac.to_string(), "0:4=0x02000000 4:2=0x0009");
     let both = Builder::tcp_port(80).destination_port(81).build();
     assert_eq!(both, Err(FilterError::Contradiction { atom: 5 }));
-    let many = (0..40).fold(Builder::new(), |b, i| {
-        b.compare(Atom::exact(i, Width::One, 0))
-    });
+    let many = (0..40).fold(Builder::new(), |b, i| b.compare(Atom::exact(i, Width::One, 0)));
     assert_eq!(many.build(), Err(FilterError::TooManyAtoms));
 }
 

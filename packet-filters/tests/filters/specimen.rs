@@ -17,41 +17,20 @@ fn offset() -> impl Strategy<Value = u16> {
 }
 
 fn compare() -> impl Strategy<Value = Atom> {
-    let mask = select(vec![
-        !0u32,
-        !0,
-        !0,
-        0xf0f0_f0f0,
-        0x0100_00ff,
-        0x00ff_ff00,
-        0x8000_0001,
-    ]);
+    let mask = select(vec![!0u32, !0, !0, 0xf0f0_f0f0, 0x0100_00ff, 0x00ff_ff00, 0x8000_0001]);
     let value = select(vec![0u32, 0, 0x0101_0101, 0x0100_0001, 0xff80_45ff]);
     (offset(), width(), mask, value).prop_filter_map(
         "empty mask",
         |(offset, width, mask, value)| {
             let mask = mask & width.full_mask();
-            (mask != 0).then_some(Atom::Compare {
-                offset,
-                width,
-                mask,
-                value: value & mask,
-            })
+            (mask != 0).then_some(Atom::Compare { offset, width, mask, value: value & mask })
         },
     )
 }
 
 fn shift() -> impl Strategy<Value = Atom> {
-    (
-        0u16..6,
-        select(vec![0x0fu8, 0x03, 0x01, 0xff]),
-        select(vec![0u8, 0, 1, 2, 7]),
-    )
-        .prop_map(|(offset, mask, shift)| Atom::Shift {
-            offset,
-            mask,
-            shift,
-        })
+    (0u16..6, select(vec![0x0fu8, 0x03, 0x01, 0xff]), select(vec![0u8, 0, 1, 2, 7]))
+        .prop_map(|(offset, mask, shift)| Atom::Shift { offset, mask, shift })
 }
 
 fn from_atoms(atom: impl Strategy<Value = Atom>) -> impl Strategy<Value = Filter> {
@@ -75,10 +54,7 @@ pub(crate) fn filters() -> impl Strategy<Value = Vec<(u32, Filter)>> {
     prop::collection::vec((id, filter()), 0..CAPACITY).prop_map(|list| {
         let mut unique: Vec<(u32, Filter)> = Vec::new();
         for (id, filter) in list {
-            if unique
-                .iter()
-                .all(|other| other.0 != id && other.1 != filter)
-            {
+            if unique.iter().all(|other| other.0 != id && other.1 != filter) {
                 unique.push((id, filter));
             }
         }
@@ -111,12 +87,7 @@ pub(crate) fn packets_around(filters: &[(u32, Filter)], packet: &[u8]) -> Vec<Ve
         let Some(exact) = matching(filter) else {
             continue;
         };
-        packets.push(
-            exact
-                .get(..exact.len().saturating_sub(1))
-                .unwrap_or_default()
-                .to_vec(),
-        );
+        packets.push(exact.get(..exact.len().saturating_sub(1)).unwrap_or_default().to_vec());
         let mut changed = exact.clone();
         if let Some(byte) = changed.get_mut(packet.len() % exact.len().max(1)) {
             *byte ^= 1 << (packet.len() % 8);
@@ -153,8 +124,7 @@ pub(crate) fn owner(filters: &[(u32, Filter)], packet: &[u8]) -> Option<u32> {
 pub(crate) fn set_of(filters: &[(u32, Filter)]) -> FilterSet<CAPACITY> {
     let mut set = FilterSet::new();
     for (id, filter) in filters {
-        set.insert(*id, filter)
-            .expect("unique and within the capacity");
+        set.insert(*id, filter).expect("unique and within the capacity");
     }
     set
 }
@@ -162,22 +132,7 @@ pub(crate) fn set_of(filters: &[(u32, Filter)]) -> FilterSet<CAPACITY> {
 /// An Ethernet frame with an IPv4 header of `words` words and eight bytes of transport header.
 pub(crate) fn ipv4(protocol: u8, words: u8, source_port: u16, destination_port: u16) -> Vec<u8> {
     let mut frame = vec![0; 12];
-    frame.extend([
-        0x08,
-        0x00,
-        0x40 | words,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0x40,
-        0,
-        64,
-        protocol,
-        0,
-        0,
-    ]);
+    frame.extend([0x08, 0x00, 0x40 | words, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0]);
     frame.extend([10, 0, 2, 2, 10, 0, 2, 15]);
     frame.resize(14 + 4 * usize::from(words), 0xee);
     frame.extend(source_port.to_be_bytes());

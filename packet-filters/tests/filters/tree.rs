@@ -13,11 +13,7 @@ fn the_most_specific_filter_wins() {
     set.insert(1, &Filter::ANY).expect("room");
     set.insert(2, &build(port)).expect("room");
     set.insert(9, &build(port.source_port(9))).expect("room");
-    set.insert(
-        5,
-        &build(port.transport_compare(4, packet_filters::Width::Two, 0)),
-    )
-    .expect("room");
+    set.insert(5, &build(port.transport_compare(4, packet_filters::Width::Two, 0))).expect("room");
     let mut other = ipv4(6, 5, 8, 80);
     other[39] = 1;
     assert_eq!(set.classify(&other), Some(2));
@@ -36,32 +32,18 @@ fn insertion_errors_change_nothing() {
     let filter = |port| Builder::udp_port(port).build().expect("a filter");
     assert_eq!(set.insert(7, &filter(7)), Ok(()));
     assert_eq!(set.insert(7, &filter(8)), Err(InsertError::IdInUse));
-    assert_eq!(
-        set.insert(8, &filter(7)),
-        Err(InsertError::Duplicate { of: 7 })
-    );
+    assert_eq!(set.insert(8, &filter(7)), Err(InsertError::Duplicate { of: 7 }));
     assert_eq!(set.insert(8, &filter(8)), Ok(()));
     assert_eq!(set.insert(9, &filter(9)), Err(InsertError::Full));
     assert_eq!(set.remove(9), None);
     assert_eq!(set.len(), 2);
     let udp = Builder::ipv4(17).build().expect("a filter");
-    assert_eq!(
-        set.overlapping(&udp).map(|(id, _)| id).collect::<Vec<_>>(),
-        [7, 8]
-    );
-    assert_eq!(
-        set.overlapping(&filter(8))
-            .map(|(id, _)| id)
-            .collect::<Vec<_>>(),
-        [8]
-    );
+    assert_eq!(set.overlapping(&udp).map(|(id, _)| id).collect::<Vec<_>>(), [7, 8]);
+    assert_eq!(set.overlapping(&filter(8)).map(|(id, _)| id).collect::<Vec<_>>(), [8]);
     assert_eq!(set.remove(7), Some(filter(7)));
     assert_eq!(set.get(7), None);
     assert_eq!(set.get(8), Some(&filter(8)));
-    assert_eq!(
-        FilterSet::<0>::new().insert(1, &udp),
-        Err(InsertError::Full)
-    );
+    assert_eq!(FilterSet::<0>::new().insert(1, &udp), Err(InsertError::Full));
 }
 
 proptest! {

@@ -109,3 +109,17 @@ fn a_sleeper_wakes_at_its_time_and_the_timer_is_asked_for() {
     bench.tick(1);
     assert!(!bench.kernel.idle());
 }
+
+#[test]
+fn a_fault_that_no_refill_can_mend_goes_to_the_program() {
+    let mut bench = Bench::new();
+    install(&mut bench, 0);
+    bench.context.rip = 0x1234;
+    for _ in 0..2 {
+        bench.kernel.exception(&mut bench.machine, &mut bench.context, 14, 5, DATA);
+        bench.context.rip = if bench.context.rip == ENTRY { break } else { 0x1234 };
+    }
+    assert_eq!(bench.context.rdi, 14, "an upcall, not another refill");
+    let code = FaultCode::from_bits(bench.context.rsi).unwrap();
+    assert!(code.contains(FaultCode::PROTECTION));
+}
