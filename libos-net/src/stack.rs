@@ -473,6 +473,8 @@ impl<L: Link> Stack<L> {
             Some(dhcpv4::Event::Deconfigured) => (None, None),
             Some(dhcpv4::Event::Configured(lease)) => (usable(lease.address), lease.router),
         };
+        // The program learns of it in the next turn, which is not to wait for a packet.
+        self.retry = true;
         // Without the filter for ARP nobody finds the interface, which is as good as no address:
         // the next lease is the next try.
         if self.set_address(lease.0, lease.1).is_err() {

@@ -1,7 +1,7 @@
 //! Addresses by DHCP, and an interface that answers pings.
 
 use libos_net::cable::{End, cable};
-use libos_net::{Address, Instant, Ipv4Address, Link, Settings, Stack};
+use libos_net::{Address, Duration, Instant, Ipv4Address, Link, Settings, Stack};
 use packet_filters::Filter;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -87,8 +87,14 @@ fn lease(leased: Ipv4Address) -> (End, Stack<End>) {
     let mut stack = Stack::new(client, &settings, Instant::from_secs(1)).unwrap();
     assert_eq!(stack.address(), None);
     for turn in 0..10 {
-        stack.receive(Instant::from_secs(1 + turn));
+        let now = Instant::from_secs(1 + turn);
+        stack.receive(now);
+        let before = stack.address();
         stack.flush();
+        if stack.address() != before {
+            let soon = now + Duration::from_millis(2);
+            assert!(stack.deadline().is_some_and(|due| due < soon), "the program is told");
+        }
         serve(&mut server, leased);
     }
     (server, stack)
