@@ -52,7 +52,7 @@ mod tests {
     fn the_largest_ring_has_a_descriptor_for_each_slot() {
         let words = HEADER_WORDS as u64 + FRAMES_MAX * SLOTS_PER_FRAME;
         assert!(words * 8 <= 4096);
-        assert!(crate::layout::PACKET_MAX <= SLOT_SIZE);
+        const { assert!(crate::layout::PACKET_MAX <= SLOT_SIZE) };
         let descriptor = Descriptor { length: 1514, filter: 70_000 };
         assert_eq!(Descriptor::from_word(descriptor.to_word()), descriptor);
     }
