@@ -10,7 +10,8 @@
 pub struct ControlPage {
     /// Where upcalls enter. Zero: none are wanted.
     pub entry: u64,
-    /// The lowest address of the upcall stack.
+    /// The lowest address of the upcall stack. The page below is to stay unbound: a stack pointer
+    /// in it means that the stack has run over.
     pub stack_base: u64,
     /// The address behind the upcall stack, a multiple of 16.
     pub stack_top: u64,

@@ -77,7 +77,8 @@ pub struct EnvironmentRequest {
     pub floors: [u64; KINDS],
     /// The least notice in nanoseconds that anybody who asks for resources must give.
     pub notice: u64,
-    /// What to call it in lists and on the console, filled up with zeros.
+    /// What to call it in lists and on the console, filled up with zeros: printable ASCII without
+    /// spaces and brackets, and not what the kernel or one of its forebears is called.
     pub label: [u8; LABEL],
 }
 

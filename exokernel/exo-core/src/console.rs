@@ -157,7 +157,8 @@ impl Kernel<'_> {
     /// Takes what was typed from the device.
     pub fn console_input<M: Machine>(&mut self, machine: &mut M) {
         let mut any = false;
-        while let Some(byte) = machine.console_read() {
+        for _ in 0..INPUT {
+            let Some(byte) = machine.console_read() else { break };
             self.input.push(byte);
             any = true;
         }

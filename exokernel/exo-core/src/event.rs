@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use core::sync::atomic::Ordering;
 use exo_abi::control::ControlWord;
 use exo_abi::layout::{USER_END, USER_START};
+use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{EndReason, EnvState, EnvWord, StatisticsWord};
 use exo_abi::upcall::{Event, FRAME_WORDS, FaultCode, PAGE_FAULT, RED_ZONE};
 
@@ -173,7 +174,8 @@ impl Kernel<'_> {
         if !(USER_START..USER_END).contains(&entry) || base >= top || top > USER_END {
             return false;
         }
-        let nested = base < context.rsp && context.rsp <= top;
+        // A handler that has run out of stack has its stack pointer just below.
+        let nested = base.saturating_sub(PAGE_SIZE) < context.rsp && context.rsp <= top;
         let limit = if nested { context.rsp.wrapping_sub(RED_ZONE) } else { top };
         let Some(frame) = (limit & !15).checked_sub(8 * FRAME_WORDS as u64) else { return false };
         if frame < base || frame >= top {

@@ -5,7 +5,7 @@ use crate::environment::{Environment, KernelPages};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use exo_abi::contract::Kind;
-use exo_abi::layout::{CONTRACT, CONTROL, USER_END, USER_START};
+use exo_abi::layout::{CONTRACT, CONTROL, LABEL, USER_END, USER_START};
 use exo_abi::request::{ENVIRONMENT_WORDS, EnvironmentRequest};
 use exo_abi::rights::Capability;
 use exo_abi::tables::{EndReason, EnvState, EnvWord, StatisticsWord};
@@ -13,6 +13,8 @@ use exo_abi::upcall::Event;
 use exo_abi::{EnvName, Error, FrameNumber, Rights};
 use secure_bindings::{Accounts, CapabilityTable, Record, Scan};
 
+/// What the kernel calls itself on the console.
+const KERNEL_LABEL: &[u8] = b"kernel";
 /// The most frames of an environment's software TLB.
 pub(crate) const TLB_FRAMES_MAX: u64 = 256;
 
@@ -24,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) floors: [u64; Kind::ALL.len()],
     pub(crate) notice: u64,
     pub(crate) tlb_frames: usize,
-    pub(crate) label: [u8; exo_abi::layout::LABEL],
+    pub(crate) label: [u8; LABEL],
 }
 
 impl Kernel<'_> {
@@ -69,6 +71,7 @@ impl Kernel<'_> {
         if request.floors.iter().zip(&request.limits).any(above) {
             return Err(Error::BelowFloor);
         }
+        self.check_label(caller, &request.label)?;
         Ok(Plan {
             parent: Some(caller),
             guard,
@@ -78,6 +81,25 @@ impl Kernel<'_> {
             tlb_frames: request.tlb_frames as usize,
             label: request.label,
         })
+    }
+
+    /// Refuses a label that would be read as something else on the console, or as the kernel or a
+    /// forebear, whose lines are believed.
+    fn check_label(&self, creator: u16, label: &[u8; LABEL]) -> Result<(), Error> {
+        let length = label.iter().position(|&byte| byte == 0).unwrap_or(LABEL);
+        let (text, rest) = label.split_at(length);
+        let shown = |&byte: &u8| byte.is_ascii_graphic() && byte != b'[' && byte != b']';
+        if !text.iter().all(shown) || rest.iter().any(|&byte| byte != 0) || text == KERNEL_LABEL {
+            return Err(Error::BadArgument);
+        }
+        let mut forebear = Some(creator);
+        while let Some(slot) = forebear {
+            if self.exposed.label(slot) == *label && !text.is_empty() {
+                return Err(Error::BadArgument);
+            }
+            forebear = self.environment(slot).parent;
+        }
+        Ok(())
     }
 
     /// What the creator's accounts will be when it has given `donated` frames and what the plan

@@ -122,13 +122,19 @@ impl System {
         if let Some(network) = &mut hardware.network {
             network.acknowledge();
         }
-        for _ in 0..BATCH {
+        let mut taken = 0;
+        while taken < BATCH {
             let Some(network) = &mut hardware.network else { return };
             let Some(length) = network.receive(&mut packet) else { break };
             kernel.received(hardware, &packet[..length]);
+            taken += 1;
         }
         if let Some(network) = &mut hardware.network {
             network.replenish();
+        }
+        if taken == BATCH {
+            // The device has been acknowledged: for what is left it does not interrupt again.
+            hardware.apic.raise(NETWORK);
         }
     }
 }

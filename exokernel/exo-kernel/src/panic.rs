@@ -42,7 +42,8 @@ pub(crate) fn fatal(context: &Context, vector: u64, error: u64) -> ! {
         console,
         "\n[kernel] exception {vector} error {error:#x} address {address:#x}\n[kernel] {context:x?}"
     );
-    let _ = write!(console, "[kernel] @backtrace kernel {:#x}", context.rip);
+    // Of callers the address behind the call is known; this is how to write the instruction itself.
+    let _ = write!(console, "[kernel] @backtrace kernel {:#x}", context.rip.wrapping_add(1));
     backtrace(&mut console, context.rbp);
     end_machine(VERDICT_PANIC);
 }

@@ -93,8 +93,10 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> u64 {
     let (clock, timer) = Clock::measure(|| apic.count());
     apic.start_timer(timer);
     let (network, wiring) = network::transport(boot).unzip();
+    // First the way, then the device: what is raised at a masked input is forgotten, and a line
+    // that stays raised is no new edge.
+    route(&apic, wiring);
     let network = network.and_then(|transport| NetworkDevice::new(transport, early));
-    route(&apic, wiring.filter(|_| network.is_some()));
     expose_clock(system_page, &clock);
     let hardware = Hardware {
         clock,

@@ -161,3 +161,29 @@ fn environments_run_out_with_an_error() {
     }
     assert_eq!(made, crate::fake::ENVIRONMENTS - 1);
 }
+
+#[test]
+fn a_label_is_text_and_no_forebears() {
+    let mut bench = Bench::new();
+    let call = Call::EnvironmentCreate { request: REQUEST };
+    let forged: [&[u8; 16]; 7] = [
+        b"kernel\0\0\0\0\0\0\0\0\0\0",
+        b"init\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"a\nb\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"a]\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"a b\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"a\0b\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"0123456789abcde\xff",
+    ];
+    request(&mut bench, 7, 300, 0, 100);
+    for label in forged {
+        let (low, high) = label.split_at(8);
+        let words = [low, high].map(|half| u64::from_le_bytes(half.try_into().unwrap()));
+        bench.poke(REQUEST + 17 * 8, &words);
+        assert_eq!(bench.call(call), Err(Error::BadArgument), "{label:?}");
+    }
+    let whole = [u64::from_le_bytes(*b"01234567"), u64::from_le_bytes(*b"89abcdef")];
+    bench.poke(REQUEST + 17 * 8, &whole);
+    let child = EnvName(bench.call(call).unwrap());
+    bench.call(destroy(child)).unwrap();
+}

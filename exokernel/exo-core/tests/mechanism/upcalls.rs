@@ -123,3 +123,12 @@ fn a_fault_that_no_refill_can_mend_goes_to_the_program() {
     let code = FaultCode::from_bits(bench.context.rsi).unwrap();
     assert!(code.contains(FaultCode::PROTECTION));
 }
+
+#[test]
+fn a_handler_that_has_run_out_of_stack_ends_its_owner() {
+    let mut bench = Bench::new();
+    install(&mut bench, 0);
+    bench.context.rsp = TOP - 0x1000 - 64;
+    bench.kernel.exception(&mut bench.machine, &mut bench.context, 14, 2, TOP - 0x1000 - 64);
+    assert_eq!(bench.environment(0, EnvWord::EndReason), EndReason::UpcallStack as u64);
+}

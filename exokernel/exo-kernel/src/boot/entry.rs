@@ -10,9 +10,9 @@ global_asm!(
     r#"
     .section .note.pvh, "a", @note
     .balign 4
-    .long 4, 4, 18              // XEN_ELFNOTE_PHYS32_ENTRY, see Xen's elfnote.h
+    .long 4, 8, 18              // XEN_ELFNOTE_PHYS32_ENTRY, see Xen's elfnote.h
     .asciz "Xen"
-    .long pvh_entry - {base}
+    .quad pvh_entry - {base}
 
     .section .boot.text, "ax"
     .code32

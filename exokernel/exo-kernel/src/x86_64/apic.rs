@@ -22,12 +22,14 @@ const IDENTITY: usize = 0x20;
 const TASK_PRIORITY: usize = 0x80;
 const END_OF_INTERRUPT: usize = 0xb0;
 const SPURIOUS_VECTOR: usize = 0xf0;
+const COMMAND: usize = 0x300;
 const TIMER_ENTRY: usize = 0x320;
 const INITIAL_COUNT: usize = 0x380;
 const CURRENT_COUNT: usize = 0x390;
 const DIVIDE: usize = 0x3e0;
 const MASKED: u32 = 1 << 16;
 const LEVEL: u32 = 1 << 15;
+const TO_ITSELF: u32 = 1 << 18;
 
 /// The local controller of the CPU that runs.
 #[derive(Debug)]
@@ -91,6 +93,11 @@ impl LocalApic {
     pub(crate) fn interrupt_in(&mut self, nanoseconds: u64) {
         let ticks = u128::from(nanoseconds) * u128::from(self.frequency) / 1_000_000_000;
         self.write(INITIAL_COUNT, u32::try_from(ticks).unwrap_or(u32::MAX).max(1));
+    }
+
+    /// Interrupts this CPU.
+    pub(crate) fn raise(&mut self, vector: u8) {
+        self.write(COMMAND, TO_ITSELF | u32::from(vector));
     }
 
     /// Acknowledges the interrupt that is being handled.

@@ -67,7 +67,8 @@ trap_stubs:
 
 trap_common:
     push_rest
-    cld
+    push 2                      // no flag of the program's, the alignment check's least of all,
+    popfq                       // which would switch SMAP off
     test byte ptr [rsp + {cs}], 3
     jz 2f
     swapgs
