@@ -21,7 +21,8 @@ const STATE_PLACE: &str = "/*state*/";
 
 /// The most bytes of answers that are on their way: clients that don't take theirs hold no more.
 pub const ANSWERS_MAX: usize = 256 * 1024;
-/// Lengths of what is made are multiples of this.
+/// The length of the state is a multiple of this. That of the text depends on nothing but the
+/// number of environments.
 const LENGTHS: usize = 4096;
 /// How old an answer may be. It bounds the work for any number of requests.
 const FRESH: Duration = Duration::from_millis(10);
@@ -93,10 +94,8 @@ impl Tables {
         let state = State { web: self.served.clone(), ..(self.read)() };
         // Labels are chosen by strangers. Without `<` no text ends the script element.
         let mut json = serde_json::to_string(&state).ok()?.replace('<', "\\u003c");
-        let mut text = text(&state);
         pad(&mut json);
-        pad(&mut text);
-        let (json, text) = (json.into_bytes().into(), text.into_bytes().into());
+        let (json, text) = (json.into_bytes().into(), text(&state).into_bytes().into());
         let snapshot = Snapshot { at: now, json, text };
         self.made.push(Rc::downgrade(&snapshot.json));
         self.made.push(Rc::downgrade(&snapshot.text));
