@@ -31,6 +31,21 @@ pub enum Accelerator {
     Kvm,
 }
 
+/// What the guest's time follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// The host's time.
+    #[default]
+    Host,
+    /// The guest's instructions, and the host's time while it is idle: a busy host then does not
+    /// make the guest miss its deadlines. Only for [`Accelerator::Tcg`].
+    Instructions,
+}
+
+/// Nanoseconds for each instruction as a power of two, near what the translator reaches.
+const INSTRUCTION_SHIFT: &str = "shift=2,sleep=on";
+
 /// A host port that leads into the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Forward {
@@ -77,6 +92,8 @@ pub struct Configuration {
     pub network: Network,
     /// What runs the instructions.
     pub accelerator: Accelerator,
+    /// What its time follows.
+    pub clock: Clock,
     /// Wait for a debugger on TCP port 1234 before the first instruction.
     pub debugger: bool,
     /// The kernel's command line.
@@ -91,6 +108,7 @@ impl Default for Configuration {
             memory: 256,
             network: Network::None,
             accelerator: Accelerator::Tcg,
+            clock: Clock::Host,
             debugger: false,
             options: String::new(),
         }
@@ -128,6 +146,9 @@ impl Configuration {
                 // No option ROM: nobody boots from this card, and the file may be missing.
                 Board::Q35 => "virtio-net-pci,netdev=net,disable-legacy=on,romfile=",
             });
+        }
+        if self.clock == Clock::Instructions {
+            command.args(["-icount", INSTRUCTION_SHIFT]);
         }
         if self.debugger {
             command.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);

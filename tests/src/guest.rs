@@ -14,7 +14,7 @@ use qemu::artifact::{self, Artifacts};
 use qemu::guest::Guest as Machine;
 use qemu::image::{Image, Plan};
 use qemu::installation::require_qemu;
-use qemu::machine::{Board, Configuration, Forward, Network};
+use qemu::machine::{Board, Clock, Configuration, Forward, Network};
 use qemu::record::Record;
 use qemu::verdict::Verdict;
 use qemu::wire::Wire;
@@ -71,7 +71,7 @@ impl Guest {
             programs: programs.map(str::to_owned).to_vec(),
             arguments: Vec::new(),
             contracts: Vec::new(),
-            configuration: Configuration::default(),
+            configuration: Configuration { clock: Clock::Instructions, ..Configuration::default() },
             foreign: Vec::new(),
             crafted: Vec::new(),
             wire: None,
@@ -236,10 +236,13 @@ impl<'a> Setup<'a> {
         self
     }
 
-    /// With no other guest beside it: for what is measured in wall time.
+    /// With the host's time, and with no other guest beside it: for what is measured in seconds.
+    /// The time of other guests follows their instructions, so that no test depends on how busy the
+    /// host is.
     #[must_use]
-    pub fn alone(mut self) -> Self {
+    pub fn timed(mut self) -> Self {
         self.alone = true;
+        self.configuration.clock = Clock::Host;
         self
     }
 

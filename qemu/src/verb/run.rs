@@ -15,7 +15,7 @@ use qemu::artifact;
 use qemu::guest::{Guest, Keyboard, Outcome};
 use qemu::image::{Image, Plan};
 use qemu::installation::require_qemu;
-use qemu::machine::{Accelerator, Board, Configuration, Forward, Network};
+use qemu::machine::{Accelerator, Board, Clock, Configuration, Forward, Network};
 use qemu::record::Record;
 use qemu::workspace::Workspace;
 use serde::Serialize;
@@ -162,6 +162,7 @@ fn configuration(options: &Options) -> Result<Configuration> {
         memory: options.mem,
         network,
         accelerator,
+        clock: Clock::Host,
         debugger: options.gdb,
         options: String::new(),
     })

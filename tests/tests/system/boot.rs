@@ -8,7 +8,7 @@ use system_tests::{Board, Guest};
 
 /// The first line of a program comes within this time.
 fn first_line_within(board: Board, limit: Duration) -> Result<()> {
-    let guest = Guest::with([]).board(board).alone().boot()?;
+    let guest = Guest::with([]).board(board).timed().boot()?;
     let outcome = guest.finish()?;
     let time = outcome.boot.expect("a program prints a line");
     assert!(time <= limit, "{time:?}, {limit:?} allowed");
