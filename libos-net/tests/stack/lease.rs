@@ -5,8 +5,9 @@ use libos_net::{Address, Duration, Instant, Ipv4Address, Link, Settings, Stack};
 use packet_filters::Filter;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-    Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
+    ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress,
+    EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr,
+    UdpPacket, UdpRepr,
 };
 
 const ROUTER: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
@@ -116,6 +117,25 @@ fn an_address_that_no_host_can_have_is_not_taken() {
     }
 }
 
+/// The router asks who has the address, and tells where it is itself.
+fn who_has(address: Ipv4Address) -> Vec<u8> {
+    let router = EthernetAddress([2, 0, 0, 0, 0, 1]);
+    let arp = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Request,
+        source_hardware_addr: router,
+        source_protocol_addr: ROUTER,
+        target_hardware_addr: EthernetAddress::default(),
+        target_protocol_addr: address,
+    };
+    let mut bytes = vec![0; 14 + arp.buffer_len()];
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes[..]);
+    frame.set_src_addr(router);
+    frame.set_dst_addr(EthernetAddress::BROADCAST);
+    frame.set_ethertype(EthernetProtocol::Arp);
+    arp.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+    bytes
+}
+
 #[test]
 fn a_ping_is_answered() {
     let (mut router, mut stack) = lease(LEASED);
@@ -128,13 +148,19 @@ fn a_ping_is_answered() {
         hop_limit: 64,
     };
     let to = EthernetAddress(stack.link().address());
+    router.inject(&who_has(LEASED));
     router.inject(&packet(ip, to, |bytes| {
         echo.emit(&mut Icmpv4Packet::new_unchecked(bytes), &ChecksumCapabilities::default());
     }));
     stack.receive(Instant::from_secs(20));
     stack.flush();
-    // The answer needs the router's link address first.
-    let answer = router.peek().expect("an answer").frame.to_vec();
+    let is_arp = |frame: &[u8]| frame[12..14] == [8, 6];
+    assert!(is_arp(router.peek().expect("where the address is").frame));
+    router.release();
+    let answer = router.peek().expect("the echo").frame.to_vec();
     let frame = EthernetFrame::new_checked(&answer).unwrap();
-    assert_eq!(frame.ethertype(), EthernetProtocol::Arp);
+    let ip = Ipv4Packet::new_checked(frame.payload()).unwrap();
+    let icmp = Icmpv4Packet::new_checked(ip.payload()).unwrap();
+    let reply = Icmpv4Repr::parse(&icmp, &ChecksumCapabilities::default());
+    assert_eq!(reply, Ok(Icmpv4Repr::EchoReply { ident: 3, seq_no: 4, data: b"ping" }));
 }
