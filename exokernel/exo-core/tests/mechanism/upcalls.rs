@@ -129,6 +129,6 @@ fn a_handler_that_has_run_out_of_stack_ends_its_owner() {
     let mut bench = Bench::new();
     install(&mut bench, 0);
     bench.context.rsp = TOP - 0x1000 - 64;
-    bench.kernel.exception(&mut bench.machine, &mut bench.context, 14, 2, TOP - 0x1000 - 64);
+    bench.kernel.exception(&mut bench.machine, &mut bench.context, 13, 0, 0);
     assert_eq!(bench.environment(0, EnvWord::EndReason), EndReason::UpcallStack as u64);
 }
