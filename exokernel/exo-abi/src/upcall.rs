@@ -26,7 +26,7 @@ pub struct UpcallFrame {
     pub rdi: u64,
     /// The mask before the upcall.
     pub mask: u64,
-    /// The [`Cause`].
+    /// The cause: an exception vector, or from [`EVENT_CAUSE`] on an event.
     pub cause: u64,
     /// The code: for a page fault [`FaultCode`] bits, for other exceptions the CPU's error code.
     pub code: u64,
