@@ -108,7 +108,7 @@ impl Kernel<'_> {
         )?;
         self.bind_archive(machine, slot, module, &header)?;
         self.start(slot, header.entry, STACK_TOP, header.archive_length)?;
-        Ok(self.give_first_slice(slot)?)
+        Ok(self.give_first_slice(machine, slot)?)
     }
 
     /// Chooses who runs first. To be called once, when [`Kernel::start_first`] has succeeded.
@@ -232,9 +232,9 @@ impl Kernel<'_> {
         Ok(())
     }
 
-    fn give_first_slice(&mut self, slot: u16) -> Result<(), Error> {
+    fn give_first_slice(&mut self, machine: &impl Machine, slot: u16) -> Result<(), Error> {
         let Environment { name, .. } = *self.environment(slot);
-        self.slice(slot, 0, 0, name, 0).map(|_| ())
+        self.slice(machine, slot, 0, 0, name, 0).map(|_| ())
     }
 }
 

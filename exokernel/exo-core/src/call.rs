@@ -138,7 +138,7 @@ impl Kernel<'_> {
                 self.capability_grant(caller, to, destination, source, [low, high])
             }
             Call::Slice { cpu, position, environment, capability } => {
-                self.slice(caller, cpu, position, environment, capability)
+                self.slice(machine, caller, cpu, position, environment, capability)
             }
             Call::Revoke { environment, capability, kind, count, own, wall } => {
                 let from = self.living_target(caller, environment, capability, Rights::REVOKE)?;

@@ -222,7 +222,7 @@ impl Kernel<'_> {
         }
         self.input.leave(slot);
         self.release_network(machine, slot);
-        self.release_slices(slot);
+        self.release_slices(machine, slot);
         machine.forget_vectors(self.environment(slot).pages.vectors);
         self.bindings.destroy(machine, slot);
         let (mut from, all) = (FrameNumber(0), self.bindings.frames.count());

@@ -89,6 +89,7 @@ impl Kernel<'_> {
 
     pub(crate) fn slice(
         &mut self,
+        machine: &impl Machine,
         caller: u16,
         cpu: u32,
         position: u32,
@@ -106,31 +107,31 @@ impl Kernel<'_> {
             }
             let from = self.target(caller, holder, capability, Rights::CONTROL)?;
             self.exposed.set_holder(position, EnvName::NONE);
-            self.release_slice(from);
+            self.release_slice(machine, from);
             return Ok(0);
         }
         let to = self.living_target(caller, environment, capability, Rights::CONTROL)?;
         if !holder.is_none() {
             return Err(Error::SliceTaken);
         }
-        self.environment_mut(to).accounts.take(Kind::Slices, 1)?;
+        self.hold(machine, to, Kind::Slices, 1)?;
         self.exposed.set_holder(position, self.environment(to).name);
         self.exposed.count_environment(to, EnvWord::Slices, 1);
         Ok(0)
     }
 
-    fn release_slice(&mut self, from: u16) {
-        self.environment_mut(from).accounts.give(Kind::Slices, 1);
+    fn release_slice(&mut self, machine: &impl Machine, from: u16) {
+        self.release(machine, from, Kind::Slices, 1);
         self.exposed.count_environment(from, EnvWord::Slices, u64::MAX);
     }
 
     /// Takes every slice of an environment that ends.
-    pub(crate) fn release_slices(&mut self, slot: u16) {
+    pub(crate) fn release_slices(&mut self, machine: &impl Machine, slot: u16) {
         let name = self.environment(slot).name;
         for position in 0..self.positions {
             if self.exposed.holder(position) == name {
                 self.exposed.set_holder(position, EnvName::NONE);
-                self.release_slice(slot);
+                self.release_slice(machine, slot);
             }
         }
     }

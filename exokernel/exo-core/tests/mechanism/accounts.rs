@@ -142,3 +142,17 @@ fn a_debt_that_is_not_paid_is_collected_and_told() {
     let lost = frames.iter().filter(|&&frame| bench.frame(frame).state == FrameState::Free as u8);
     assert_eq!(lost.count(), 50);
 }
+
+#[test]
+fn slices_are_counted_where_their_holder_reads_it() {
+    use exo_abi::contract::{ACCOUNT_WORDS, ACCOUNTS_WORD, Kind};
+    let mut bench = Bench::new();
+    let word = ACCOUNTS_WORD + Kind::Slices as usize * ACCOUNT_WORDS + 1;
+    let held = exo_abi::layout::CONTRACT + 8 * word as u64;
+    let before = bench.peek(held);
+    let take = |environment| Call::Slice { cpu: 0, position: 5, environment, capability: 0 };
+    bench.call(take(exo_abi::EnvName::NONE)).unwrap();
+    assert_eq!(bench.peek(held), before + 1);
+    bench.call(take(exo_abi::request::NOBODY)).unwrap();
+    assert_eq!(bench.peek(held), before);
+}
