@@ -29,8 +29,11 @@ fn main(_: &Start<'_>) -> u64 {
     // SAFETY: it touches no memory of this program.
     granted("to start", unsafe { exo_user::call::call(start(name, ground::GROUND, 0)) });
     refused(start(name, ground::GROUND, 0), Error::WrongState);
-    // It has no slice: it runs with this program's, and faults at once.
-    granted("to give way", environment::yield_to(name));
+    // It has no slice: it runs with what is left of this program's, and faults at once.
+    let state = || tables::environment_named(name).unwrap_or_default().state;
+    while state() == EnvState::Runnable as u64 {
+        granted("to give way", environment::yield_to(name));
+    }
     let entry = tables::environment_named(name).unwrap_or_default();
     same("its state", entry.state, EnvState::Ended as u64);
     same("its end", (entry.end_reason, entry.end_code), (EndReason::Exception as u64, PAGE_FAULT));

@@ -31,8 +31,11 @@ fn main(_: &Start<'_>) -> u64 {
             refused(take(0, position), Error::SliceTaken);
             refused_with(give_back, &[Error::NotDominated]);
         } else if held < account.limit {
-            rule::granted("a free position", slice::take(0, position, EnvName::NONE, 0));
-            held += 1;
+            match slice::take(0, position, EnvName::NONE, 0) {
+                Ok(()) => held += 1,
+                // The first program has dealt some meanwhile.
+                Err(error) => same("the refusal", error, Error::OverLimit),
+            }
         } else {
             // Somebody may have taken it meanwhile.
             refused_with(take(0, position), &[Error::OverLimit, Error::SliceTaken]);

@@ -2,7 +2,10 @@
 #![no_std]
 #![no_main]
 
-use exo_user::{Call, EnvName, Error, Start, capability, contract, environment, println, time};
+use exo_user::abi::upcall::Event;
+use exo_user::{
+    Call, EnvName, Error, Start, capability, contract, control, environment, println, time,
+};
 use guest_probes::rule::{granted, holds, same};
 use guest_probes::{child, neighbour};
 
@@ -31,6 +34,8 @@ fn main(_: &Start<'_>) -> u64 {
         granted("whoever is next", give_way(EnvName::NONE));
     }
     same("asleep: the first program", give_way(neighbour::first()), Err(Error::NotRunnable));
+    // The child's end is pending, and would end the sleep.
+    control::take(Event::ChildEnded);
     let until = time::now() + time::MILLISECOND;
     environment::sleep(until);
     holds("a sleep has an end", time::now() >= until);
