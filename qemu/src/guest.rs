@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use exo_abi::boot::VERDICT_MAX;
 use serde::Serialize;
 
 use crate::backtrace::{Executables, symbolise};
@@ -68,6 +69,21 @@ pub struct Outcome {
     pub duration: Duration,
     /// The folder with the record.
     pub folder: PathBuf,
+}
+
+impl Outcome {
+    /// The exit status of the run: the code of the first program that failed, or 0. The machine's
+    /// verdict has no room for large codes; `init` reports them beside it.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        let clamped = self.verdict == Verdict::Code(VERDICT_MAX as u8);
+        let leaked = self.leaks.as_ref().is_some_and(|leaks| !leaks.missing.is_empty());
+        let failed = self.exits.iter().map(|(_, code)| *code).find(|code| *code != 0);
+        match failed {
+            Some(code) if clamped && !leaked => u8::try_from(code).unwrap_or(u8::MAX),
+            _ => self.verdict.exit_status(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]

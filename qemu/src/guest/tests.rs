@@ -84,3 +84,18 @@ fn the_keyboard_reaches_the_guest() {
     let _ = guest.wait_end_or_interrupt();
     assert_eq!(guest.finish(PATIENCE).unwrap().verdict, Verdict::Code(0));
 }
+
+#[test]
+fn a_large_code_comes_through_beside_the_verdict() {
+    let text = "[init] @exit good 0\n[init] @exit bad 101\n[init] @leak ok\n";
+    let stub = Stub { text: text.to_owned(), code: Some(VERDICT_MAX as u8), ..Stub::default() };
+    let Some((guest, _folder)) = boot(&stub) else { return };
+    let mut outcome = guest.finish(PATIENCE).unwrap();
+    assert_eq!(outcome.exit_status(), 101);
+    outcome.exits[1].1 = 1 << 20;
+    assert_eq!(outcome.exit_status(), u8::MAX);
+    outcome.leaks = Some(Leaks { missing: [("frames".to_owned(), 1)].into() });
+    assert_eq!(outcome.exit_status(), VERDICT_MAX as u8);
+    outcome.verdict = Verdict::KernelPanic;
+    assert_eq!(outcome.exit_status(), Verdict::KernelPanic.exit_status());
+}

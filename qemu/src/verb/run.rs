@@ -16,10 +16,13 @@ use qemu::guest::{Guest, Keyboard, Outcome};
 use qemu::image::{Image, Plan};
 use qemu::installation::require_qemu;
 use qemu::machine::{Accelerator, Board, Clock, Configuration, Forward, Network};
+use qemu::manifest::{Manifest, Port};
 use qemu::record::Record;
 use qemu::workspace::Workspace;
 use serde::Serialize;
 
+/// The door that is open unless others are asked for.
+const HTTP: Forward = Forward { udp: false, host: 8080, guest: 80 };
 /// How long the guest may take to stop after Ctrl-C.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 /// What a shell reports for a program that Ctrl-C ended.
@@ -27,8 +30,9 @@ const STOPPED: u8 = 130;
 
 /// Build what is stale, boot it, show the console; Ctrl-C ends it
 ///
-/// The exit status is that of the program, or of the first that failed: 0 to 60. It is 62 when the
-/// kernel panicked, 70 when the tool or QEMU failed, 130 when the guest did not stop after Ctrl-C.
+/// The exit status is that of the program, or of the first that failed. It is 60 when something
+/// was not given back, 62 when the kernel panicked, 70 when the tool or QEMU failed, and 130 when
+/// the guest did not stop after Ctrl-C.
 /// What the run did is kept in target/runs/latest.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -50,7 +54,8 @@ pub(crate) struct Options {
     /// The network: user (QEMU's own), tap or tap=INTERFACE, none
     #[arg(long, default_value = "user")]
     net: Net,
-    /// A host port that leads to a guest port; udp:HOST:GUEST for UDP [default: 8080:80]
+    /// A host port that leads to a guest port; udp:HOST:GUEST for UDP [default: 8080:80 if a
+    /// program has port 80]
     #[arg(long, value_name = "HOST:GUEST", value_parser = forward)]
     forward: Vec<Forward>,
     /// Wait for gdb on port 1234 before the first instruction
@@ -78,7 +83,7 @@ enum Net {
 #[derive(Serialize)]
 struct Setup<'a> {
     machine: &'a Configuration,
-    manifest: &'a init::manifest::Manifest,
+    manifest: &'a Manifest,
     command: String,
 }
 
@@ -86,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let plan = plan(&workspace, options)?;
     require_qemu()?;
-    let configuration = configuration(options)?;
+    let configuration = configuration(options, &plan)?;
     let artifacts = artifact::build(&workspace, plan.sources())?;
     let image = Image::make(&workspace, &artifacts, &plan)?;
     let record = Record::of_run(&workspace.target)?;
@@ -130,7 +135,7 @@ fn plan<'a>(workspace: &'a Workspace, options: &Options) -> Result<Plan<'a>> {
     Ok(plan)
 }
 
-fn configuration(options: &Options) -> Result<Configuration> {
+fn configuration(options: &Options, plan: &Plan) -> Result<Configuration> {
     let accelerator = if options.kvm { Accelerator::Kvm } else { Accelerator::Tcg };
     if options.kvm
         && let Some(reason) = obstacle(accelerator)?
@@ -146,7 +151,7 @@ fn configuration(options: &Options) -> Result<Configuration> {
             Network::Tap(interface.clone())
         }
         Net::User if options.forward.is_empty() => {
-            Network::User(vec![Forward { udp: false, host: 8080, guest: 80 }])
+            Network::User(if serves(plan, HTTP.guest) { vec![HTTP] } else { Vec::new() })
         }
         Net::User => Network::User(options.forward.clone()),
     };
@@ -166,6 +171,12 @@ fn configuration(options: &Options) -> Result<Configuration> {
         debugger: options.gdb,
         options: String::new(),
     })
+}
+
+/// Whether a program's contract has this TCP port.
+fn serves(plan: &Plan, port: u16) -> bool {
+    let programs = plan.manifest().programs;
+    programs.iter().any(|program| program.ports.contains(&Port::Tcp(port)))
 }
 
 /// QEMU's own message about a port in use is hard to read, and comes late.
@@ -240,7 +251,7 @@ fn report(workspace: &Workspace, outcome: &Outcome) -> ExitCode {
         outcome.duration.as_secs_f64(),
         folder.display()
     );
-    ExitCode::from(outcome.verdict.exit_status())
+    ExitCode::from(outcome.exit_status())
 }
 
 impl FromStr for Net {
