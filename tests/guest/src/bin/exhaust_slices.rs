@@ -4,7 +4,7 @@
 
 use exo_user::abi::request::NOBODY;
 use exo_user::{Call, EnvName, Error, Kind, Start, contract, slice, tables};
-use guest_probes::rule::{self, refused, refused_with, same};
+use guest_probes::rule::{refused, refused_with, same};
 
 exo_user::program!(main);
 
