@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use qemu::backtrace::Executables;
 use qemu::guest::{Boot, Guest as Machine};
 use qemu::machine::Configuration;
@@ -13,12 +13,19 @@ use qemu::verdict::Verdict;
 use system_tests::guest::{PATIENCE, kernel, workspace};
 use system_tests::{Board, Guest, Outcome};
 
-/// The first line of a program comes within this time.
+/// How often a boot is measured.
+const MEASUREMENTS: usize = 5;
+
+/// The first line of a program comes within this time in the fastest of a few boots: whatever else
+/// the host does only ever adds.
 fn first_line_within(board: Board, limit: Duration) -> Result<()> {
-    let guest = Guest::with([]).board(board).timed().boot()?;
-    let outcome = guest.finish()?;
-    let time = outcome.boot.expect("a program prints a line");
-    assert!(time <= limit, "{time:?}, {limit:?} allowed");
+    let mut times = Vec::new();
+    for _ in 0..MEASUREMENTS {
+        let outcome = Guest::with([]).board(board).timed().boot()?.finish()?;
+        times.push(outcome.boot.context("no program has printed a line")?);
+    }
+    let fastest = times.iter().min().copied().unwrap_or(Duration::MAX);
+    assert!(fastest <= limit, "{times:?}, {limit:?} allowed");
     Ok(())
 }
 
