@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use system_tests::guest::{Setup, program};
-use system_tests::{Board, Guest, Outcome, Wire};
+use system_tests::{Board, Guest, Outcome, Wire, http};
 
 /// The codes with which `init` reports programs that the kernel has ended.
 const NO_UPCALL_STACK: u64 = 180;
@@ -192,7 +192,7 @@ fn nobody_speaks_as_another() -> Result<()> {
     for line in &outcome.transcript {
         let known = ["[init] ", "[witness] ", "[console_flood] ", "[forged_label] "];
         ensure!(known.iter().any(|label| line.starts_with(label)), "whose line is {line:?}?");
-        ensure!(!line.chars().any(|c| c.is_ascii_control()), "a control character in {line:?}");
+        ensure!(!line.chars().any(char::is_control), "a control character in {line:?}");
     }
     let forged = outcome.exits.iter().any(|(_, code)| *code == 99);
     ensure!(!forged, "a forged report was believed");
@@ -212,9 +212,47 @@ fn a_loss_is_final() -> Result<()> {
 }
 
 #[test]
+fn the_others_go_on() -> Result<()> {
+    let hostile = [
+        "exhaust_frames",
+        "exhaust_donation",
+        "endless_epilogue",
+        "fault_in_handler",
+        "control_lies",
+        "console_flood",
+        "random_calls",
+    ];
+    let [a, b, c, d, e, f, g] = hostile;
+    let guest = Guest::with(["web", "pages", a, b, c, d, e, f, g])
+        .args("pages", "policy=clock pages=1024 passes=4")
+        .args("random_calls", "calls=50000")
+        .linger()
+        .boot()?;
+    guest.wait_for("serving http://")?;
+    let address = guest.address(80)?;
+    for path in ["/", "/state.json"].into_iter().cycle().take(20) {
+        ensure!(http::get(address, path)?.status == 200, "{path} is not served");
+    }
+    for name in hostile.into_iter().chain(["pages"]) {
+        guest.wait_for(&format!("@exit {name} "))?;
+    }
+    ensure!(http::get(address, "/")?.status == 200, "/ is not served any more");
+    let outcome = guest.stop()?;
+    let right = |line: &&String| line.contains("[pages]") && line.contains("checksum 0x");
+    let line = outcome.transcript.iter().find(right).context("no checksum")?;
+    ensure!(line.ends_with(" ok"), "{line}");
+    Ok(())
+}
+
+#[test]
 fn a_million_random_calls_harm_nobody() -> Result<()> {
     let programs = ["witness", "random_calls", "random_calls"];
-    let outcome = Guest::with(programs).boot()?.finish_within(MANY_CALLS)?;
+    // Two reservations for one port would overlap.
+    let other_port = |program: &mut qemu::manifest::Program| {
+        program.ports = vec![qemu::manifest::Port::Udp(4091)];
+    };
+    let guest = Guest::with(programs).contract("random_calls-2", other_port).boot()?;
+    let outcome = guest.finish_within(MANY_CALLS)?;
     judge(&outcome, programs.len(), &[])?;
     let calls = outcome.transcript.iter().filter(|line| line.contains("500000 calls, "));
     ensure!(calls.count() == 2, "both make all their calls: {}", outcome.folder.display());
