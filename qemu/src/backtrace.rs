@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use addr2line::{Loader, fallible_iterator::FallibleIterator};
+use addr2line::fallible_iterator::FallibleIterator;
+use addr2line::{Loader, demangle_auto};
 
 /// Which unstripped file belongs to which label.
 pub type Executables = BTreeMap<String, PathBuf>;
 
-/// One line for each frame, inlined functions included. An address without line tables is shown
+/// One line for each frame, inlined functions included, of a place and its callers. An address without line tables is shown
 /// as a number; a missing file is said once.
 #[must_use]
 pub fn symbolise(executable: Option<&Path>, root: &Path, addresses: &[u64]) -> Vec<String> {
@@ -20,19 +21,20 @@ pub fn symbolise(executable: Option<&Path>, root: &Path, addresses: &[u64]) -> V
         Err(error) => return vec![format!("no line tables in {}: {error}", path.display())],
     };
     let mut lines = Vec::new();
-    for &address in addresses {
-        // A return address is the instruction after the call, which may belong to the next line.
-        let call = address.saturating_sub(1);
+    for (depth, &address) in addresses.iter().enumerate() {
+        // The first address is where it happened. The others are return addresses: of the
+        // instruction after the call, which may belong to the next line.
+        let call = if depth == 0 { address } else { address.saturating_sub(1) };
+        // Line tables alone name only functions that were inlined; the symbols name the others.
+        let symbol =
+            loader.find_symbol(call).map_or("?".into(), |name| demangle_auto(name.into(), None));
         let before = lines.len();
         if let Ok(frames) = loader.find_frames(call) {
             // A table that breaks off still yields the frames before the break.
             let _ = frames.for_each(|frame| {
-                let name = match &frame.function {
-                    Some(function) => {
-                        function.demangle().map_or("?".into(), |name| name.into_owned())
-                    }
-                    None => "?".to_owned(),
-                };
+                let function =
+                    frame.function.as_ref().and_then(|function| function.demangle().ok());
+                let name = function.unwrap_or_else(|| symbol.clone());
                 let place = frame.location.map_or_else(String::new, |location| {
                     let file = location.file.unwrap_or("?");
                     let file = Path::new(file).strip_prefix(root).unwrap_or(Path::new(file));
@@ -43,8 +45,7 @@ pub fn symbolise(executable: Option<&Path>, root: &Path, addresses: &[u64]) -> V
             });
         }
         if lines.len() == before {
-            let name = loader.find_symbol(call).unwrap_or("?");
-            lines.push(format!("{name} ({address:#x})"));
+            lines.push(format!("{symbol} ({address:#x})"));
         }
     }
     lines
@@ -74,7 +75,8 @@ mod tests {
         let address = symbol.unwrap().address();
         assert!(loader.find_location(address).unwrap().is_some());
         assert!(landmark() > 0);
-        let lines = symbolise(Some(&path), Path::new("/nowhere"), &[address + 1]);
+        let lines = symbolise(Some(&path), Path::new("/nowhere"), &[address, address + 1]);
+        assert_eq!(lines[0], lines[1], "a place and the return to it");
         assert!(lines[0].contains("landmark") && lines[0].contains("backtrace.rs:"), "{lines:?}");
     }
 

@@ -298,6 +298,14 @@ pub fn kernel() -> Result<&'static Path> {
     Ok(&ground()?.artifacts.kernel)
 }
 
+/// A program's file, built just before.
+///
+/// # Errors
+/// It does not build, or there is none of this name.
+pub fn program(name: &str) -> Result<&'static Path> {
+    Ok(ground()?.artifacts.program(name)?)
+}
+
 /// The workspace.
 ///
 /// # Errors

@@ -155,7 +155,7 @@ calls! {
 
     /// Gives the rest of the slice to `target`, or with no name to whoever holds the next slice.
     /// Returns when the caller runs again.
-    1 Yield(target: EnvName) -> "nothing" ! [NoEnvironment, StaleEnvironment, NotRunnable];
+    1 Yield(target: EnvName) -> "nothing" ! [NoEnvironment, StaleEnvironment, WrongState, NotRunnable];
 
     /// Sleeps until an event is pending or the time (nanoseconds since boot) has come. Returns at
     /// once if either holds.

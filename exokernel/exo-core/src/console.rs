@@ -27,11 +27,11 @@ impl Line {
         if byte == b'\n' {
             return true;
         }
-        let shown = if byte == b'\t' || (b' '..=b'~').contains(&byte) || byte >= 0x80 {
-            byte
-        } else {
-            b'?'
-        };
+        let printable = byte == b'\t' || (b' '..=b'~').contains(&byte) || byte >= 0x80;
+        // U+0080 to U+009F in UTF-8: terminals obey these too.
+        let before = self.length.checked_sub(1).map(|last| self.bytes[last]);
+        let control = before == Some(0xc2) && (0x80..0xa0).contains(&byte);
+        let shown = if printable && !control { byte } else { b'?' };
         if let Some(place) = self.bytes.get_mut(self.length) {
             *place = shown;
             self.length += 1;

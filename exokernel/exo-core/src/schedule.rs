@@ -146,7 +146,10 @@ impl Kernel<'_> {
                 environment.run_time += passed;
                 let run_time = environment.run_time;
                 self.exposed.set_environment(slot, EnvWord::RunTime, run_time);
-                self.expose_clock(machine, slot);
+                // The contract page of one that has just ended is somebody else's soon.
+                if self.environment(slot).alive() {
+                    self.expose_clock(machine, slot);
+                }
             }
             None => self.exposed.count(StatisticsWord::Idle, passed),
         }

@@ -42,8 +42,7 @@ pub(crate) fn fatal(context: &Context, vector: u64, error: u64) -> ! {
         console,
         "\n[kernel] exception {vector} error {error:#x} address {address:#x}\n[kernel] {context:x?}"
     );
-    // Of callers the address behind the call is known; this is how to write the instruction itself.
-    let _ = write!(console, "[kernel] @backtrace kernel {:#x}", context.rip.wrapping_add(1));
+    let _ = write!(console, "[kernel] @backtrace kernel {:#x}", context.rip);
     backtrace(&mut console, context.rbp);
     end_machine(VERDICT_PANIC);
 }
@@ -71,7 +70,7 @@ fn backtrace(console: &mut Console, mut frame: u64) {
 fn panic(information: &PanicInfo<'_>) -> ! {
     let mut console = console();
     let _ = writeln!(console, "\n[kernel] {information}");
-    let _ = write!(console, "[kernel] @backtrace kernel");
+    let _ = write!(console, "[kernel] @backtrace kernel {:#x}", panic as *const () as u64);
     let frame: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };

@@ -1,4 +1,4 @@
-//! What `cargo xtask new` makes builds and runs as it is.
+//! What `cargo xtask new` makes builds and runs as it is, and says where it dies.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -57,24 +57,58 @@ fn echoes(source: &Source, file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A program that dies in a function called `fall`, in this way.
+fn dying(way: &str) -> String {
+    format!(
+        "#![no_std]\n#![no_main]\n//! Dies.\nexo_user::program!(main);\n\
+         #[inline(never)]\nfn fall(depth: usize) -> u64 {{\n    {way}\n}}\n\
+         fn main(start: &exo_user::Start) -> u64 {{\n    fall(start.arguments().len())\n}}\n"
+    )
+}
+
+/// The line of `dying` in which the program dies.
+const DYING_LINE: &str = "src/main.rs:7";
+
+/// The program ends with this code, and the console says in which function and line.
+fn says_where(source: &Source, file: &Path, code: u64) -> Result<()> {
+    let outcome = Guest::with([]).foreign(source, file).boot()?.finish()?;
+    assert_eq!(outcome.exits, [(source.name.clone(), code)]);
+    let trace = format!("[{}] ", source.name);
+    let named = |line: &&String| line.starts_with(&trace) && line.contains("fall at ");
+    let line = outcome.transcript.iter().find(named).context("no backtrace with `fall`")?;
+    assert!(line.ends_with(DYING_LINE), "{line}");
+    Ok(())
+}
+
 #[test]
-fn new_programs_build_and_run_as_they_are() -> Result<()> {
+fn new_programs_build_and_run_and_die_as_said() -> Result<()> {
     let root = empty_workspace(workspace()?)?;
     let templates =
         [(Template::Own, "new-own"), (Template::Net, "new-net"), (Template::Posix, "new-posix")];
     for (template, name) in templates {
         template.write(&root, name)?;
     }
+    let deaths = [
+        ("new-panic", "assert!(depth > 1000); depth as u64", 101),
+        ("new-fault", "unsafe { (depth as *const u64).read_volatile() }", 128 + 14),
+    ];
+    for (name, way, _) in deaths {
+        Template::Own.write(&root, name)?;
+        fs::write(root.join("apps").join(name).join("src/main.rs"), dying(way))?;
+    }
     let made = Workspace::load_from(&root)?;
     let files = build_programs(&made, made.apps())?;
+    let file = |name: &str| files.get(name).with_context(|| format!("{name} is not built"));
     for (template, name) in templates {
         let source = made.program(name)?;
-        let file = files.get(name).context("not built")?;
         match template {
-            Template::Own | Template::Posix => says_hello(source, file),
-            Template::Net => echoes(source, file),
+            Template::Own | Template::Posix => says_hello(source, file(name)?),
+            Template::Net => echoes(source, file(name)?),
         }
         .with_context(|| name.to_owned())?;
+    }
+    for (name, _, code) in deaths {
+        says_where(made.program(name)?, file(name)?, code).with_context(|| name.to_owned())?;
     }
     Ok(())
 }

@@ -187,3 +187,33 @@ fn a_label_is_text_and_no_forebears() {
     let child = EnvName(bench.call(call).unwrap());
     bench.call(destroy(child)).unwrap();
 }
+
+#[test]
+fn nothing_is_written_to_the_frames_of_one_that_has_ended() {
+    use secure_bindings::FrameMemory;
+    use std::sync::atomic::Ordering::Relaxed;
+    let mut bench = Bench::new();
+    let child = create(&mut bench, 300, 0, 100);
+    start(&mut bench, child, 3);
+    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    let (contract, _) = bench.hardware(exo_abi::layout::CONTRACT).unwrap();
+    let clock = |bench: &Bench| {
+        [0, 1, 2, 3, 4].map(|word: usize| bench.machine.page(contract)[word].load(Relaxed))
+    };
+    let before = clock(&bench);
+    bench.machine.time += 1000;
+    bench.call(destroy(EnvName::NONE)).unwrap();
+    assert_eq!(bench.frame(contract.0).state, FrameState::Free as u8);
+    assert_eq!(clock(&bench), before);
+}
+
+#[test]
+fn no_control_character_reaches_the_console() {
+    let mut bench = Bench::new();
+    let text = b"a\x1b\r\x7f\xc2\x9b\xc3\x9fb\n      ";
+    let words: Vec<u64> =
+        text.chunks_exact(8).map(|part| u64::from_le_bytes(part.try_into().unwrap())).collect();
+    bench.poke(LIST, &words);
+    bench.call(Call::ConsoleWrite { address: LIST, length: 10 }).unwrap();
+    assert_eq!(bench.machine.console, b"[init] a???\xc2?\xc3\x9fb\n");
+}

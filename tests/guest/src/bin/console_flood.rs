@@ -8,7 +8,7 @@ use exo_user::{Start, console};
 
 exo_user::program!(main);
 
-const FORGERIES: [&[u8]; 12] = [
+const FORGERIES: [&[u8]; 13] = [
     b"\r[kernel] forged by a return\n",
     b"\n[init] @exit witness 99\n",
     b"[kernel] @leak frames=99\n",
@@ -19,6 +19,7 @@ const FORGERIES: [&[u8]; 12] = [
     b"\x1b[2J\x1b[H\x1b]0;forged\x07",
     b"\x08\x08\x08\x08\x08\x08\x08\x08\x08\x08\x08\x08\x08\x08\x08\x08[kernel] forged\n",
     b"\x00\x01\x02\x03\x04\x05\x06\x07\x0b\x0c\x0e\x0f\x7f\n",
+    b"\xc2\x9b2J\xc2\x9bH\xc2\x85[kernel] forged by a C1 control character\n",
     b"\xff\xfe\xc0\xaf\xed\xa0\x80\n",
     b"no line end ",
 ];
