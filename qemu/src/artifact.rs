@@ -10,12 +10,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use cargo_metadata::Message;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::toolchain::{KERNEL_TARGET, PROGRAM_TARGET, require_target};
 use crate::workspace::{INIT, KERNEL, Source, Workspace, cargo};
 
-/// The target of the kernel: no floating point, no operating system.
-pub const KERNEL_TARGET: &str = "x86_64-unknown-none";
-/// The target of the programs: static ELF with SSE.
-pub const PROGRAM_TARGET: &str = "x86_64-unknown-linux-musl";
 /// The profile of everything that boots.
 const PROFILE: &str = "guest";
 /// Flags from outside would replace those in `.cargo/config.toml`, without which nothing boots.
@@ -91,6 +88,7 @@ fn cargo_build(
     target: &str,
     packages: &BTreeSet<&str>,
 ) -> Result<BTreeMap<String, PathBuf>> {
+    require_target(target)?;
     let mut command = Command::new(cargo());
     command.current_dir(&workspace.root).stdin(Stdio::null()).stdout(Stdio::piped());
     for name in FOREIGN_FLAGS {

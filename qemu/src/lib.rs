@@ -26,6 +26,7 @@ pub mod record;
 pub mod reference;
 pub mod stub;
 pub mod template;
+pub mod toolchain;
 pub mod verdict;
 pub mod wire;
 pub mod workspace;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use qemu::artifact::{KERNEL_TARGET, PROGRAM_TARGET};
+use qemu::toolchain::{KERNEL_TARGET, PROGRAM_TARGET, require_targets};
 use qemu::workspace::{INIT, PROBES, Workspace, cargo};
 
 /// Packages that are also compiled for the kernel's target, beside the kernel.
@@ -45,6 +45,7 @@ enum Action {
 
 pub(crate) fn run(_: &Options) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
+    require_targets()?;
     let mut failed = Vec::new();
     for step in steps(&workspace) {
         let bar = ProgressBar::new_spinner().with_style(

@@ -1,16 +1,14 @@
 //! `doctor`: what this machine has, what it lacks, and the command that mends it.
 
-use std::env;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Result;
 use clap::Args;
 use qemu::accelerator::{obstacle, qemu_version};
-use qemu::artifact::{KERNEL_TARGET, PROGRAM_TARGET};
 use qemu::installation::QEMU_TOOL;
 use qemu::machine::Accelerator;
+use qemu::toolchain::{KERNEL_TARGET, PROGRAM_TARGET, has_target, mend, rustc};
 
 /// Say what is installed, what is missing, which accelerator works, and how to mend it
 ///
@@ -66,10 +64,6 @@ fn first_line(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Optio
     output.status.success().then(|| text.lines().next().unwrap_or("").to_owned())
 }
 
-fn rustc() -> PathBuf {
-    env::var_os("RUSTC").map_or_else(|| "rustc".into(), PathBuf::from)
-}
-
 fn rust() -> Finding {
     match first_line(rustc(), &["--version"]) {
         Some(version) => Finding::Good(version),
@@ -78,11 +72,10 @@ fn rust() -> Finding {
 }
 
 fn target(name: &str) -> Finding {
-    let folder = first_line(rustc(), &["--print", "target-libdir", "--target", name]);
-    match folder {
-        Some(folder) if Path::new(&folder).is_dir() => Finding::Good(name.to_owned()),
-        _ => Finding::Bad(format!("{name} is not installed"), format!("rustup target add {name}")),
+    if has_target(name) {
+        return Finding::Good(name.to_owned());
     }
+    Finding::Bad(format!("{name} is not installed"), mend(name))
 }
 
 fn linker() -> Finding {

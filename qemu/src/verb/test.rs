@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 use clap::Args;
 use qemu::installation::require_qemu;
+use qemu::toolchain::require_targets;
 use qemu::workspace::{Workspace, cargo};
 
 /// The package of the system tests.
@@ -36,6 +37,7 @@ struct Tally {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     require_qemu()?;
+    require_targets()?;
     let mut tally = Tally::default();
     let mut host = vec!["test".to_owned()];
     for package in workspace.metadata.workspace_default_packages() {
