@@ -298,6 +298,9 @@ fn rings_and_filters_hold() -> Result<()> {
     for length in (60..1514).step_by(97).chain([1513]) {
         wire.send(&datagram(4001, length))?;
     }
+    // With that packet filter_beyond ends, and its port is nobody's: the one that claims it has to
+    // be done before.
+    guest.wait_for("@exit filter_foreign ")?;
     wire.send(&datagram(4001, 1514))?;
     // It asks for packets whenever those that it asked for have come.
     for turn in 1..=10 {
