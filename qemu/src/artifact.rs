@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
-use cargo_metadata::Message;
+use cargo_metadata::{Artifact, Message};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::toolchain::{KERNEL_TARGET, PROGRAM_TARGET, require_target};
@@ -82,23 +82,55 @@ fn lock(workspace: &Workspace) -> Result<File> {
     Ok(lock)
 }
 
-/// Runs Cargo and collects the executables that it names.
+/// Builds a library that another program loads while it runs, for the host, and returns its file.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_library(workspace: &Workspace, package: &str) -> Result<PathBuf> {
+    let _lock = lock(workspace)?;
+    let mut library = None;
+    let arguments = ["--release", "--package", package].map(str::to_owned);
+    run_cargo(workspace, "the host", &arguments, |artifact| {
+        if artifact.target.is_cdylib() {
+            library = artifact.filenames.into_iter().next();
+        }
+    })?;
+    Ok(library.with_context(|| format!("Cargo built no library of `{package}`"))?.into())
+}
+
+/// Builds packages and collects the executables that Cargo names.
 fn cargo_build(
     workspace: &Workspace,
     target: &str,
     packages: &BTreeSet<&str>,
 ) -> Result<BTreeMap<String, PathBuf>> {
     require_target(target)?;
+    let mut arguments = ["--profile", PROFILE, "--target", target].map(str::to_owned).to_vec();
+    for package in packages {
+        arguments.extend(["--package".to_owned(), (*package).to_owned()]);
+    }
+    let mut executables = BTreeMap::new();
+    run_cargo(workspace, target, &arguments, |artifact| {
+        if let Some(path) = artifact.executable {
+            executables.insert(artifact.target.name, path.into());
+        }
+    })?;
+    Ok(executables)
+}
+
+/// Runs `cargo build` and shows each artifact.
+fn run_cargo(
+    workspace: &Workspace,
+    target: &str,
+    arguments: &[String],
+    mut show: impl FnMut(Artifact),
+) -> Result<()> {
     let mut command = Command::new(cargo());
     command.current_dir(&workspace.root).stdin(Stdio::null()).stdout(Stdio::piped());
     for name in FOREIGN_FLAGS {
         command.env_remove(name);
     }
-    command.args(["build", "--quiet", "--message-format=json-render-diagnostics"]);
-    command.args(["--profile", PROFILE, "--target", target]);
-    for package in packages {
-        command.args(["--package", package]);
-    }
+    command.args(["build", "--quiet", "--message-format=json-render-diagnostics"]).args(arguments);
     let bar = ProgressBar::new_spinner().with_style(
         ProgressStyle::with_template("{spinner} building for {prefix}: {pos} crates, {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner()),
@@ -106,21 +138,18 @@ fn cargo_build(
     bar.set_prefix(target.to_owned());
     let mut child = command.spawn().context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo without an output")?;
-    let mut executables = BTreeMap::new();
     for message in Message::parse_stream(BufReader::new(output)) {
         if let Message::CompilerArtifact(artifact) = message.context("cannot read from cargo")? {
             bar.inc(1);
             bar.set_message(artifact.target.name.clone());
-            if let Some(path) = artifact.executable {
-                executables.insert(artifact.target.name, path.into());
-            }
+            show(artifact);
         }
     }
     let status = child.wait().context("cannot wait for cargo")?;
     bar.finish_and_clear();
     if !status.success() {
-        let packages: Vec<&str> = packages.iter().copied().collect();
-        bail!("building {} for {target} failed; the compiler says why above", packages.join(", "));
+        let arguments = arguments.join(" ");
+        bail!("cargo build {arguments} failed; the compiler says why above");
     }
-    Ok(executables)
+    Ok(())
 }

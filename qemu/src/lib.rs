@@ -15,6 +15,7 @@ pub mod accelerator;
 pub mod archive;
 pub mod artifact;
 pub mod backtrace;
+pub mod bench;
 pub mod console;
 pub mod elf;
 pub mod guest;

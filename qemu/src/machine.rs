@@ -41,10 +41,26 @@ pub enum Clock {
     /// The guest's instructions, and the host's time while it is idle: a busy host then does not
     /// make the guest miss its deadlines. Only for [`Accelerator::Tcg`].
     Instructions,
+    /// The guest's instructions alone, one nanosecond each, with the same random numbers and the
+    /// same date in every run: two runs of one guest are then the same, instruction by instruction.
+    /// Only for [`Accelerator::Tcg`] and one processor.
+    Exact,
+}
+
+/// What counts the guest's instructions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Counter {
+    /// The plugin of QEMU.
+    pub plugin: PathBuf,
+    /// Where it writes what it has counted.
+    pub output: PathBuf,
 }
 
 /// Nanoseconds for each instruction as a power of two, near what the translator reaches.
 const INSTRUCTION_SHIFT: &str = "shift=2,sleep=on";
+/// Time, random numbers and date of [`Clock::Exact`].
+const EXACT: [&str; 6] =
+    ["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2020-01-01,clock=vm"];
 
 /// A host port that leads into the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -94,6 +110,8 @@ pub struct Configuration {
     pub accelerator: Accelerator,
     /// What its time follows.
     pub clock: Clock,
+    /// What counts its instructions.
+    pub counter: Option<Counter>,
     /// Wait for a debugger on TCP port 1234 before the first instruction.
     pub debugger: bool,
     /// The kernel's command line.
@@ -109,6 +127,7 @@ impl Default for Configuration {
             network: Network::None,
             accelerator: Accelerator::Tcg,
             clock: Clock::Host,
+            counter: None,
             debugger: false,
             options: String::new(),
         }
@@ -147,8 +166,14 @@ impl Configuration {
                 Board::Q35 => "virtio-net-pci,netdev=net,disable-legacy=on,romfile=",
             });
         }
-        if self.clock == Clock::Instructions {
-            command.args(["-icount", INSTRUCTION_SHIFT]);
+        match self.clock {
+            Clock::Host => {}
+            Clock::Instructions => drop(command.args(["-icount", INSTRUCTION_SHIFT])),
+            Clock::Exact => drop(command.args(EXACT)),
+        }
+        if let Some(Counter { plugin, output }) = &self.counter {
+            let (plugin, output) = (plugin.display(), output.display());
+            command.arg("-plugin").arg(format!("file={plugin},out={output}"));
         }
         if self.debugger {
             command.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);

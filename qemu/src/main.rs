@@ -7,6 +7,7 @@ use qemu::verdict::TOOL_FAILURE;
 
 mod verb {
     pub(crate) mod abi;
+    pub(crate) mod bench;
     pub(crate) mod check;
     pub(crate) mod doctor;
     pub(crate) mod image;
@@ -14,7 +15,7 @@ mod verb {
     pub(crate) mod run;
     pub(crate) mod test;
 }
-use verb::{abi, check, doctor, image, new, run, test};
+use verb::{abi, bench, check, doctor, image, new, run, test};
 
 /// Build, boot and test the exokernel.
 ///
@@ -32,6 +33,7 @@ struct Arguments {
 enum Verb {
     Run(run::Options),
     Test(test::Options),
+    Bench(bench::Options),
     Check(check::Options),
     Doctor(doctor::Options),
     New(new::Options),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::run(&options),
+        Verb::Bench(options) => bench::run(&options),
         Verb::Check(options) => check::run(&options),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::New(options) => new::run(&options),

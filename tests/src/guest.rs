@@ -298,6 +298,14 @@ pub fn kernel() -> Result<&'static Path> {
     Ok(&ground()?.artifacts.kernel)
 }
 
+/// Kernel and programs, built just before.
+///
+/// # Errors
+/// They do not build.
+pub fn artifacts() -> Result<&'static Artifacts> {
+    Ok(&ground()?.artifacts)
+}
+
 /// A program's file, built just before.
 ///
 /// # Errors

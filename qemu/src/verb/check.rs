@@ -118,6 +118,7 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
     vec![
         step("format", Action::Cargo(words(&["fmt", "--all", "--", "--check"], &[], &[], &[]))),
         step("clippy, host", lints(&["--all-targets"], &[], &warnings)),
+        step("clippy, plugin", lints(&[], &["instruction-counter"], &warnings)),
         step("clippy, kernel", lints(&for_kernel, &KERNEL_SIDE, &warnings)),
         step("clippy, programs", lints(&for_programs, &program_side, &warnings)),
         step(

@@ -168,6 +168,7 @@ fn configuration(options: &Options, plan: &Plan) -> Result<Configuration> {
         network,
         accelerator,
         clock: Clock::Host,
+        counter: None,
         debugger: options.gdb,
         options: String::new(),
     })

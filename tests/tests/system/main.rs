@@ -2,6 +2,7 @@
 
 mod boot;
 mod console;
+mod counting;
 mod hostile;
 mod network;
 mod revocation;

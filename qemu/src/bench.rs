@@ -1,0 +1,15 @@
+//! Measuring: how many instructions an operation takes, and how long, here and on Linux.
+//!
+//! - [`figure`] is the table of what is measured and of the bars.
+//! - Instructions are counted by a plugin of QEMU (`qemu/plugin`) between marks that the guest
+//!   sets, on a machine whose time follows its instructions: the figure is the same everywhere and
+//!   in every run.
+//! - Time is measured by the guest itself, on a machine without the plugin. On a shared host it is
+//!   good only as a ratio, so both guests take turns.
+//! - Both guests get the same board, processor, memory and options.
+
+pub mod comparison;
+pub mod counter;
+pub mod exokernel;
+pub mod figure;
+pub mod sample;

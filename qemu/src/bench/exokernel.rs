@@ -1,0 +1,112 @@
+//! Our guest: the program `bench`, and for some benches a second one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+
+use super::counter::Plugin;
+use super::figure::Figure;
+use super::sample::{Samples, samples};
+use crate::artifact::{self, Artifacts};
+use crate::guest::Guest;
+use crate::image::{Image, Plan};
+use crate::machine::Configuration;
+use crate::record::Record;
+use crate::verdict::Verdict;
+use crate::workspace::Workspace;
+
+/// The program, and what it is called when it runs a second time.
+const PROGRAM: &str = "bench";
+const SECOND: &str = "bench-2";
+/// How long a guest may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Our guest, built.
+#[derive(Debug)]
+pub struct Exokernel<'a> {
+    workspace: &'a Workspace,
+    artifacts: Artifacts,
+    configuration: &'a Configuration,
+}
+
+impl<'a> Exokernel<'a> {
+    /// Builds kernel and programs.
+    ///
+    /// # Errors
+    /// Cargo fails.
+    pub fn build(workspace: &'a Workspace, configuration: &'a Configuration) -> Result<Self> {
+        let artifacts = artifact::build(workspace, [workspace.program(PROGRAM)?])?;
+        Ok(Self::new(workspace, artifacts, configuration))
+    }
+
+    /// The guest of what is built already.
+    #[must_use]
+    pub fn new(
+        workspace: &'a Workspace,
+        artifacts: Artifacts,
+        configuration: &'a Configuration,
+    ) -> Self {
+        Self { workspace, artifacts, configuration }
+    }
+
+    /// Does these benches, on a machine with the counter if there is one. Those that need a second
+    /// program have a machine of their own.
+    ///
+    /// # Errors
+    /// A guest does not end well.
+    pub fn run(&self, figures: &[&Figure], plugin: Option<&Plugin>) -> Result<Samples> {
+        let mut boots: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+        for figure in figures {
+            boots.entry(figure.role).or_default().push(figure.name);
+        }
+        let mut samples = Samples::new();
+        for (role, names) in boots {
+            samples.extend(self.boot(&names, role, plugin)?);
+        }
+        Ok(samples)
+    }
+
+    fn boot(&self, names: &[&str], role: Option<&str>, plugin: Option<&Plugin>) -> Result<Samples> {
+        let programs: &[&str] = if role.is_some() { &[PROGRAM, PROGRAM] } else { &[PROGRAM] };
+        let mut plan = Plan::new(self.workspace, programs)?;
+        plan.seed = 1;
+        plan.set_arguments(PROGRAM, &format!("benches={}", names.join(",")))?;
+        if let Some(role) = role {
+            let second = plan.program(SECOND)?;
+            second.args = format!("role={role}");
+            second.service = true;
+        }
+        let image = Image::make(self.workspace, &self.artifacts, &plan)?;
+        let record = Record::of_run(&self.workspace.target)?;
+        let folder = record.folder().to_owned();
+        let configuration = match plugin {
+            Some(plugin) => plugin.attach(self.configuration, &folder),
+            None => self.configuration.clone(),
+        };
+        let guest = Guest::start(&configuration, &image.boot, record, |_| ())?;
+        let outcome = guest.finish(PATIENCE)?;
+        let leaked = outcome.leaks.is_none_or(|leaks| !leaks.missing.is_empty());
+        ensure!(!leaked, "something was not given back; the record is in {}", folder.display());
+        let counted = match plugin {
+            Some(plugin) if outcome.transcript.iter().any(|line| line.contains("operations=")) => {
+                plugin.counted(&folder)?
+            }
+            _ => Vec::new(),
+        };
+        let samples = samples(outcome.transcript.iter().map(String::as_str), &counted)?;
+        if let Some(name) = names.iter().find(|&&name| !samples.contains_key(name)) {
+            let end = outcome.transcript.len().saturating_sub(10);
+            bail!(
+                "the guest said nothing of `{name}` ({})\n{}\nall of it: {}",
+                outcome.verdict,
+                outcome.transcript[end..].join("\n"),
+                folder.display()
+            );
+        }
+        match outcome.verdict {
+            Verdict::Code(_) => Ok(samples),
+            verdict => bail!("{verdict}; the record is in {}", folder.display()),
+        }
+    }
+}

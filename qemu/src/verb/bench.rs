@@ -1,0 +1,126 @@
+//! `bench`: count and time operations, here and on Linux.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use indicatif::{ProgressBar, ProgressStyle};
+use qemu::bench::comparison::{Comparison, Measurements};
+use qemu::bench::counter::Plugin;
+use qemu::bench::exokernel::Exokernel;
+use qemu::bench::figure::{self, Figure};
+use qemu::installation::require_qemu;
+use qemu::machine::Configuration;
+use qemu::workspace::Workspace;
+
+/// How often the line that shows progress is drawn.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Measure: instructions of each operation, and its time, beside the most that they may be
+///
+/// The exit status is 0 if every figure reaches its bar.
+#[derive(Args)]
+#[command(after_help = figure::list())]
+pub(crate) struct Options {
+    /// Figures, or groups of them [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Write the figures to this file, as an array of records
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often the time is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let figures = figure::select(&options.names)?;
+    let workspace = Workspace::load()?;
+    require_qemu()?;
+    let (ours, linux) = measure(&workspace, options, &figures)?;
+    let records: Vec<Comparison> =
+        figures.iter().map(|figure| Comparison::new(figure, &ours, &linux)).collect();
+    println!("{}", table(&records));
+    if let Some(path) = &options.json {
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        serde_json::to_writer_pretty(file, &records)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let missed = records.iter().filter(|record| !record.ok).count();
+    println!("{} of {} figures reach their bar", records.len() - missed, records.len());
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Boots the guests: once to count, then in turns to take the time.
+fn measure(
+    workspace: &Workspace,
+    options: &Options,
+    figures: &[&Figure],
+) -> Result<(Measurements, Measurements)> {
+    let configuration = Configuration::default();
+    let plugin = Plugin::build(workspace)?;
+    let exokernel = Exokernel::build(workspace, &configuration)?;
+    let bar = ProgressBar::new(u64::from(options.rounds) + 1).with_style(
+        ProgressStyle::with_template("{spinner} {msg} ({pos} of {len}, {elapsed})")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+    );
+    bar.enable_steady_tick(TICK);
+    let (mut ours, linux) = (Measurements::default(), Measurements::default());
+    bar.set_message("counting our instructions");
+    ours.counted = exokernel.run(figures, Some(&plugin))?;
+    bar.inc(1);
+    for _ in 0..options.rounds {
+        bar.set_message("taking our time");
+        ours.timed.push(exokernel.run(figures, None)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok((ours, linux))
+}
+
+fn table(records: &[Comparison]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([
+        "name", "user", "kernel", "total", "bar", "", "Linux", "ratio", "ns", "Linux", "ratio",
+    ]);
+    for record in records {
+        let parts = record.ours_parts;
+        let total = match &record.problem {
+            Some(problem) => problem.clone(),
+            None => number(record.ours),
+        };
+        let cells = [
+            number(parts.map(|parts| parts.user)),
+            number(parts.map(|parts| parts.kernel)),
+            total,
+            record.bar.to_string(),
+            if record.ok { "ok" } else { "MISSED" }.to_owned(),
+            number(record.linux),
+            ratio(record.ratio),
+            number(record.ours_nanoseconds),
+            number(record.linux_nanoseconds),
+            ratio(record.time_ratio),
+        ];
+        let cells =
+            cells.into_iter().map(|text| Cell::new(text).set_alignment(CellAlignment::Right));
+        table.add_row([Cell::new(record.name)].into_iter().chain(cells));
+    }
+    table
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |value| {
+        if value < 1_000.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+    })
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or_else(String::new, |value| format!("{value:.1}×"))
+}
