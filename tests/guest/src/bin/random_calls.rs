@@ -323,7 +323,8 @@ fn main(start: &Start<'_>) -> u64 {
         fuzzer.step();
     }
     fuzzer.tidy(seed);
-    println!("{calls} calls, {} refused", fuzzer.refused);
+    // Random calls have written to the console too: what is left of their line would break this one.
+    println!("\n{calls} calls, {} refused", fuzzer.refused);
     granted("to give way", environment::yield_to(EnvName::NONE));
     0
 }
