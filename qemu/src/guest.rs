@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use exo_abi::boot::VERDICT_MAX;
 use serde::Serialize;
 
+use crate::backlog::Backlog;
 use crate::backtrace::{Executables, symbolise};
 use crate::console::{Event, KERNEL_LABEL, Leaks, Line, Tables};
 use crate::machine::{Configuration, QEMU};
@@ -138,6 +139,7 @@ impl Guest {
         let input = Arc::new(Mutex::new(child.stdin.take()));
         let shared = Arc::new(Shared::default());
         let reader = Reader {
+            backlog: Some(Backlog::of(&child)),
             shared: Arc::clone(&shared),
             transcript,
             boot: boot.clone(),
@@ -334,6 +336,8 @@ impl Shared {
 
 /// The thread that reads the console.
 struct Reader {
+    /// Until the first line, with which QEMU surely listens.
+    backlog: Option<Backlog>,
     shared: Arc<Shared>,
     transcript: File,
     boot: Boot,
@@ -367,6 +371,9 @@ impl Reader {
     }
 
     fn line(&mut self, text: &str) {
+        if let Some(backlog) = self.backlog.take() {
+            backlog.widen();
+        }
         let line = Line::parse(text);
         let program = line.label.is_some_and(|label| label != KERNEL_LABEL);
         let elapsed = self.started.elapsed();

@@ -14,6 +14,7 @@ pub use init::manifest;
 pub mod accelerator;
 pub mod archive;
 pub mod artifact;
+pub mod backlog;
 pub mod backtrace;
 pub mod bench;
 pub mod console;
