@@ -62,6 +62,10 @@ const INSTRUCTION_SHIFT: &str = "shift=2,sleep=on";
 const EXACT: [&str; 6] =
     ["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2020-01-01,clock=vm"];
 
+/// The registers and the interrupt of the first virtio device of microvm with ACPI, as Linux
+/// writes them.
+const FIRST_WINDOW: &str = "virtio_mmio.device=512@0xfeb00000:16";
+
 /// A host port that leads into the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Forward {
@@ -106,6 +110,8 @@ pub struct Configuration {
     pub memory: u32,
     /// The network.
     pub network: Network,
+    /// Whether firmware describes the machine by ACPI: without it, the kernel finds one processor.
+    pub acpi: bool,
     /// What runs the instructions.
     pub accelerator: Accelerator,
     /// What its time follows.
@@ -125,6 +131,7 @@ impl Default for Configuration {
             cpus: 1,
             memory: 256,
             network: Network::None,
+            acpi: true,
             accelerator: Accelerator::Tcg,
             clock: Clock::Host,
             counter: None,
@@ -142,13 +149,17 @@ impl Configuration {
         let mut command = Command::new(QEMU);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.arg("-machine").arg(match self.board {
-            // Without ACPI, QEMU names the virtio devices on the kernel's command line.
+            // One I/O interrupt controller is all that the kernel looks for.
+            Board::Microvm if self.acpi => "microvm,acpi=on,ioapic2=off",
             Board::Microvm => "microvm,acpi=off",
-            Board::Q35 => "q35",
+            Board::Q35 if self.acpi => "q35",
+            Board::Q35 => "q35,acpi=off",
         });
-        command.arg("-accel").arg(match self.accelerator {
-            Accelerator::Tcg => "tcg",
-            Accelerator::Kvm => "kvm",
+        command.arg("-accel").arg(match (self.accelerator, self.clock) {
+            // Instructions can be counted on one thread only.
+            (Accelerator::Tcg, Clock::Host) => "tcg,thread=multi",
+            (Accelerator::Tcg, _) => "tcg,thread=single",
+            (Accelerator::Kvm, _) => "kvm",
         });
         command.args(["-cpu", "max", "-smp", &self.cpus.to_string()]);
         command.arg("-m").arg(format!("{}M", self.memory));
@@ -161,7 +172,7 @@ impl Configuration {
         }
         if !backends.is_empty() {
             command.arg("-device").arg(match self.board {
-                Board::Microvm => "virtio-net-device,netdev=net",
+                Board::Microvm => "virtio-net-device,netdev=net,bus=virtio-mmio-bus.0",
                 // No option ROM: nobody boots from this card, and the file may be missing.
                 Board::Q35 => "virtio-net-pci,netdev=net,disable-legacy=on,romfile=",
             });
@@ -182,10 +193,24 @@ impl Configuration {
         if let Some(module) = module {
             command.arg("-initrd").arg(module);
         }
-        if !self.options.is_empty() {
-            command.arg("-append").arg(&self.options);
+        let options = self.kernel_options();
+        if !options.is_empty() {
+            command.arg("-append").arg(options);
         }
         command
+    }
+
+    /// The kernel's command line. Where there is ACPI, QEMU describes the virtio devices of microvm
+    /// in bytecode, which is nothing for a kernel; where there is none, it names them here itself.
+    fn kernel_options(&self) -> String {
+        let mut options = self.options.clone();
+        if self.board == Board::Microvm && self.acpi && self.network != Network::None {
+            if !options.is_empty() {
+                options.push(' ');
+            }
+            options.push_str(FIRST_WINDOW);
+        }
+        options
     }
 
     /// The back ends of the network; the one that the card is connected to is called `net`.

@@ -166,6 +166,7 @@ fn configuration(options: &Options, plan: &Plan) -> Result<Configuration> {
         cpus: options.cpus,
         memory: options.mem,
         network,
+        acpi: true,
         accelerator,
         clock: Clock::Host,
         counter: None,
