@@ -4,10 +4,11 @@ use crate::drivers::network::BUFFER;
 use crate::hardware::Hardware;
 use crate::panic::fatal;
 use crate::x86_64::apic::{NETWORK, SERIAL, TIMER};
+use crate::x86_64::cpu::PerCpu;
 use core::sync::atomic::{AtomicU32, Ordering};
 use exo_core::{Context, Kernel};
 use spin::{Mutex, MutexGuard, Once};
-use x86_64::instructions::interrupts;
+use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::Cr2;
 
 /// The kernel and the machine that it runs on.
@@ -41,6 +42,14 @@ pub(crate) fn system() -> MutexGuard<'static, System> {
     match SYSTEM.get() {
         Some(system) => system.lock(),
         None => panic!("an entry before the kernel was there"),
+    }
+}
+
+/// Where the other CPUs end up: they have nothing to run yet.
+pub(crate) fn join(_block: &'static PerCpu) -> ! {
+    loop {
+        interrupts::disable();
+        hlt();
     }
 }
 

@@ -4,7 +4,7 @@ use crate::drivers::serial::Serial;
 use crate::hardware::end_machine;
 use crate::x86_64::layout::{DIRECT_MAP, KERNEL_BASE};
 use core::arch::asm;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 use exo_abi::boot::VERDICT_PANIC;
@@ -17,21 +17,12 @@ const DEPTH: usize = 24;
 /// Whether a panic is under way: a second one in it ends the machine at once.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-struct Console(Serial);
-
-impl Write for Console {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write(text.as_bytes());
-        Ok(())
-    }
-}
-
-fn console() -> Console {
+fn console() -> Serial {
     if ENDING.swap(true, Ordering::Relaxed) {
         end_machine(VERDICT_PANIC);
     }
     // SAFETY: the kernel does not go on.
-    Console(unsafe { Serial::steal() })
+    unsafe { Serial::steal() }
 }
 
 /// Ends the machine because of an exception that no program is to blame for.
@@ -48,7 +39,7 @@ pub(crate) fn fatal(context: &Context, vector: u64, error: u64) -> ! {
 }
 
 /// Writes the return addresses on the stack, by the chain of frame pointers.
-fn backtrace(console: &mut Console, mut frame: u64) {
+fn backtrace(console: &mut Serial, mut frame: u64) {
     for _ in 0..DEPTH {
         // Stacks are in the kernel's half; anything else is the end of the chain.
         if !frame.is_multiple_of(8) || !(DIRECT_MAP..=u64::MAX - 16).contains(&frame) {

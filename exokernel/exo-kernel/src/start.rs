@@ -1,6 +1,8 @@
 //! The order in which the kernel comes up.
 
+use crate::boot::acpi::{self, PROCESSORS, Processors};
 use crate::boot::memory::EarlyMemory;
+use crate::boot::processors::{self, Shared};
 use crate::boot::pvh::{BootInformation, Range};
 use crate::drivers::network::{self, NetworkDevice, Wiring};
 use crate::drivers::serial::{self, Serial};
@@ -11,9 +13,11 @@ use crate::x86_64::apic::{self, LocalApic};
 use crate::x86_64::clock::Clock;
 use crate::x86_64::cpu::{self, PerCpu};
 use crate::x86_64::idt::Interrupts;
-use crate::x86_64::paging::KernelTables;
+use crate::x86_64::layout::physical;
+use crate::x86_64::paging::{ENTRY_STACK, KernelTables, LAST_STACK, MappingError};
+use crate::x86_64::trap;
 use crate::x86_64::vectors::Vectors;
-use crate::x86_64::{gdt, trap};
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::FrameNumber;
 use exo_abi::name::PAGE_SIZE;
@@ -31,6 +35,11 @@ const ENVIRONMENTS: usize = 256;
 const POSITIONS: usize = 64;
 /// The length of a slice in nanoseconds.
 const SLICE: u64 = 1_000_000;
+
+/// What is mapped, memory or not, before the kernel has tables of its own.
+const BOOT_MAP: u64 = 1 << 32;
+/// What is said when early memory runs out.
+const SHORT: &str = "too little memory for the kernel's tables";
 
 /// The kernel's lists, taken once.
 static LISTS: Mutex<Lists> = Mutex::new(Lists::EMPTY);
@@ -63,35 +72,30 @@ pub(crate) extern "sysv64" fn main(start_info: u64) -> ! {
     unsafe { trap::leave(&context, stack) }
 }
 
-/// Sets the machine up and builds the kernel; returns the end of the CPU's stack.
+/// Sets the machine up and builds the kernel; returns the end of this CPU's stack.
 fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> u64 {
     let features = cpu::initialise();
     // SAFETY: nobody else uses the port.
-    let serial = unsafe { Serial::new() };
-    let built = || -> Result<_, crate::x86_64::paging::MappingError> {
-        let mut tables = KernelTables::new(early, boot.regions())?;
-        for device in [apic::LOCAL, apic::INPUT_OUTPUT] {
-            tables.map_device(early, device)?;
-        }
-        let stacks = [
-            tables.stack(early)?,
-            tables.stack(early)?,
-            tables.stack(early)?,
-            tables.stack(early)?,
-        ];
-        network::map_registers(boot, &mut tables, early)?;
-        let (system_page, kernel) = build(boot, &mut tables, early)?;
-        Ok((tables, stacks, system_page, kernel, early))
-    };
-    let Ok((tables, stacks, system_page, built, early)) = built() else {
-        panic!("too little memory for the kernel's tables")
+    let mut serial = unsafe { Serial::new() };
+    // Before there are tables of our own, because the boot tables map all that firmware may have
+    // written its tables to.
+    let found = find_processors(boot, &mut serial);
+    let Ok((mut tables, stacks)) = build_tables(boot, early, found.identities().len().max(1))
+    else {
+        panic!("{SHORT}")
     };
     let root = tables.activate();
-    let stack = load_segments(early, stacks);
-    // SAFETY: the controller's registers were mapped above.
-    let Some(mut apic) = (unsafe { LocalApic::new() }) else { panic!("no interrupt controller") };
+    let Some((blocks, interrupts)) = prepare_blocks(early, stacks) else { panic!("{SHORT}") };
+    // SAFETY: the block is prepared, and the first is this CPU's.
+    unsafe { cpu::settle(&blocks[0], interrupts) };
+    // SAFETY: the controller's registers were mapped with the tables, which are never changed.
+    let apic = unsafe { LocalApic::new() };
+    blocks[0].set_identity(apic.identity());
     let (clock, timer) = Clock::measure(|| apic.count());
-    apic.start_timer(timer);
+    let apic = apic.start_timer(timer);
+    let shared = Shared { blocks, interrupts, apic };
+    let cpus = processors::start(boot, &found, root, &clock, shared, &mut serial);
+    let Ok((system_page, built)) = build(boot, &mut tables, early, cpus) else { panic!("{SHORT}") };
     let (network, wiring) = network::transport(boot).unzip();
     // First the way, then the device: what is raised at a masked input is forgotten, and a line
     // that stays raised is no new edge.
@@ -111,26 +115,74 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> u64 {
     let mut kernel = built.kernel;
     early.for_each_free(boot, |frame| kernel.add_free(frame));
     install(System { kernel, hardware });
-    stack
+    processors::release();
+    blocks[0].stack
 }
 
-fn load_segments(early: &mut EarlyMemory, [stack, own @ ..]: [u64; 4]) -> u64 {
-    let blocks = early.slice(1, || PerCpu::new(0));
-    let tables = early.slice(1, Interrupts::new);
-    let (Some([block]), Some([interrupts])) = (blocks, tables) else {
-        panic!("too little memory for the CPU's tables")
-    };
-    block.stack = stack;
-    let block: *mut PerCpu = block;
-    // SAFETY: the block stays for ever; from here on the entry code uses its first fields, and the
-    // segments, which are borrowed for ever, are other fields.
-    unsafe {
-        (*block).segments.load(stack, own);
-        cpu::claim(block);
+/// All memory of the machine, for what firmware has written there.
+struct FirmwareMemory;
+
+impl acpi::Memory for FirmwareMemory {
+    fn read(&self, address: u64, into: &mut [u8]) -> bool {
+        let end = address.checked_add(into.len() as u64);
+        if end.is_none_or(|end| end > BOOT_MAP) {
+            return false;
+        }
+        // SAFETY: the boot tables map all addresses below `BOOT_MAP` in the direct map, and are
+        // current until `bring_up` activates others. Where there is no memory, all bits are set.
+        unsafe { physical::<u8>(address).copy_to(into.as_mut_ptr(), into.len()) };
+        true
     }
-    interrupts.load();
-    gdt::set_call_entry(trap::call_address());
-    stack
+}
+
+/// The processors that firmware knows, or none if it says nothing that can be believed.
+fn find_processors(boot: &BootInformation, serial: &mut Serial) -> Processors {
+    let Some(rsdp) = boot.rsdp() else {
+        let _ = writeln!(serial, "[kernel] no ACPI: one processor is used");
+        return Processors::none();
+    };
+    acpi::processors(&FirmwareMemory, rsdp).unwrap_or_else(|| {
+        let _ = writeln!(serial, "[kernel] ACPI's tables are no use: one processor is used");
+        Processors::none()
+    })
+}
+
+/// The stack for entries and the stacks of their own that some vectors have.
+type Stacks = (u64, [u64; 3]);
+
+/// The kernel's page tables with the devices' registers, and the stacks of each CPU.
+fn build_tables(
+    boot: &BootInformation,
+    early: &mut EarlyMemory,
+    cpus: usize,
+) -> Result<(KernelTables, [Option<Stacks>; PROCESSORS]), MappingError> {
+    let mut tables = KernelTables::new(early, boot.regions())?;
+    for device in [apic::LOCAL, apic::INPUT_OUTPUT] {
+        tables.map_device(early, device)?;
+    }
+    network::map_registers(boot, &mut tables, early)?;
+    let mut stacks = [None; PROCESSORS];
+    for place in stacks.iter_mut().take(cpus) {
+        let entries = tables.stack(early, ENTRY_STACK)?;
+        let mut last = || tables.stack(early, LAST_STACK);
+        *place = Some((entries, [last()?, last()?, last()?]));
+    }
+    Ok((tables, stacks))
+}
+
+/// A block for each CPU that has stacks, and the gates that all share.
+fn prepare_blocks(
+    early: &mut EarlyMemory,
+    stacks: [Option<Stacks>; PROCESSORS],
+) -> Option<(&'static [PerCpu], &'static Interrupts)> {
+    let blocks = early.slice(stacks.iter().flatten().count(), PerCpu::new)?;
+    for ((number, block), (stack, own)) in (0..).zip(&mut *blocks).zip(stacks.iter().flatten()) {
+        // SAFETY: the block is early memory, which is never given back.
+        unsafe { block.prepare(number, *stack, *own) };
+    }
+    let [interrupts] = early.slice(1, Interrupts::new)? else { return None };
+    interrupts.fill();
+    Some((blocks, interrupts))
 }
 
 /// Sends the interrupts of the devices to this CPU.
@@ -152,8 +204,8 @@ fn build(
     boot: &BootInformation,
     tables: &mut KernelTables,
     early: &mut EarlyMemory,
-) -> Result<(&'static [AtomicU64], Tables), crate::x86_64::paging::MappingError> {
-    use crate::x86_64::paging::MappingError;
+    cpus: usize,
+) -> Result<(&'static [AtomicU64], Tables), MappingError> {
     let end = boot.regions().iter().map(|region| region.end).max().unwrap_or(0);
     let frames = (end / PAGE_SIZE) as usize;
     let mut table = |words: usize, count: usize, size: usize| -> Result<_, MappingError> {
@@ -166,13 +218,13 @@ fn build(
     let (frame_words, frame_table) = table(2 * frames, frames, size_of::<FrameEntry>())?;
     let (environments, env_table) =
         table(ENVIRONMENTS * ENV_WORDS, ENVIRONMENTS, size_of::<EnvEntry>())?;
-    let (slices, slice_table) = table(POSITIONS, POSITIONS, size_of::<SliceEntry>())?;
+    let (slices, slice_table) = table(POSITIONS * cpus, POSITIONS * cpus, size_of::<SliceEntry>())?;
     let (filters, filter_table) = table(FILTERS * 4, FILTERS, size_of::<FilterEntry>())?;
     let (rings, ring_table) = table(RINGS * 4, RINGS, size_of::<RingEntry>())?;
     let (statistics, statistics_table) = table(STATISTICS_WORDS, 1, size_of::<Statistics>())?;
     expose_constants(
         system,
-        frames,
+        [SLICE, cpus as u64, POSITIONS as u64, frames as u64],
         [frame_table, env_table, slice_table, filter_table, ring_table, statistics_table],
     );
     let records = early.slice(frames, || FrameRecord::EMPTY).ok_or(MappingError)?;
@@ -200,6 +252,10 @@ const _: () = {
     assert!(offset_of!(SystemPage, magic) == MAGIC_WORD * 8);
     assert!(offset_of!(SystemPage, tsc_frequency) == TSC_FREQUENCY_WORD * 8);
     assert!(offset_of!(SystemPage, slice) == SLICE_WORD * 8);
+    // The shape of the machine: four words in a row.
+    assert!(offset_of!(SystemPage, cpus) == (SLICE_WORD + 1) * 8);
+    assert!(offset_of!(SystemPage, positions) == (SLICE_WORD + 2) * 8);
+    assert!(offset_of!(SystemPage, frames_total) == (SLICE_WORD + 3) * 8);
     assert!(offset_of!(SystemPage, frames) == TABLES_WORD * 8);
 };
 
@@ -209,9 +265,9 @@ fn store(words: &[AtomicU64], first: usize, values: &[u64]) {
     }
 }
 
-fn expose_constants(system: &[AtomicU64], frames: usize, tables: [TableReference; 6]) {
+fn expose_constants(system: &[AtomicU64], shape: [u64; 4], tables: [TableReference; 6]) {
     store(system, MAGIC_WORD, &[SYSTEM_MAGIC, VERSION]);
-    store(system, SLICE_WORD, &[SLICE, 1, POSITIONS as u64, frames as u64]);
+    store(system, SLICE_WORD, &shape);
     for (index, table) in tables.into_iter().enumerate() {
         let values = [table.address, table.count, table.entry_size];
         store(system, TABLES_WORD + 3 * index, &values);

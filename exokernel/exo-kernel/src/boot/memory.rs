@@ -13,7 +13,8 @@ unsafe extern "C" {
     static image_end: u8;
 }
 
-/// Memory below this belongs to firmware and boot loader.
+/// Memory below this is never handed out: it belongs to firmware and boot loader, and to the
+/// processors that start in real mode.
 const LOWEST: u64 = 0x10_0000;
 
 /// The kernel's image in physical memory.

@@ -1,4 +1,4 @@
-//! What PVH passes: the memory map, the command line and one module.
+//! What PVH passes: the memory map, the command line, one module and where ACPI's tables are.
 //!
 //! Layouts from Xen's `arch-x86/hvm/start_info.h`, version 1.
 
@@ -58,6 +58,7 @@ pub(crate) struct BootInformation {
     command_line: [u8; COMMAND_LINE],
     command_length: usize,
     module: Option<Range>,
+    rsdp: u64,
 }
 
 impl BootInformation {
@@ -78,6 +79,7 @@ impl BootInformation {
             command_line: [0; COMMAND_LINE],
             command_length: 0,
             module: None,
+            rsdp: info.rsdp,
         };
         for index in 0..u64::from(info.map_count) {
             // SAFETY: as above; the loader says how many entries there are.
@@ -115,6 +117,11 @@ impl BootInformation {
     pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
         let text = str::from_utf8(&self.command_line[..self.command_length]).unwrap_or("");
         text.split_ascii_whitespace()
+    }
+
+    /// The physical address of ACPI's root pointer, if the boot loader knows one.
+    pub(crate) fn rsdp(&self) -> Option<u64> {
+        (self.rsdp != 0).then_some(self.rsdp)
     }
 
     /// The boot module.

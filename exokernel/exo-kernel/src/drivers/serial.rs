@@ -1,5 +1,6 @@
 //! The 16550 serial port: the console.
 
+use core::fmt;
 use x86_64::instructions::port::Port;
 
 const BASE: u16 = 0x3f8;
@@ -75,5 +76,12 @@ impl Serial {
     pub(crate) fn read(&mut self) -> Option<u8> {
         // SAFETY: reading the data register takes the byte that the status says is there.
         unsafe { (port(5).read() & DATA_READY != 0).then(|| port(0).read()) }
+    }
+}
+
+impl fmt::Write for Serial {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text.as_bytes());
+        Ok(())
     }
 }

@@ -1,7 +1,10 @@
 //! What the processor can do, and what the kernel keeps for each of them.
 
-use super::gdt::Segments;
+use super::gdt::{self, Segments};
+use super::idt::Interrupts;
+use super::trap;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
@@ -15,22 +18,56 @@ pub(crate) struct Features {
 }
 
 /// What a CPU has of its own. The entry code reaches it through GS and knows the first fields.
-#[repr(C)]
+/// Aligned so that no two share a line of the cache.
+#[repr(C, align(64))]
 pub(crate) struct PerCpu {
     /// The end of the stack of this CPU's entries to the kernel.
     pub(crate) stack: u64,
     /// Where a call's entry keeps the program's stack pointer for some instructions.
-    scratch: u64,
+    scratch: AtomicU64,
     /// The number of the CPU.
     pub(crate) number: u64,
     /// Its segments and task state.
-    pub(crate) segments: Segments,
+    segments: Segments,
+    /// The number of its interrupt controller; [`NOBODY`] until the CPU is there.
+    identity: AtomicU32,
 }
 
+/// No interrupt controller has this number: by it, all are meant.
+const NOBODY: u32 = u32::MAX;
+
 impl PerCpu {
-    /// The block of a CPU whose entries use the stack that ends at `stack`.
-    pub(crate) const fn new(number: u64) -> Self {
-        Self { stack: 0, scratch: 0, number, segments: Segments::new() }
+    /// A block, before [`PerCpu::prepare`].
+    pub(crate) const fn new() -> Self {
+        Self {
+            stack: 0,
+            scratch: AtomicU64::new(0),
+            number: 0,
+            segments: Segments::new(),
+            identity: AtomicU32::new(NOBODY),
+        }
+    }
+
+    /// Makes it the block of the CPU with this number, whose entries use the stack that ends at
+    /// `stack`, and whose other stacks are those of [`OwnStack`](gdt::OwnStack) in their order.
+    ///
+    /// # Safety
+    /// The block must stay where it is for ever.
+    pub(crate) unsafe fn prepare(&mut self, number: u64, stack: u64, own: [u64; 3]) {
+        self.stack = stack;
+        self.number = number;
+        // SAFETY: the caller's promise, since the segments are a part of the block.
+        unsafe { self.segments.fill(stack, own) };
+    }
+
+    /// The number of its interrupt controller, once the CPU is there.
+    pub(crate) fn identity(&self) -> Option<u32> {
+        Some(self.identity.load(Ordering::Acquire)).filter(|&identity| identity != NOBODY)
+    }
+
+    /// Says that the CPU is there.
+    pub(crate) fn set_identity(&self, identity: u32) {
+        self.identity.store(identity, Ordering::Release);
     }
 }
 
@@ -79,12 +116,16 @@ fn vector_state() -> usize {
     __cpuid_count(0xd, 0).ebx as usize
 }
 
-/// Makes `block` the current CPU's.
+/// Makes a block the current CPU's, with its segments, the gates of all vectors and the entry for
+/// calls.
 ///
 /// # Safety
-/// The block must stay where it is for ever, and be no other CPU's.
-pub(crate) unsafe fn claim(block: *const PerCpu) {
+/// The block must be prepared, and no other CPU's.
+pub(crate) unsafe fn settle(block: &'static PerCpu, interrupts: &'static Interrupts) {
+    block.segments.load();
     // Entries from programs swap the two, so that GS leads to the block in the kernel only.
     GsBase::write(VirtAddr::from_ptr(block));
     KernelGsBase::write(VirtAddr::zero());
+    interrupts.load();
+    gdt::set_call_entry(trap::call_address());
 }

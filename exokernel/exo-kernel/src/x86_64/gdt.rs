@@ -19,6 +19,11 @@ pub(crate) enum OwnStack {
     MachineCheck = 3,
 }
 
+/// The selectors of the kernel's segments and of the task state, which takes two places.
+const CODE: u16 = 8;
+const DATA: u16 = 16;
+const TASK: u16 = 40;
+
 /// The descriptor table and the task state of one CPU.
 pub(crate) struct Segments {
     table: GlobalDescriptorTable<8>,
@@ -26,14 +31,17 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// Empty ones, before [`Segments::load`].
+    /// Empty ones, before [`Segments::fill`].
     pub(crate) const fn new() -> Self {
         Self { table: GlobalDescriptorTable::empty(), task: TaskStateSegment::new() }
     }
 
-    /// Fills the tables and loads them. `stack` is the end of the stack for entries, `own` those
-    /// of the stacks in the order of [`OwnStack`].
-    pub(crate) fn load(&'static mut self, stack: u64, own: [u64; 3]) {
+    /// Fills the tables. `stack` is the end of the stack for entries, `own` those of the stacks in
+    /// the order of [`OwnStack`].
+    ///
+    /// # Safety
+    /// `self` must stay where it is for ever, because the tables hold the task state's address.
+    pub(crate) unsafe fn fill(&mut self, stack: u64, own: [u64; 3]) {
         self.task.privilege_stack_table[0] = VirtAddr::new(stack);
         for (index, end) in own.into_iter().enumerate() {
             self.task.interrupt_stack_table[index] = VirtAddr::new(end);
@@ -42,16 +50,23 @@ impl Segments {
         let data = self.table.append(Descriptor::kernel_data_segment());
         let user_data = self.table.append(Descriptor::user_data_segment());
         let user_code = self.table.append(Descriptor::user_code_segment());
-        let task = self.table.append(Descriptor::tss_segment(&self.task));
-        assert_eq!((user_data.0, user_code.0), (USER_DATA as u16, USER_CODE as u16));
+        // SAFETY: the caller's promise.
+        let task = unsafe { Descriptor::tss_segment_unchecked(&raw const self.task) };
+        let task = self.table.append(task);
+        let selectors = [code, data, user_data, user_code, task].map(|selector| selector.0);
+        assert_eq!(selectors, [CODE, DATA, USER_DATA as u16, USER_CODE as u16, TASK]);
+    }
+
+    /// Loads the tables, which are filled.
+    pub(crate) fn load(&'static self) {
         self.table.load();
-        // SAFETY: the selectors are those of the table just loaded, which stays for ever.
+        // SAFETY: the selectors are those that `fill` has checked, and the table stays for ever.
         unsafe {
-            CS::set_reg(code);
-            SS::set_reg(data);
+            CS::set_reg(SegmentSelector(CODE));
+            SS::set_reg(SegmentSelector(DATA));
             DS::set_reg(SegmentSelector::NULL);
             ES::set_reg(SegmentSelector::NULL);
-            load_tss(task);
+            load_tss(SegmentSelector(TASK));
         }
     }
 }

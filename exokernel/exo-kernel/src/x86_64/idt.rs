@@ -25,8 +25,8 @@ impl Interrupts {
         Self { gates: [0; 256] }
     }
 
-    /// Fills the table and loads it.
-    pub(crate) fn load(&'static mut self) {
+    /// Fills the table.
+    pub(crate) fn fill(&mut self) {
         for (vector, gate) in self.gates.iter_mut().enumerate() {
             let entry = u128::from(trap::entry(vector));
             let own_stack = match vector {
@@ -45,6 +45,10 @@ impl Interrupts {
                 *gate |= FROM_PROGRAMS;
             }
         }
+    }
+
+    /// Loads the table, which is filled, on the current CPU.
+    pub(crate) fn load(&'static self) {
         let pointer = DescriptorTablePointer {
             limit: (size_of::<Self>() - 1) as u16,
             base: VirtAddr::from_ptr(self),

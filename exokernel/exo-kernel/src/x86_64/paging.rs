@@ -28,8 +28,10 @@ unsafe extern "C" {
 
 const LARGE: u64 = Size2MiB::SIZE;
 const PAGE: u64 = Size4KiB::SIZE;
-/// The pages of each stack.
-const STACK_PAGES: u64 = 16;
+/// The pages of the stack for the entries of a CPU.
+pub(crate) const ENTRY_STACK: u64 = 16;
+/// The pages of a stack for a vector that ends the machine.
+pub(crate) const LAST_STACK: u64 = 4;
 
 /// Memory is short, or a page was mapped twice.
 #[derive(Debug)]
@@ -53,7 +55,8 @@ unsafe impl FrameAllocator<Size4KiB> for EarlyMemory {
 pub(crate) struct KernelTables {
     mapper: OffsetPageTable<'static>,
     root: FrameNumber,
-    stacks: u64,
+    /// Where the next stack's unmapped page goes.
+    next_stack: u64,
     /// Where the next table for programs goes.
     next_exposed: u64,
 }
@@ -67,7 +70,7 @@ impl KernelTables {
             let table = &mut *physical::<PageTable>(root.address());
             OffsetPageTable::new(table, VirtAddr::new(DIRECT_MAP))
         };
-        let mut tables = Self { mapper, root, stacks: 0, next_exposed: SYSTEM };
+        let mut tables = Self { mapper, root, next_stack: STACKS, next_exposed: SYSTEM };
         tables.map_memory(early, memory)?;
         let image = image();
         for address in (image.start..image.end).step_by(PAGE as usize) {
@@ -157,16 +160,21 @@ impl KernelTables {
         self.mapper.translate_addr(VirtAddr::new(address)).is_some()
     }
 
-    /// Makes a stack with a page below it that isn't mapped; returns its end.
-    pub(crate) fn stack(&mut self, early: &mut EarlyMemory) -> Result<u64, MappingError> {
-        let base = STACKS + self.stacks * (STACK_PAGES + 1) * PAGE;
-        self.stacks += 1;
+    /// Makes a stack of this many pages with one below it that isn't mapped; returns its end.
+    pub(crate) fn stack(
+        &mut self,
+        early: &mut EarlyMemory,
+        pages: u64,
+    ) -> Result<u64, MappingError> {
+        let base = self.next_stack;
+        let end = base + (pages + 1) * PAGE;
+        self.next_stack = end;
         let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::GLOBAL;
-        for page in 1..=STACK_PAGES {
+        for page in 1..=pages {
             let frame = early.frames(1).ok_or(MappingError)?.address();
             self.map(early, base + page * PAGE, frame, flags)?;
         }
-        Ok(base + (STACK_PAGES + 1) * PAGE)
+        Ok(end)
     }
 
     /// Lets every environment read a range of memory; returns its address there.
@@ -186,9 +194,9 @@ impl KernelTables {
 
     /// Makes the tables current and returns the top-level one.
     ///
-    /// Every top-level entry of the upper half that is used is there now, so that address spaces
-    /// can copy them once.
-    pub(crate) fn activate(self) -> FrameNumber {
+    /// Whatever is mapped afterwards must be mapped before there is an address space: those copy
+    /// the top-level entries once.
+    pub(crate) fn activate(&self) -> FrameNumber {
         let frame = PhysFrame::containing_address(PhysAddr::new(self.root.address()));
         // SAFETY: the tables map the image where it is now; the stack in use is in its data.
         unsafe { Cr3::write(frame, Cr3Flags::empty()) };
