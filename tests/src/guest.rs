@@ -183,6 +183,13 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// With firmware that does not describe the machine.
+    #[must_use]
+    pub fn without_acpi(mut self) -> Self {
+        self.configuration.acpi = false;
+        self
+    }
+
     /// With these arguments for a program, in place of those in its `Cargo.toml`.
     #[must_use]
     pub fn args(mut self, program: &str, text: &str) -> Self {

@@ -5,6 +5,7 @@ mod console;
 mod counting;
 mod hostile;
 mod network;
+mod processors;
 mod revocation;
 mod template;
 mod web;
