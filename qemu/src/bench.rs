@@ -12,4 +12,5 @@ pub mod comparison;
 pub mod counter;
 pub mod exokernel;
 pub mod figure;
+pub mod linux;
 pub mod sample;

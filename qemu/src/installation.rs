@@ -31,6 +31,15 @@ pub const QEMU_TOOL: Tool = Tool {
     brew: "qemu",
 };
 
+/// A C compiler and library for static programs of Linux.
+pub const MUSL_TOOL: Tool = Tool {
+    name: "musl-gcc",
+    apt: "musl-tools",
+    dnf: "musl-gcc",
+    pacman: "musl",
+    brew: "FiloSottile/musl-cross/musl-cross",
+};
+
 impl Tool {
     /// The commands that install it, one line for each system.
     #[must_use]
@@ -51,23 +60,45 @@ impl Tool {
 /// QEMU is missing and this is no such system, or the installation fails. The message holds the
 /// commands that install it.
 pub fn require_qemu() -> Result<()> {
-    if qemu_version().is_some() {
+    require(&QEMU_TOOL, qemu_version)
+}
+
+/// The same for a tool of which `version` says something if it is there.
+///
+/// # Errors
+/// As [`require_qemu`].
+pub fn require(tool: &Tool, version: impl Fn() -> Option<String>) -> Result<()> {
+    if version().is_some() {
         return Ok(());
     }
-    if !(is_root() && Path::new("/etc/debian_version").exists()) {
-        bail!("QEMU is missing. Install it, then run this again:\n{}", QEMU_TOOL.commands());
+    let Tool { name, apt: package, .. } = tool;
+    if !may_install() {
+        bail!("{name} is missing. Install it, then run this again:\n{}", tool.commands());
     }
-    eprintln!("QEMU is missing: installing {} with apt-get", QEMU_TOOL.apt);
-    // Lists that are stale or absent are the rule in containers.
-    apt(&["update", "-q"])?;
-    apt(&["install", "-qy", "--no-install-recommends", QEMU_TOOL.apt])?;
-    match qemu_version() {
+    eprintln!("{name} is missing: installing {package} with apt-get");
+    update_lists()?;
+    apt(&["install", "-qy", "--no-install-recommends", package])?;
+    match version() {
         Some(version) => {
             eprintln!("installed: {version}");
             Ok(())
         }
-        None => bail!("{} is installed, and yet QEMU does not start", QEMU_TOOL.apt),
+        None => bail!("{package} is installed, and yet {name} does not start"),
     }
+}
+
+/// Whether this process may install packages with apt.
+#[must_use]
+pub fn may_install() -> bool {
+    is_root() && Path::new("/etc/debian_version").exists()
+}
+
+/// Has apt read what there is: lists that are stale or absent are the rule in containers.
+///
+/// # Errors
+/// apt fails.
+pub fn update_lists() -> Result<()> {
+    apt(&["update", "-q"])
 }
 
 /// Whether this process may install packages.

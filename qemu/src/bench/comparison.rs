@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn one_way_is_half_of_a_round_trip() {
-        let linux = guest("pipe", measured(10, 100, 0.0, 1_000.0));
+        let linux = guest("futex", measured(10, 100, 0.0, 1_000.0));
         let record = Comparison::new(figure("pct_oneway"), &Measurements::default(), &linux);
         assert_eq!((record.linux, record.linux_nanoseconds), (Some(50.0), Some(5.0)));
     }

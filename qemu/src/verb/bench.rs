@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use qemu::bench::comparison::{Comparison, Measurements};
 use qemu::bench::counter::Plugin;
 use qemu::bench::exokernel::Exokernel;
 use qemu::bench::figure::{self, Figure};
+use qemu::bench::linux::Linux;
+use qemu::bench::sample::Samples;
 use qemu::installation::require_qemu;
 use qemu::machine::Configuration;
 use qemu::workspace::Workspace;
@@ -30,12 +32,21 @@ pub(crate) struct Options {
     /// Figures, or groups of them [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+    /// Measure the same, or what is nearest, on another system: Debian's kernel, fetched with apt
+    #[arg(long, value_enum)]
+    vs: Option<Peer>,
     /// Write the figures to this file, as an array of records
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// How often the time is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+}
+
+/// Whom we are compared with.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Peer {
+    Linux,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -66,19 +77,36 @@ fn measure(
     let configuration = Configuration::default();
     let plugin = Plugin::build(workspace)?;
     let exokernel = Exokernel::build(workspace, &configuration)?;
-    let bar = ProgressBar::new(u64::from(options.rounds) + 1).with_style(
+    let peer = match options.vs {
+        Some(Peer::Linux) => Some(Linux::prepare(workspace, &configuration)?),
+        None => None,
+    };
+    let guests = if peer.is_some() { 2 } else { 1 };
+    let bar = ProgressBar::new(guests * (u64::from(options.rounds) + 1)).with_style(
         ProgressStyle::with_template("{spinner} {msg} ({pos} of {len}, {elapsed})")
             .unwrap_or_else(|_| ProgressStyle::default_spinner()),
     );
     bar.enable_steady_tick(TICK);
-    let (mut ours, linux) = (Measurements::default(), Measurements::default());
-    bar.set_message("counting our instructions");
-    ours.counted = exokernel.run(figures, Some(&plugin))?;
-    bar.inc(1);
-    for _ in 0..options.rounds {
-        bar.set_message("taking our time");
-        ours.timed.push(exokernel.run(figures, None)?);
+    let step = |text: String, run: &dyn Fn() -> Result<Samples>| {
+        bar.set_message(text);
+        let samples = run();
         bar.inc(1);
+        samples
+    };
+    let (mut ours, mut linux) = (Measurements::default(), Measurements::default());
+    let counting = "counting instructions: ";
+    ours.counted = step(format!("{counting}ours"), &|| exokernel.run(figures, Some(&plugin)))?;
+    if let Some(peer) = &peer {
+        linux.counted =
+            step(format!("{counting}{}", peer.version()), &|| peer.run(figures, Some(&plugin)))?;
+    }
+    for round in 1..=options.rounds {
+        let timing = format!("taking the time, round {round}: ");
+        ours.timed.push(step(format!("{timing}ours"), &|| exokernel.run(figures, None))?);
+        if let Some(peer) = &peer {
+            let text = format!("{timing}{}", peer.version());
+            linux.timed.push(step(text, &|| peer.run(figures, None))?);
+        }
     }
     bar.finish_and_clear();
     Ok((ours, linux))
@@ -86,22 +114,28 @@ fn measure(
 
 fn table(records: &[Comparison]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
-        "name", "user", "kernel", "total", "bar", "", "Linux", "ratio", "ns", "Linux", "ratio",
+        "instructions:",
+        "user",
+        "kernel",
+        "total",
+        "bar",
+        "",
+        "Linux",
+        "ratio",
+        "time, ns",
+        "Linux",
+        "ratio",
     ]);
     for record in records {
         let parts = record.ours_parts;
-        let total = match &record.problem {
-            Some(problem) => problem.clone(),
-            None => number(record.ours),
-        };
         let cells = [
             number(parts.map(|parts| parts.user)),
             number(parts.map(|parts| parts.kernel)),
-            total,
+            number(record.ours),
             record.bar.to_string(),
-            if record.ok { "ok" } else { "MISSED" }.to_owned(),
+            status(record),
             number(record.linux),
             ratio(record.ratio),
             number(record.ours_nanoseconds),
@@ -113,6 +147,16 @@ fn table(records: &[Comparison]) -> Table {
         table.add_row([Cell::new(record.name)].into_iter().chain(cells));
     }
     table
+}
+
+/// Whether the bar is reached, and if not, why.
+fn status(record: &Comparison) -> String {
+    match (&record.problem, record.ours) {
+        _ if record.ok => "ok".to_owned(),
+        (Some(problem), _) => problem.clone(),
+        (None, Some(ours)) if ours <= record.bar as f64 => "TOO SLOW".to_owned(),
+        (None, _) => "TOO MANY".to_owned(),
+    }
 }
 
 fn number(value: Option<f64>) -> String {
