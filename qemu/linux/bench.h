@@ -27,13 +27,28 @@ long check(long result, const char *what);
 /* Memory for two processes. */
 void *shared(unsigned long length);
 
-/* Does `work` an eighth as often as asked, then `count` times between the marks; `i` counts. */
+/* How often everything is done; once is counted. */
+#define BATCHES 5
+
+#define TIMES(count, work)                                                                         \
+	for (uint64_t i = 0; i < (count); i++) {                                                   \
+		work;                                                                              \
+	}
+
+/* Does `work` BATCHES times `count` times, the last of them between the marks, and keeps the time of
+ * the fastest: whatever else the host does only ever adds. `i` counts. */
 #define REPEAT(count, work)                                                                        \
 	do {                                                                                       \
-		for (uint64_t i = 0; i < (count) / 8 + 1; i++) {                                   \
-			work;                                                                      \
+		uint64_t fastest = UINT64_MAX;                                                     \
+		for (int batch = 1; batch < BATCHES; batch++) {                                    \
+			uint64_t begin = now();                                                    \
+			TIMES(count, work)                                                         \
+			uint64_t passed = now() - begin;                                           \
+			fastest = passed < fastest ? passed : fastest;                             \
 		}                                                                                  \
-		ONCE(count, for (uint64_t i = 0; i < (count); i++) { work; });                      \
+		ONCE(count, TIMES(count, work));                                                   \
+		if (fastest < measured.nanoseconds)                                                \
+			measured.nanoseconds = fastest;                                            \
 	} while (0)
 
 /* Does `work` once between the marks: that is `count` operations. */

@@ -8,9 +8,12 @@
 //!   good only as a ratio, so both guests take turns.
 //! - Both guests get the same board, processor, memory and options.
 
+pub mod baseline;
 pub mod comparison;
 pub mod counter;
 pub mod exokernel;
 pub mod figure;
 pub mod linux;
+pub mod plot;
+pub mod report;
 pub mod sample;

@@ -11,6 +11,8 @@ const UNIT: &str = "instructions";
 /// What one guest has measured: counted once, timed in several rounds.
 #[derive(Clone, Debug, Default)]
 pub struct Measurements {
+    /// What it is, if not ours.
+    pub system: Option<String>,
     /// With the counter.
     pub counted: Samples,
     /// By the clock, one for each round.
@@ -102,6 +104,19 @@ impl Comparison {
     }
 }
 
+impl Comparison {
+    /// Whether the bar is reached, and if not, why, in two words.
+    #[must_use]
+    pub fn status(&self) -> String {
+        match (&self.problem, self.ours) {
+            _ if self.ok => "ok".to_owned(),
+            (Some(problem), _) => problem.clone(),
+            (None, Some(ours)) if ours <= self.bar as f64 => "TOO SLOW".to_owned(),
+            (None, _) => "TOO MANY".to_owned(),
+        }
+    }
+}
+
 fn done(samples: &Samples, name: &str) -> Option<Measured> {
     match samples.get(name) {
         Some(Sample::Done(measured)) => Some(*measured),
@@ -154,7 +169,7 @@ mod tests {
 
     fn guest(name: &str, sample: Sample) -> Measurements {
         let samples = Samples::from([(name.to_owned(), sample)]);
-        Measurements { counted: samples.clone(), timed: vec![samples] }
+        Measurements { system: None, counted: samples.clone(), timed: vec![samples] }
     }
 
     fn figure(name: &str) -> &'static Figure {

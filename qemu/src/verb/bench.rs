@@ -1,6 +1,6 @@
 //! `bench`: count and time operations, here and on Linux.
 
-use std::fs::File;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,11 +10,13 @@ use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
+use qemu::bench::baseline::{self, Baseline};
 use qemu::bench::comparison::{Comparison, Measurements};
 use qemu::bench::counter::Plugin;
 use qemu::bench::exokernel::Exokernel;
 use qemu::bench::figure::{self, Figure};
 use qemu::bench::linux::Linux;
+use qemu::bench::report::{self, number, ratio};
 use qemu::bench::sample::Samples;
 use qemu::installation::require_qemu;
 use qemu::machine::Configuration;
@@ -38,6 +40,12 @@ pub(crate) struct Options {
     /// Write the figures to this file, as an array of records
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a report into this folder: Markdown, JSON and pictures
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
+    /// Store the instructions in doc/bench/baseline.json, with which later runs are compared
+    #[arg(long)]
+    save_baseline: bool,
     /// How often the time is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -53,15 +61,24 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let figures = figure::select(&options.names)?;
     let workspace = Workspace::load()?;
     require_qemu()?;
+    let baseline_path = baseline::path(&workspace.root);
+    let mut baseline = Baseline::read(&baseline_path)?;
     let (ours, linux) = measure(&workspace, options, &figures)?;
-    let records: Vec<Comparison> =
+    let mut records: Vec<Comparison> =
         figures.iter().map(|figure| Comparison::new(figure, &ours, &linux)).collect();
+    baseline.compare(&mut records);
     println!("{}", table(&records));
+    baseline::notable(&records).iter().for_each(|line| println!("changed: {line}"));
+    if options.save_baseline {
+        baseline.save(&records, &baseline_path)?;
+    }
     if let Some(path) = &options.json {
-        let file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        serde_json::to_writer_pretty(file, &records)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let text = serde_json::to_string_pretty(&records)?;
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(folder) = &options.report {
+        report::write(folder, &records, linux.system.as_deref())?;
+        println!("report: {}", folder.join("README.md").display());
     }
     let missed = records.iter().filter(|record| !record.ok).count();
     println!("{} of {} figures reach their bar", records.len() - missed, records.len());
@@ -94,6 +111,7 @@ fn measure(
         samples
     };
     let (mut ours, mut linux) = (Measurements::default(), Measurements::default());
+    linux.system = peer.as_ref().map(Linux::version);
     let counting = "counting instructions: ";
     ours.counted = step(format!("{counting}ours"), &|| exokernel.run(figures, Some(&plugin)))?;
     if let Some(peer) = &peer {
@@ -135,7 +153,7 @@ fn table(records: &[Comparison]) -> Table {
             number(parts.map(|parts| parts.kernel)),
             number(record.ours),
             record.bar.to_string(),
-            status(record),
+            record.status(),
             number(record.linux),
             ratio(record.ratio),
             number(record.ours_nanoseconds),
@@ -147,24 +165,4 @@ fn table(records: &[Comparison]) -> Table {
         table.add_row([Cell::new(record.name)].into_iter().chain(cells));
     }
     table
-}
-
-/// Whether the bar is reached, and if not, why.
-fn status(record: &Comparison) -> String {
-    match (&record.problem, record.ours) {
-        _ if record.ok => "ok".to_owned(),
-        (Some(problem), _) => problem.clone(),
-        (None, Some(ours)) if ours <= record.bar as f64 => "TOO SLOW".to_owned(),
-        (None, _) => "TOO MANY".to_owned(),
-    }
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map_or_else(String::new, |value| {
-        if value < 1_000.0 { format!("{value:.1}") } else { format!("{value:.0}") }
-    })
-}
-
-fn ratio(value: Option<f64>) -> String {
-    value.map_or_else(String::new, |value| format!("{value:.1}×"))
 }
