@@ -113,7 +113,7 @@ mod tests {
             stored.compare(&mut records);
             notable(&records)
         };
-        assert!(told(90.0).is_empty() && told(93.0).is_empty() && told(87.5).is_empty());
+        assert!(told(90.0).is_empty() && told(92.5).is_empty() && told(87.5).is_empty());
         assert!(told(93.5)[0].contains("3.5 % more"), "{:?}", told(93.5));
         assert!(told(80.0)[0].contains("10.0 % fewer"), "{:?}", told(80.0));
     }
