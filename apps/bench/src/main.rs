@@ -1,7 +1,7 @@
 //! bench: does one small thing many times, and says how long it took. An instruction counter under
 //! the machine, if there is one, sees the marks around it; `cargo xtask bench` reads both.
 //!
-//! Arguments: `benches=NAME,…`, from the table in [`processor`]; or `role=NAME` for
+//! Arguments: `benches=NAME,…`, from the tables in [`processor`] and [`memory`]; or `role=NAME` for
 //! the second program that some of them need, from the table in [`peer`].
 //!
 //! To add a bench: a line in a table here and a function beside it; a line in the table of figures
@@ -11,8 +11,10 @@
 
 extern crate alloc;
 
+mod handlers;
 mod mark;
 mod measurement;
+mod memory;
 mod peer;
 mod processor;
 
@@ -56,5 +58,5 @@ fn main(start: &Start<'_>) -> u64 {
 }
 
 fn benches() -> impl Iterator<Item = Bench> {
-    processor::BENCHES.iter().copied()
+    processor::BENCHES.iter().chain(memory::BENCHES).copied()
 }

@@ -34,6 +34,21 @@ impl Measurement {
         }
     }
 
+    /// Does something once between the marks: that is `operations`.
+    #[inline(always)]
+    pub(crate) fn once(&mut self, operations: u64, operation: impl FnOnce()) {
+        let start = time::now();
+        mark::begin();
+        operation();
+        mark::end();
+        (self.operations, self.nanoseconds) = (operations, time::now() - start);
+    }
+
+    /// Says that what was done was so many operations.
+    pub(crate) fn correct(&mut self, operations: u64) {
+        self.operations = operations;
+    }
+
     /// Does something that sets the marks itself; `operation` returns how often it has done what is
     /// measured. The time is not told: it is for what mostly waits.
     pub(crate) fn marked(&mut self, operation: impl FnOnce() -> u64) {

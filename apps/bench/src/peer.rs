@@ -1,12 +1,9 @@
 //! The second program that some benches need.
 
-use crate::mark;
+use crate::{handlers, mark};
 use core::sync::atomic::AtomicU64;
 use exo_user::Error;
 use exo_user::upcall::{self, Handlers};
-
-/// The pages of the upcall stack.
-const UPCALL_PAGES: u64 = 2;
 
 /// Plays a role until the machine ends; `None` if there is none of this name.
 pub(crate) fn run(role: &str) -> Option<u64> {
@@ -19,11 +16,11 @@ pub(crate) fn run(role: &str) -> Option<u64> {
 /// Gives the CPU up at the end of each slice, with the registers on the upcall stack.
 ///
 /// # Errors
-/// As [`upcall::install_with_stack`].
+/// As [`handlers::install`].
 pub(crate) fn save_at_slice_end() -> Result<(), Error> {
     static HANDLERS: Handlers =
         Handlers { slice_end: Some(upcall::give_slice_up), ..Handlers::NONE };
-    upcall::install_with_stack(UPCALL_PAGES, &HANDLERS)
+    handlers::install(&HANDLERS)
 }
 
 /// Computes, as far as anybody can see: it waits for what never comes.

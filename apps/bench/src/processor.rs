@@ -2,7 +2,7 @@
 
 use crate::Bench;
 use crate::measurement::Measurement;
-use crate::{mark, peer};
+use crate::{handlers, mark, peer};
 use core::arch::asm;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -19,11 +19,9 @@ pub(crate) const BENCHES: &[Bench] = &[
     ("known_loop", known_loop),
 ];
 
-/// How often [`known_loop`] goes round.
-const ROUNDS: u64 = 1_000;
+/// How often [`known_loop`] goes round: for some slices, so that it is interrupted.
+const ROUNDS: u64 = 2_000_000;
 
-/// The pages of the upcall stack.
-const UPCALL_PAGES: u64 = 2;
 /// The vector of an invalid opcode, and the length of `ud2`.
 const INVALID_OPCODE: (u64, u64) = (6, 2);
 /// How many slices end in [`slice_switch`].
@@ -54,7 +52,7 @@ fn exception(measurement: &mut Measurement) -> Result<(), Error> {
         }
         frame.rip += INVALID_OPCODE.1;
     }
-    upcall::install_with_stack(UPCALL_PAGES, &HANDLERS)?;
+    handlers::install(&HANDLERS)?;
     // SAFETY: the handler goes on behind the instruction, with all registers as they were.
     measurement.repeat(20_000, || unsafe { asm!("ud2", options(nostack)) });
     Ok(())

@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut records: Vec<Comparison> =
         figures.iter().map(|figure| Comparison::new(figure, &ours, &linux)).collect();
     baseline.compare(&mut records);
-    println!("{}", table(&records));
+    println!("{}", table(&records, options.vs.is_some()));
     baseline::notable(&records).iter().for_each(|line| println!("changed: {line}"));
     if options.save_baseline {
         baseline.save(&records, &baseline_path)?;
@@ -130,39 +130,45 @@ fn measure(
     Ok((ours, linux))
 }
 
-fn table(records: &[Comparison]) -> Table {
+/// The figures; those of the other system only if there is one.
+fn table(records: &[Comparison], peer: bool) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header([
-        "instructions:",
-        "user",
-        "kernel",
-        "total",
-        "bar",
-        "",
-        "Linux",
-        "ratio",
-        "time, ns",
-        "Linux",
-        "ratio",
-    ]);
+    let row =
+        |name: String, ours: [String; 5], linux: [String; 2], time: String, rest: [String; 2]| {
+            let mut cells: Vec<String> = ours.into();
+            cells.extend(linux.into_iter().filter(|_| peer));
+            cells.push(time);
+            cells.extend(rest.into_iter().filter(|_| peer));
+            let cells =
+                cells.into_iter().map(|text| Cell::new(text).set_alignment(CellAlignment::Right));
+            [Cell::new(name)].into_iter().chain(cells).collect::<Vec<_>>()
+        };
+    let words = ["user", "kernel", "total", "at most", ""].map(str::to_owned);
+    let linux = || ["Linux", "ratio"].map(str::to_owned);
+    table.set_header(row(
+        "instructions:".to_owned(),
+        words,
+        linux(),
+        "time, ns:".to_owned(),
+        linux(),
+    ));
     for record in records {
         let parts = record.ours_parts;
-        let cells = [
+        let ours = [
             number(parts.map(|parts| parts.user)),
             number(parts.map(|parts| parts.kernel)),
             number(record.ours),
             record.bar.to_string(),
             record.status(),
-            number(record.linux),
-            ratio(record.ratio),
-            number(record.ours_nanoseconds),
-            number(record.linux_nanoseconds),
-            ratio(record.time_ratio),
         ];
-        let cells =
-            cells.into_iter().map(|text| Cell::new(text).set_alignment(CellAlignment::Right));
-        table.add_row([Cell::new(record.name)].into_iter().chain(cells));
+        table.add_row(row(
+            record.name.to_owned(),
+            ours,
+            [number(record.linux), ratio(record.ratio)],
+            number(record.ours_nanoseconds),
+            [number(record.linux_nanoseconds), ratio(record.time_ratio)],
+        ));
     }
     table
 }

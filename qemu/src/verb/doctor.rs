@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Result;
 use clap::Args;
 use qemu::accelerator::{obstacle, qemu_version};
-use qemu::installation::QEMU_TOOL;
+use qemu::installation::{MUSL_TOOL, QEMU_TOOL};
 use qemu::machine::Accelerator;
 use qemu::toolchain::{KERNEL_TARGET, PROGRAM_TARGET, has_target, mend, rustc};
 
@@ -38,6 +38,7 @@ pub(crate) fn run(_: &Options) -> Result<ExitCode> {
         ("accelerator kvm", virtualisation()?),
         ("port 8080", port()),
         ("gdb", gdb()),
+        ("musl-gcc", static_programs()),
     ];
     for (name, finding) in findings {
         match finding {
@@ -120,6 +121,16 @@ fn port() -> Finding {
         Err(error) => Finding::Optional(
             format!("in use ({error})"),
             "choose another: cargo xtask run --forward 8081:80".into(),
+        ),
+    }
+}
+
+fn static_programs() -> Finding {
+    match first_line("musl-gcc", &["--version"]) {
+        Some(version) => Finding::Good(version),
+        None => Finding::Optional(
+            "missing; only bench --vs linux wants it, and apt for the kernel".into(),
+            MUSL_TOOL.commands(),
         ),
     }
 }
