@@ -17,6 +17,7 @@ mod measurement;
 mod memory;
 mod peer;
 mod processor;
+mod repossession;
 
 use exo_user::{Start, println};
 use measurement::Measurement;

@@ -2,7 +2,9 @@
 
 use crate::mark;
 use core::fmt;
-use exo_user::time;
+use core::sync::atomic::AtomicU64;
+use exo_user::abi::tables::StatisticsWord;
+use exo_user::{tables, time};
 
 /// How often everything is done; once is counted.
 const BATCHES: u32 = 5;
@@ -61,4 +63,11 @@ impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "operations={} nanoseconds={}", self.operations, self.nanoseconds)
     }
+}
+
+/// A counter of the kernel, as it goes on.
+pub(crate) fn counter(word: StatisticsWord) -> &'static AtomicU64 {
+    let statistics = tables::system().statistics.address as *const AtomicU64;
+    // SAFETY: the kernel maps its counters there, for as long as the program runs.
+    unsafe { &*statistics.add(word as usize) }
 }

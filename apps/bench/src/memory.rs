@@ -4,6 +4,7 @@
 use crate::Bench;
 use crate::handlers;
 use crate::measurement::Measurement;
+use crate::repossession;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::hint::black_box;
@@ -26,6 +27,7 @@ pub(crate) const BENCHES: &[Bench] = &[
     ("fresh_page", fresh_page),
     ("stlb_refill", stlb_refill),
     ("bind_batch", bind_batch),
+    ("abort_frame", repossession::abort_frame),
 ];
 
 /// How many pages [`prot100`] and [`appel2`] are about.
@@ -45,8 +47,8 @@ const READ: Rights = Rights::READ;
 const WRITE: Rights = Rights::READ.union(Rights::WRITE);
 
 /// Pages from [`layout::FREE`] on, and the frames behind them.
-struct Pages {
-    frames: Vec<FrameNumber>,
+pub(crate) struct Pages {
+    pub(crate) frames: Vec<FrameNumber>,
 }
 
 fn address(page: u64) -> u64 {
@@ -68,7 +70,7 @@ impl Pages {
     }
 
     /// Pages that can be written to, and have been.
-    fn touched(count: u64) -> Result<Self, Error> {
+    pub(crate) fn touched(count: u64) -> Result<Self, Error> {
         let pages = Self::allocated(count)?;
         for list in pages.requests().chunks(LIST) {
             // SAFETY: nothing refers to these pages: they are only touched.
@@ -78,7 +80,7 @@ impl Pages {
         Ok(pages)
     }
 
-    fn requests(&self) -> Vec<BindRequest> {
+    pub(crate) fn requests(&self) -> Vec<BindRequest> {
         let pages = self.frames.iter().zip(0..);
         pages.map(|(&frame, page)| request(page, frame)).collect()
     }

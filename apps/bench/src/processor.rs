@@ -1,14 +1,14 @@
 //! Calls, exceptions and slices.
 
 use crate::Bench;
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, counter};
 use crate::{handlers, mark, peer};
 use core::arch::asm;
 use core::hint::black_box;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use exo_user::abi::tables::StatisticsWord;
 use exo_user::upcall::{self, Handlers, Interrupted};
-use exo_user::{Error, contract, environment, tables};
+use exo_user::{Error, contract, environment};
 
 /// The benches of this group.
 pub(crate) const BENCHES: &[Bench] = &[
@@ -64,9 +64,7 @@ fn exception(measurement: &mut Measurement) -> Result<(), Error> {
 /// CPU up, the choice of the next, its registers, the way back to where it was.
 fn slice_switch(measurement: &mut Measurement) -> Result<(), Error> {
     peer::save_at_slice_end()?;
-    let statistics = tables::system().statistics.address as *const AtomicU64;
-    // SAFETY: the kernel maps its counters there, for as long as the program runs.
-    let switches = unsafe { &*statistics.add(StatisticsWord::Switches as usize) };
+    let switches = counter(StatisticsWord::Switches);
     let now = || switches.load(Ordering::Relaxed);
     // The peer has started, and both have been through it.
     mark::wait_until(switches, now() + 8);

@@ -114,7 +114,7 @@ pub const FIGURES: &[Figure] = &[
     processor(
         "slice_switch",
         600,
-        "end of a slice, registers saved, the next environment runs",
+        "end of a slice: interrupt, upcall, all registers saved, yield, the next one runs",
         peer("sched_yield", "sched_yield to another process"),
     )
     .with("compute"),
@@ -153,7 +153,12 @@ pub const FIGURES: &[Figure] = &[
     ),
     memory("stlb_refill", 200, "a miss that the software TLB answers", None),
     memory("bind_batch", 60, "a page of a batch of 1,000 bound", None),
-    memory("abort_frame", 800, "a frame taken that two environments have mapped", None),
+    memory(
+        "abort_frame",
+        800,
+        "a frame taken that two environments have mapped, the ticks included",
+        None,
+    ),
 ];
 
 /// The fastest way that Linux has.

@@ -179,7 +179,7 @@ fn fetch_kernel(folder: &Path) -> Result<PathBuf> {
     let place = tempfile::tempdir_in(folder).context("cannot make a folder for the package")?;
     let mut command = Command::new("apt-get");
     // apt's own user may not write to this folder.
-    command.args(["-q", "-o", "APT::Sandbox::User=root", "download", &package]);
+    command.args(["-qq", "-o", "APT::Sandbox::User=root", "download", &package]);
     let status = command.current_dir(&place).status().context("cannot start apt-get")?;
     ensure!(
         status.success(),
