@@ -21,8 +21,9 @@ use crate::segment::{Flow, Segment};
 use crate::stream::{Backlog, ListenerId, StreamId};
 use crate::time_wait::{TimeWait, Verdict};
 
-/// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a handshake may take. A few losses in a row take that long, because each attempt waits
+/// twice as long as the one before; in a flood the oldest handshake ends early.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 /// How long a closed connection may take to deliver what was written, and the other side to close.
 const LINGER: Duration = Duration::from_secs(60);
 /// How long the other side may leave data unacknowledged.
