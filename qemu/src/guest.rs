@@ -77,13 +77,23 @@ impl Outcome {
     /// verdict has no room for large codes; `init` reports them beside it.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
-        let clamped = self.verdict == Verdict::Code(VERDICT_MAX as u8);
+        self.whole_verdict().exit_status()
+    }
+
+    /// The verdict with the whole code, for people.
+    #[must_use]
+    pub fn whole_verdict(&self) -> Verdict {
         let leaked = self.leaks.as_ref().is_some_and(|leaks| !leaks.missing.is_empty());
-        let failed = self.exits.iter().map(|(_, code)| *code).find(|code| *code != 0);
-        match failed {
-            Some(code) if clamped && !leaked => u8::try_from(code).unwrap_or(u8::MAX),
-            _ => self.verdict.exit_status(),
-        }
+        whole_code(self.verdict, leaked, &self.exits)
+    }
+}
+
+/// The verdict with the code that `init` reported where the machine's own is clamped.
+fn whole_code(verdict: Verdict, leaked: bool, exits: &[(String, u64)]) -> Verdict {
+    let clamped = verdict == Verdict::Code(VERDICT_MAX as u8);
+    match exits.iter().map(|(_, code)| *code).find(|code| *code != 0) {
+        Some(code) if clamped && !leaked => Verdict::Code(u8::try_from(code).unwrap_or(u8::MAX)),
+        _ => verdict,
     }
 }
 
@@ -260,6 +270,8 @@ impl Guest {
         if let Some(text) = &state.tables {
             self.record.create("tables.json")?.write_all(text.as_bytes())?;
         }
+        let leaked = state.leaks.as_ref().is_some_and(|leaks| !leaks.missing.is_empty());
+        let verdict = whole_code(verdict, leaked, &state.exits);
         self.record.write_json(
             "statistics.json",
             &Statistics {

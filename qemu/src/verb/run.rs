@@ -249,7 +249,7 @@ fn report(workspace: &Workspace, outcome: &Outcome) -> ExitCode {
     let folder = outcome.folder.strip_prefix(&workspace.root).unwrap_or(&outcome.folder);
     eprintln!(
         "xtask: {} after {:.1} s{boot}; record in {}",
-        outcome.verdict,
+        outcome.whole_verdict(),
         outcome.duration.as_secs_f64(),
         folder.display()
     );
