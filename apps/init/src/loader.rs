@@ -128,7 +128,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// Loads a program, ready to be started. Its name in capabilities is `[number]`.
+/// Loads a program, ready to be started. Its name in capabilities ends with `number`.
 pub(crate) fn load(
     program: &Program,
     number: u8,
@@ -189,7 +189,7 @@ impl Donation {
 }
 
 fn create(program: &Program, number: u8, donation: &Donation) -> Result<EnvName, Error> {
-    let name = CapabilityName::ROOT.child(number).ok_or(Error::BadArgument)?;
+    let name = name_of(number)?;
     let mut limits = [0; KINDS];
     let mut floors = [0; KINDS];
     limits[Kind::Frames as usize] = program.frames.into();
@@ -222,6 +222,11 @@ fn create(program: &Program, number: u8, donation: &Donation) -> Result<EnvName,
     })
 }
 
+/// The name of the program with this number.
+fn name_of(number: u8) -> Result<CapabilityName, Error> {
+    capability::programs().child(number).ok_or(Error::BadArgument)
+}
+
 /// Gives an environment its memory, capabilities and ports.
 fn furnish(
     program: &Program,
@@ -249,18 +254,20 @@ fn furnish(
 
 /// Puts the capabilities where [`exo_user::capability`] says that they are.
 fn grant(program: &Program, number: u8, to: EnvName) -> Result<(), Error> {
-    let put = |slot: u32, parts: &[u8], rights: Rights| {
-        let name = CapabilityName::new(parts).ok_or(Error::BadArgument)?;
+    let own = name_of(number)?;
+    let put = |slot: u32, name: CapabilityName, rights: Rights| {
         capability::grant(to, capability::OWN, slot, capability::OWN, Capability { name, rights })
     };
     for right in &program.rights {
         match right {
-            Right::Revoke => put(capability::REVOKE, &[], Rights::REVOKE)?,
-            Right::Network => put(capability::NETWORK, &[number], Rights::NETWORK)?,
-            Right::Console => put(capability::CONSOLE, &[number], Rights::CONSOLE)?,
+            // Not the root: nobody takes frames from this program.
+            Right::Revoke => put(capability::REVOKE, capability::programs(), Rights::REVOKE)?,
+            Right::Network => put(capability::NETWORK, own, Rights::NETWORK)?,
+            Right::Console => put(capability::CONSOLE, own, Rights::CONSOLE)?,
         }
     }
-    put(capability::ARCHIVE, &[ARCHIVE_GUARD], Rights::READ)
+    let archive = CapabilityName::ROOT.child(ARCHIVE_GUARD).ok_or(Error::BadArgument)?;
+    put(capability::ARCHIVE, archive, Rights::READ)
 }
 
 /// A page of a program: its address, its rights, and what is in it from an offset on.

@@ -1,11 +1,11 @@
 //! Capabilities, and the slots in which `init` puts them.
 
 use crate::call::call;
-use exo_abi::{Call, Capability, EnvName, Error, Rights};
+use exo_abi::{Call, Capability, CapabilityName, EnvName, Error, Rights};
 
 /// The program's own name, with `READ`, `WRITE`, `EXECUTE`, `GRANT` and `CONTROL`.
 pub const OWN: u32 = 0;
-/// The root name with `REVOKE`, if the contract has the right `revoke`.
+/// [`programs`] with `REVOKE`, if the contract has the right `revoke`.
 pub const REVOKE: u32 = 1;
 /// The program's own name with `NETWORK`, if the contract has the right `network`.
 pub const NETWORK: u32 = 2;
@@ -13,6 +13,14 @@ pub const NETWORK: u32 = 2;
 pub const CONSOLE: u32 = 3;
 /// The name of the boot archive's frames, with `READ`.
 pub const ARCHIVE: u32 = 4;
+
+/// The part with which the names of all programs begin.
+const PROGRAMS_PART: u8 = 1;
+
+/// The name above those of all programs that `init` starts, and not above that of `init`.
+pub fn programs() -> CapabilityName {
+    CapabilityName::ROOT.child(PROGRAMS_PART).unwrap_or_default()
+}
 
 /// Puts a capability in slot `destination` of an environment (none: the caller), for which the
 /// capability in slot `authority` has `GRANT`. The caller's slot `source` must dominate it.

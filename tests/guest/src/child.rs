@@ -23,7 +23,7 @@ pub fn own_name() -> CapabilityName {
         let capability = Capability { name: *name, rights: Rights::READ };
         capability::grant(EnvName::NONE, 0, SPARE_SLOT, capability::OWN, capability).is_ok()
     };
-    let name = PARTS.filter_map(|part| CapabilityName::ROOT.child(part)).find(fits);
+    let name = PARTS.filter_map(|part| capability::programs().child(part)).find(fits);
     rule::granted("to empty a slot", capability::drop(SPARE_SLOT));
     rule::holds("the program has a name", name.is_some());
     name.unwrap_or_default()

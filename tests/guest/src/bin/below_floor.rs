@@ -33,6 +33,9 @@ fn main(_: &Start<'_>) -> u64 {
     for own in [EnvName::NONE, contract::name()] {
         refused(revoke(own, Kind::Frames, 1), Error::BadArgument);
     }
+    // Whoever started the programs is above all that may be revoked.
+    let init = EnvName(tables::environment_named(contract::name()).unwrap_or_default().parent);
+    refused(revoke(init, Kind::Frames, 1), Error::NotDominated);
     // The right to revoke is no other right.
     let (environment, capability) = (witness, capability::REVOKE);
     let destroy = Call::EnvironmentDestroy { environment, capability, code: 0 };

@@ -3,7 +3,9 @@
 #![no_main]
 
 use exo_user::abi::layout::CAPABILITIES;
-use exo_user::{Call, Capability, CapabilityName, EnvName, Error, Registers, Rights, Start};
+use exo_user::{
+    Call, Capability, CapabilityName, EnvName, Error, Registers, Rights, Start, capability,
+};
 use guest_probes::child::{SPARE_SLOT, own_name};
 use guest_probes::rule::{refused, refused_raw, refused_with, same};
 
@@ -15,6 +17,10 @@ fn derive(source: u32, [low, high]: [u64; 2]) -> Call {
 }
 
 fn main(_: &Start<'_>) -> u64 {
+    for name in [CapabilityName::ROOT, capability::programs()] {
+        let above = Capability { name, rights: Rights::READ };
+        refused(derive(0, above.to_words()), Error::NotDominated);
+    }
     refused(derive(0, Capability::ROOT.to_words()), Error::NotDominated);
     let name = own_name();
     for rights in [Rights::REVOKE, Rights::NETWORK, Rights::CONSOLE, Rights::MACHINE] {
@@ -22,7 +28,7 @@ fn main(_: &Start<'_>) -> u64 {
     }
     let mut names = 0;
     for part in 0..=u8::MAX {
-        let name = CapabilityName::ROOT.child(part).unwrap_or_default();
+        let name = capability::programs().child(part).unwrap_or_default();
         let capability = Capability { name, rights: Rights::READ };
         // SAFETY: capabilities are the kernel's; no memory is touched.
         let result = unsafe { exo_user::call::call(derive(0, capability.to_words())) };
