@@ -4,8 +4,11 @@ use crate::frame::{FrameTable, Link};
 use crate::memory::{FrameMemory, TranslationCache};
 use crate::space::Space;
 use crate::tables::{self, ACCESSED, DIRTY, PRESENT};
-use crate::tlb::{Entry, LOST, VALID, WAYS};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::tlb::{Entry, Tlb, TlbPlace, WAYS};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use exo_abi::layout::{USER_END, USER_START};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::upcall::FaultCode;
@@ -75,6 +78,108 @@ fn check_rights(rights: Rights) -> Result<(), Error> {
     Ok(())
 }
 
+/// The part of a fault code that says what was wanted.
+const ACCESS: FaultCode = FaultCode::WRITE.union(FaultCode::FETCH);
+
+/// The hardware entry that answers an access, from a page's entry in the software TLB; or why the
+/// access is refused.
+fn wanted_entry(entry: Entry<'_>, access: FaultCode) -> Result<u64, FaultCode> {
+    if entry.is_lost() {
+        return Err(access | FaultCode::LOST);
+    }
+    let (needed, used) = if access.contains(FaultCode::WRITE) {
+        (Rights::WRITE, ACCESSED | DIRTY)
+    } else if access.contains(FaultCode::FETCH) {
+        (Rights::EXECUTE, ACCESSED)
+    } else {
+        (Rights::READ, ACCESSED)
+    };
+    let rights = entry.rights();
+    if !entry.is_valid() || !rights.contains(needed) {
+        return Err(access | FaultCode::PROTECTION);
+    }
+    Ok(tables::page_entry(entry.target().0, rights) | used | entry.remembered())
+}
+
+/// Puts an entry into the hardware's table.
+fn refresh(
+    m: &impl TranslationCache,
+    root: FrameNumber,
+    hardware: &AtomicU64,
+    page: u64,
+    new: u64,
+) {
+    if hardware.load(Relaxed) & PRESENT == 0 {
+        hardware.store(new, SeqCst);
+    } else {
+        // This CPU remembers an entry with fewer rights.
+        hardware.fetch_or(new & (ACCESSED | DIRTY), Relaxed);
+        m.flush(root, page);
+    }
+}
+
+/// What came of an attempt to answer a page fault without the lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refill {
+    /// The hardware has the entry.
+    Done,
+    /// The access is not allowed, or the page is not bound.
+    Refused(FaultCode),
+    /// A table is missing: see [`Bindings::refill`].
+    TableMissing,
+}
+
+/// As [`Bindings::refill`], for the address space that is current on this CPU, while others may
+/// change it. If its tables suffice, nothing else is needed.
+///
+/// Whoever takes a binding away first clears the entry of the software TLB, then that of the
+/// hardware. Here the hardware's is set first, and the other looked at again: if the binding has
+/// gone meanwhile, one of the two sees it.
+pub fn refill<M: FrameMemory + TranslationCache>(
+    m: &M,
+    (root, tlb): (FrameNumber, TlbPlace),
+    address: u64,
+    access: FaultCode,
+) -> Refill {
+    if !(USER_START..USER_END).contains(&address) {
+        return Refill::Refused(access | FaultCode::PROTECTION);
+    }
+    let (page, tlb) = (address & !(PAGE_SIZE - 1), Tlb::from(tlb));
+    let Some(slot) = tlb.find(m, page) else { return Refill::Refused(access) };
+    let entry = tlb.entry(m, slot);
+    let before = entry.head();
+    let new = match wanted_entry(entry, access) {
+        Ok(new) => new,
+        Err(code) => return Refill::Refused(code),
+    };
+    let Some(hardware) = tables::entry(m, root, page) else { return Refill::TableMissing };
+    refresh(m, root, hardware, page, new);
+    if entry.head_again() != before {
+        hardware.swap(0, Relaxed);
+    }
+    Refill::Done
+}
+
+/// The frame behind an address to which the hardware lets the program write, for a write by the
+/// kernel. The write is noted like one by the hardware.
+pub fn writable_frame(
+    m: &impl FrameMemory,
+    root: FrameNumber,
+    address: u64,
+) -> Option<FrameNumber> {
+    if !(USER_START..USER_END).contains(&address) {
+        return None;
+    }
+    let entry = tables::entry(m, root, address)?;
+    let word = entry.load(Relaxed);
+    let frame = tables::writable_frame(word)?;
+    if word & (ACCESSED | DIRTY) != ACCESSED | DIRTY {
+        // Only if it still stands: an entry that has gone must not come back in part.
+        entry.compare_exchange(word, word | ACCESSED | DIRTY, Relaxed, Relaxed).ok()?;
+    }
+    Some(frame)
+}
+
 impl<'a> Bindings<'a> {
     /// No address spaces yet, as many as there are places in `spaces`.
     pub fn new(frames: FrameTable<'a>, spaces: &'a mut [Option<Space>]) -> Self {
@@ -85,6 +190,11 @@ impl<'a> Bindings<'a> {
     /// The top-level table of environment slot `index`.
     pub fn root(&self, index: u16) -> Option<FrameNumber> {
         Some(self.space(index)?.root)
+    }
+
+    /// The software TLB of environment slot `index`.
+    pub fn tlb_place(&self, index: u16) -> Option<TlbPlace> {
+        Some(self.space(index)?.tlb.into())
     }
 
     pub(crate) fn space(&self, index: u16) -> Option<&Space> {
@@ -229,6 +339,8 @@ impl<'a> Bindings<'a> {
         if entry.is_valid() {
             space.wired -= u32::from(entry.rights().contains(Rights::WIRED)).min(space.wired);
             let page = entry.page();
+            // First the software TLB, then the hardware: see `refill`.
+            entry.invalidate();
             if let Some(hardware) = tables::entry(m, space.root, page) {
                 shootdown.clear(hardware, page);
             }
@@ -344,6 +456,7 @@ impl<'a> Bindings<'a> {
             let entry = tlb.entry(m, slot);
             let wired = |rights: Rights| u32::from(rights.contains(Rights::WIRED));
             space.wired = (space.wired + wired(rights)).saturating_sub(wired(entry.rights()));
+            entry.set_rights(rights);
             if let Some(hardware) = tables::entry(m, space.root, page) {
                 entry.remember(shootdown.clear(hardware, page));
                 let new = tables::page_entry(entry.target().0, rights);
@@ -351,7 +464,6 @@ impl<'a> Bindings<'a> {
                     hardware.store(new | entry.remembered(), Relaxed);
                 }
             }
-            entry.set_rights(rights);
         }
         shootdown.finish();
         Ok(())
@@ -369,7 +481,7 @@ impl<'a> Bindings<'a> {
         address: u64,
         code: FaultCode,
     ) -> Result<(), FaultCode> {
-        let code = code & (FaultCode::WRITE | FaultCode::FETCH);
+        let code = code & ACCESS;
         let page = address & !(PAGE_SIZE - 1);
         let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
             return Err(code);
@@ -378,34 +490,13 @@ impl<'a> Bindings<'a> {
             return Err(code);
         }
         let entry = space.tlb.entry(m, space.tlb.find(m, page).ok_or(code)?);
-        if entry.head() & (VALID | LOST) == LOST {
-            return Err(code | FaultCode::LOST);
-        }
-        let (needed, used) = if code.contains(FaultCode::WRITE) {
-            (Rights::WRITE, ACCESSED | DIRTY)
-        } else if code.contains(FaultCode::FETCH) {
-            (Rights::EXECUTE, ACCESSED)
-        } else {
-            (Rights::READ, ACCESSED)
-        };
-        let rights = entry.rights();
-        if !entry.is_valid() || !rights.contains(needed) {
-            return Err(code | FaultCode::PROTECTION);
-        }
+        let new = wanted_entry(entry, code)?;
         let (frame, generation) = entry.target();
         if self.frames.held(frame) != Some(generation) {
             return Err(code | FaultCode::LOST);
         }
         let leaf = space.leaf(m, &mut self.frames, page, true).ok_or(code)?;
-        let hardware = &leaf[tables::index(page, 0)];
-        if hardware.load(Relaxed) & PRESENT == 0 {
-            let new = tables::page_entry(frame, rights) | used | entry.remembered();
-            hardware.store(new, Relaxed);
-        } else {
-            // Another CPU was quicker, or this one remembers an entry with fewer rights.
-            hardware.fetch_or(used, Relaxed);
-            m.flush(space.root, page);
-        }
+        refresh(m, space.root, &leaf[tables::index(page, 0)], page, new);
         Ok(())
     }
 

@@ -28,10 +28,11 @@ mod tables;
 pub mod tlb;
 
 pub use account::Accounts;
-pub use binding::Bindings;
+pub use binding::{Bindings, Refill, refill, writable_frame};
 pub use capability::CapabilityTable;
 pub use frame::{FrameRecord, FrameTable, Scan};
 pub use free_map::FreeMap;
 pub use memory::{FrameMemory, Page, TranslationCache};
 pub use record::Record;
 pub use space::Space;
+pub use tlb::TlbPlace;

@@ -206,19 +206,20 @@ impl Bindings<'_> {
             let Some(space) = self.space_mut(link.space()) else { break };
             let entry = space.tlb.entry(m, link.slot());
             let page = entry.page();
-            if let Some(hardware) = tables::entry(m, space.root, page) {
-                let mut shootdown = Shootdown::new(m, space.root);
-                shootdown.clear(hardware, page);
-                shootdown.finish();
-            }
             space.wired -= u32::from(entry.rights().contains(Rights::WIRED)).min(space.wired);
             link = entry.links().0;
-            self.frames.discount_binding(frame);
+            // First the software TLB, then the hardware: see `refill`.
             if lost {
                 entry.lose();
             } else {
                 entry.clear();
             }
+            if let Some(hardware) = tables::entry(m, space.root, page) {
+                let mut shootdown = Shootdown::new(m, space.root);
+                shootdown.clear(hardware, page);
+                shootdown.finish();
+            }
+            self.frames.discount_binding(frame);
         }
         self.frames.set_chain(frame, Link::NONE);
     }

@@ -50,6 +50,12 @@ pub(crate) fn page_entry(frame: FrameNumber, rights: Rights) -> u64 {
     entry
 }
 
+/// The frame of an entry through which the program may write.
+pub(crate) fn writable_frame(entry: u64) -> Option<FrameNumber> {
+    const WRITABLE: u64 = PRESENT | WRITE | USER;
+    (entry & WRITABLE == WRITABLE).then_some(FrameNumber(((entry & ADDRESS) >> 12) as u32))
+}
+
 /// The entry of a page that the kernel provides. It counts as used, so that the hardware never
 /// writes to it.
 pub(crate) fn shared_entry(frame: FrameNumber, writable: bool) -> u64 {

@@ -23,7 +23,10 @@
 use crate::frame::Link;
 use crate::memory::FrameMemory;
 use crate::tables;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
 use exo_abi::{FrameNumber, Rights};
 
 /// Entries in each frame.
@@ -53,12 +56,22 @@ pub(crate) struct Entry<'m>(&'m [AtomicU64; 4]);
 impl Entry<'_> {
     /// The first word.
     pub(crate) fn head(self) -> u64 {
-        self.0[0].load(Relaxed)
+        self.0[0].load(Acquire)
     }
 
     /// The page's address.
     pub(crate) fn page(self) -> u64 {
         self.head() & PAGE
+    }
+
+    /// The first word, read after everything that was written before.
+    pub(crate) fn head_again(self) -> u64 {
+        self.0[0].load(SeqCst)
+    }
+
+    /// Whether it was a binding, and its frame was repossessed.
+    pub(crate) fn is_lost(self) -> bool {
+        self.head() & (VALID | LOST) == LOST
     }
 
     /// Whether it is a binding.
@@ -87,27 +100,32 @@ impl Entry<'_> {
         let bits = u64::from(rights.bits());
         self.0[1].store(u64::from(frame.0) | u64::from(generation) << 32, Relaxed);
         self.0[3].store(bits, Relaxed);
-        self.0[0].store(page | VALID | bits, Relaxed);
+        self.0[0].store(page | VALID | bits, Release);
     }
 
     /// Gives a binding other rights.
     pub(crate) fn set_rights(self, rights: Rights) {
-        self.0[0].store(self.head() & !RIGHTS | u64::from(rights.bits()), Relaxed);
+        self.0[0].store(self.head() & !RIGHTS | u64::from(rights.bits()), SeqCst);
+    }
+
+    /// Makes it no binding any more; what it was stays in its other words.
+    pub(crate) fn invalidate(self) {
+        self.0[0].fetch_and(!VALID, SeqCst);
     }
 
     /// Empties it.
     pub(crate) fn clear(self) {
         for word in self.0 {
-            word.store(0, Relaxed);
+            word.store(0, SeqCst);
         }
     }
 
     /// Leaves only that the page was lost.
     pub(crate) fn lose(self) {
         let page = self.page();
+        self.0[0].store(page | LOST, SeqCst);
         self.0[3].store(0, Relaxed);
         self.0[2].store(0, Relaxed);
-        self.0[0].store(page | LOST, Relaxed);
     }
 
     /// The next and the previous binding of the frame.
@@ -176,6 +194,37 @@ pub(crate) struct Tlb {
     pub(crate) directory: FrameNumber,
     /// How many others, 1 to [`FRAMES_MAX`].
     pub(crate) frames: u16,
+}
+
+/// A software TLB, for those who look things up in it without the lock of its space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TlbPlace {
+    directory: FrameNumber,
+    frames: u16,
+}
+
+impl TlbPlace {
+    /// The place as one word.
+    pub fn to_word(self) -> u64 {
+        u64::from(self.directory.0) | u64::from(self.frames) << 32
+    }
+
+    /// The place from its word.
+    pub fn from_word(word: u64) -> Self {
+        Self { directory: FrameNumber(word as u32), frames: (word >> 32) as u16 }
+    }
+}
+
+impl From<Tlb> for TlbPlace {
+    fn from(Tlb { directory, frames }: Tlb) -> Self {
+        Self { directory, frames }
+    }
+}
+
+impl From<TlbPlace> for Tlb {
+    fn from(TlbPlace { directory, frames }: TlbPlace) -> Self {
+        Self { directory, frames }
+    }
 }
 
 /// Both multipliers are odd numbers without structure: the golden ratio, and a prime of xxHash.

@@ -37,6 +37,7 @@ fn state(number: u64) -> &'static str {
         Some(EnvState::Free) => "free",
         Some(EnvState::Created) => "created",
         Some(EnvState::Runnable) => "runnable",
+        Some(EnvState::Preempted) => "preempted",
         Some(EnvState::Running) => "running",
         Some(EnvState::Asleep) => "asleep",
         Some(EnvState::Ended) => "ended",

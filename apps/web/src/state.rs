@@ -306,7 +306,7 @@ fn environment(entry: &EnvEntry) -> Environment {
         state: match state {
             Some(EnvState::Free) => "free",
             Some(EnvState::Created) => "created",
-            Some(EnvState::Runnable) => "runnable",
+            Some(EnvState::Runnable | EnvState::Preempted) => "runnable",
             Some(EnvState::Running) => "running",
             Some(EnvState::Asleep) => "asleep",
             Some(EnvState::Ended) => "ended",

@@ -2,9 +2,10 @@
 //!
 //! A call is the `syscall` instruction with its number in `rax` and up to six arguments in `rdi`,
 //! `rsi`, `rdx`, `r10`, `r8` and `r9`. It returns 0 or an [`Error`] number in `rax` and a value in
-//! `rdx`; `rcx` and `r11` are lost, all other registers are kept. `yield` and `sleep` keep `rsp`
-//! only: whoever gives up the CPU saves what it needs.
+//! `rdx`; `rcx` and `r11` are lost, all other registers are kept. `yield`, `sleep` and `transfer`
+//! keep `rsp` only, if they are not refused: whoever gives up the CPU saves what it needs.
 
+use crate::batch::BatchFlags;
 use crate::contract::Kind;
 use crate::error::Error;
 use crate::name::EnvName;
@@ -73,6 +74,41 @@ impl Word for Rights {
     }
 }
 
+impl Word for BatchFlags {
+    fn pack(self) -> u64 {
+        self.bits()
+    }
+    fn unpack(word: u64) -> Option<Self> {
+        Self::from_bits(word)
+    }
+}
+
+/// What becomes of the caller of a control transfer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum TransferMode {
+    /// It stays runnable.
+    Asynchronous = 0,
+    /// It sleeps, and its slices go to the target.
+    Synchronous = 1,
+    /// It sleeps, and its slices go to nobody.
+    Reply = 2,
+}
+
+impl Word for TransferMode {
+    fn pack(self) -> u64 {
+        self as u64
+    }
+    fn unpack(word: u64) -> Option<Self> {
+        match word {
+            0 => Some(Self::Asynchronous),
+            1 => Some(Self::Synchronous),
+            2 => Some(Self::Reply),
+            _ => None,
+        }
+    }
+}
+
 /// A call, for documents.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
@@ -100,6 +136,14 @@ macro_rules! calls {
         #[expect(missing_docs, reason = "the text of each call explains its arguments")]
         pub enum Call {
             $($(#[doc = $doc])+ $name { $($argument: $type),* },)+
+        }
+
+        /// The calls' numbers.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u64)]
+        #[expect(missing_docs, reason = "each is the number of the call of that name")]
+        pub enum Number {
+            $($name = $number,)+
         }
 
         /// Every call, in the order of its number.
@@ -285,6 +329,25 @@ calls! {
 
     /// Ends the machine with a code. The capability needs `MACHINE`.
     25 MachineExit(capability: u32, code: u64) -> "nothing" ! [NoCapability, NotDominated];
+
+    /// Transfers control: the target runs at its gate on the rest of the caller's slice, with the
+    /// stack pointer that it stopped with, the caller's name in `rdi`, and in all other registers
+    /// but `rax`, `rcx` and `r11` what the caller has there. The target must be at rest: it has
+    /// stopped by `yield`, `sleep` or `transfer`. With mode 0 (`Asynchronous`) the caller stays
+    /// runnable; with 1 (`Synchronous`) it sleeps as if by `sleep(until)`, and its slices go to the
+    /// target as long as it does; with 2 (`Reply`) it sleeps and keeps its slices to itself. Returns
+    /// when the caller is woken and not entered through its own gate; if it waited for a target
+    /// that ended, with `StaleEnvironment`.
+    26 Transfer(target: EnvName, mode: TransferMode, until: u64) -> "nothing"
+        ! [NoEnvironment, StaleEnvironment, WrongState, NotRunnable, GateClosed, BadArgument];
+
+    /// Makes the calls in a list of batch entries, one after the other, and writes into each entry
+    /// what it got. Stops at the first that is refused. With `ROLL_BACK` the calls made until then
+    /// are undone, so that all or none are made, and the batch is refused with that call's error;
+    /// every call of the list must be one that can be undone. Calls that give the CPU up, end an
+    /// environment or are batches themselves cannot be in one.
+    27 Batch(list: u64, count: u64, flags: BatchFlags) -> "the number of calls that were made"
+        ! [BadAddress, NotBound, TooLong, BadArgument, NotInBatch];
 }
 
 #[cfg(test)]
@@ -303,12 +366,13 @@ mod tests {
     #[test]
     fn every_call_survives_its_registers() {
         for call in CALLS {
-            let registers = Registers { number: call.number, arguments: [1, 2, 3, 4, 5, 6] };
+            let registers = Registers { number: call.number, arguments: [1, 2, 1, 4, 5, 6] };
             let unpacked = Call::unpack(&registers).unwrap();
             let packed = unpacked.pack();
             assert_eq!(packed.number, call.number);
             for index in 0..6 {
-                let expected = if index < call.arguments.len() { index as u64 + 1 } else { 0 };
+                let given = registers.arguments[index];
+                let expected = if index < call.arguments.len() { given } else { 0 };
                 assert_eq!(packed.arguments[index], expected, "{}", call.name);
             }
             assert_eq!(Call::unpack(&packed), Ok(unpacked));

@@ -103,6 +103,10 @@ errors! {
     BadKind = 37,
     /// The donated memory is less than the environment needs at least.
     TooFewFrames = 38,
+    /// The target's gate is closed, or not open to the caller.
+    GateClosed = 39,
+    /// The batch names a call that cannot be part of one, or that cannot be undone.
+    NotInBatch = 40,
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub struct SystemPage {
     pub filters: TableReference,
     /// The rings, [`RingEntry`], indexed by id.
     pub rings: TableReference,
-    /// The kernel's counters, [`Statistics`], one entry.
+    /// The kernel's counters, [`Statistics`], an entry for each CPU.
     pub statistics: TableReference,
 }
 
@@ -143,7 +143,7 @@ pub enum EnvState {
     Free = 0,
     /// Created, not started.
     Created = 1,
-    /// It can run.
+    /// It can run, and has stopped of its own will: the kernel keeps its stack pointer.
     Runnable = 2,
     /// It runs on a CPU.
     Running = 3,
@@ -151,18 +151,21 @@ pub enum EnvState {
     Asleep = 4,
     /// It has ended; its parent has not yet taken note.
     Ended = 5,
+    /// It can run, and was stopped by force: the kernel keeps all its registers.
+    Preempted = 6,
 }
 
 impl EnvState {
-    /// The state with this number.
-    pub const fn from_number(number: u64) -> Option<Self> {
-        match number {
+    /// The state in the word [`EnvEntry::state`].
+    pub const fn from_number(word: u64) -> Option<Self> {
+        match word & 0xff {
             0 => Some(Self::Free),
             1 => Some(Self::Created),
             2 => Some(Self::Runnable),
             3 => Some(Self::Running),
             4 => Some(Self::Asleep),
             5 => Some(Self::Ended),
+            6 => Some(Self::Preempted),
             _ => None,
         }
     }
@@ -206,7 +209,8 @@ pub struct EnvEntry {
     pub name: u64,
     /// Its parent's name.
     pub parent: u64,
-    /// The [`EnvState`].
+    /// The [`EnvState`] in bits 0 to 7; while it runs, the number of the CPU in bits 8 to 15. Bit
+    /// 16: it is being ended. Bits 32 to 63: the generation of its name.
     pub state: u64,
     /// When it has ended: the [`EndReason`].
     pub end_reason: u64,
@@ -248,8 +252,8 @@ pub struct EnvEntry {
     pub surrendered: u64,
     /// Frames taken by force.
     pub repossessed: u64,
-    /// Reserved, zero.
-    pub reserved: u64,
+    /// Control transfers made.
+    pub transfers: u64,
     /// What the creator called it, filled up with zeros.
     pub label: [u8; LABEL],
 }
@@ -285,7 +289,7 @@ pub enum EnvWord {
     Asks,
     Surrendered,
     Repossessed,
-    Reserved,
+    Transfers,
     Label,
 }
 
@@ -328,7 +332,7 @@ pub struct RingEntry {
     pub dropped: u64,
 }
 
-/// Counters of the whole kernel: all words; [`StatisticsWord`] numbers them.
+/// Counters of one CPU: all words; [`StatisticsWord`] numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Statistics {
@@ -364,10 +368,12 @@ pub struct Statistics {
     pub created: u64,
     /// Environments ended.
     pub ended: u64,
+    /// Control transfers.
+    pub transfers: u64,
 }
 
 /// The words of [`Statistics`].
-pub const STATISTICS_WORDS: usize = 16;
+pub const STATISTICS_WORDS: usize = 17;
 
 /// The word of a field in [`Statistics`], as the kernel counts it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -390,6 +396,7 @@ pub enum StatisticsWord {
     Repossessed,
     Created,
     Ended,
+    Transfers,
 }
 
 #[cfg(test)]
@@ -404,7 +411,7 @@ mod tests {
         assert_eq!(offset_of!(EnvEntry, frames), EnvWord::Frames as usize * 8);
         assert_eq!(offset_of!(EnvEntry, asks), EnvWord::Asks as usize * 8);
         assert_eq!(size_of::<Statistics>(), STATISTICS_WORDS * 8);
-        assert_eq!(offset_of!(Statistics, ended), StatisticsWord::Ended as usize * 8);
+        assert_eq!(offset_of!(Statistics, transfers), StatisticsWord::Transfers as usize * 8);
         assert!(size_of::<SystemPage>() <= 4096);
     }
 

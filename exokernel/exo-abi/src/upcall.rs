@@ -9,8 +9,8 @@ use bitflags::bitflags;
 /// `rsi` the code, `rdx` the address and `rcx` the frame's address; the handler finds all other
 /// registers as they were. If the stack pointer was inside the upcall stack, the frame is pushed
 /// below it and its red zone, otherwise at the top. The handler returns to what was interrupted
-/// by restoring the scratch registers and the mask, and executing `iretq` with the stack pointer
-/// at [`UpcallFrame::rip`]: the kernel is not involved.
+/// by restoring the flags, the mask, the scratch registers and the stack pointer, and jumping to
+/// [`UpcallFrame::rip`]: the kernel is not involved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct UpcallFrame {
@@ -32,20 +32,20 @@ pub struct UpcallFrame {
     pub code: u64,
     /// For a page fault, the address.
     pub address: u64,
-    /// Where it happened.
-    pub rip: u64,
-    /// The code segment, for `iretq`.
-    pub cs: u64,
     /// The flags.
     pub rflags: u64,
     /// The stack pointer.
     pub rsp: u64,
-    /// The stack segment, for `iretq`.
-    pub ss: u64,
+    /// Where it happened. The last word, so that a handler may put the address of its return at the
+    /// same place: right below the red zone of what was interrupted.
+    pub rip: u64,
 }
 
 /// The number of eight-byte words in an [`UpcallFrame`].
-pub const FRAME_WORDS: usize = 14;
+pub const FRAME_WORDS: usize = 12;
+
+/// The flags that a handler starts without: trap, direction, alignment check.
+pub const HANDLER_FLAGS_OFF: u64 = 1 << 8 | 1 << 10 | 1 << 18;
 
 /// The bytes below the stack pointer that belong to the interrupted function.
 pub const RED_ZONE: u64 = 128;

@@ -38,7 +38,7 @@ fn check_rights(rights: Rights) -> Result<Rights, Error> {
 impl Kernel<'_> {
     pub(crate) fn bind(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         into: u16,
         list: u64,
@@ -76,7 +76,7 @@ impl Kernel<'_> {
 
     pub(crate) fn unbind(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         from: u16,
         page: u64,
         count: u64,
@@ -87,7 +87,7 @@ impl Kernel<'_> {
 
     pub(crate) fn protect(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         target: u16,
         page: u64,
         count: u64,

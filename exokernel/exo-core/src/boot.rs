@@ -79,7 +79,7 @@ impl Kernel<'_> {
     /// [`BootError`]; the machine can then do nothing.
     pub fn start_first<M: Machine>(
         &mut self,
-        machine: &mut M,
+        machine: &M,
         first: FrameNumber,
         frames: u64,
     ) -> Result<(), BootError> {
@@ -107,17 +107,8 @@ impl Kernel<'_> {
             Rights::READ | Rights::WRITE,
         )?;
         self.bind_archive(machine, slot, module, &header)?;
-        self.start(slot, header.entry, STACK_TOP, header.archive_length)?;
+        self.start(machine, slot, header.entry, STACK_TOP, header.archive_length)?;
         Ok(self.give_first_slice(machine, slot)?)
-    }
-
-    /// Chooses who runs first. To be called once, when [`Kernel::start_first`] has succeeded.
-    pub fn enter_first<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        context: &mut crate::context::Context,
-    ) {
-        self.leave(machine, context);
     }
 
     /// The frames that an environment needs for itself, beside its software TLB.
@@ -136,7 +127,8 @@ impl Kernel<'_> {
     fn first_plan(&self, module_frames: u64) -> Plan {
         let mut limits = [0; Kind::ALL.len()];
         limits[Kind::Frames as usize] = self.bindings.frames.free_count();
-        limits[Kind::Slices as usize] = self.positions as u64;
+        limits[Kind::Slices as usize] =
+            self.board.cpus.iter().map(|cpu| cpu.slices.len() as u64).sum();
         limits[Kind::Filters as usize] = FILTERS as u64;
         limits[Kind::Rings as usize] = RINGS as u64;
         limits[Kind::Environments as usize] = self.environments.len() as u64 - 1;
@@ -156,7 +148,7 @@ impl Kernel<'_> {
 
     fn bind_segment(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         slot: u16,
         module: Module,
         segment: &ModuleSegment,
@@ -181,7 +173,7 @@ impl Kernel<'_> {
 
     fn bind_archive(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         slot: u16,
         module: Module,
         header: &ModuleHeader,
@@ -195,7 +187,7 @@ impl Kernel<'_> {
     /// Makes frames of the module those of the first environment, and binds them.
     fn bind_module(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         slot: u16,
         (page, first, count): (u64, FrameNumber, u64),
         rights: Rights,
@@ -215,7 +207,7 @@ impl Kernel<'_> {
     /// Binds zeroed frames.
     fn bind_fresh(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         slot: u16,
         page: u64,
         count: u64,
@@ -234,7 +226,7 @@ impl Kernel<'_> {
 
     fn give_first_slice(&mut self, machine: &impl Machine, slot: u16) -> Result<(), Error> {
         let Environment { name, .. } = *self.environment(slot);
-        self.slice(machine, slot, 0, 0, name, 0).map(|_| ())
+        self.slice(machine, slot, (0, 0), name, 0).map(|_| ())
     }
 }
 

@@ -3,41 +3,30 @@
 use crate::context::Context;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
-use exo_abi::{Call, Error, Registers, Rights};
+use exo_abi::tables::{EndReason, StatisticsWord};
+use exo_abi::{Call, Error, Rights};
 
 impl Kernel<'_> {
-    /// A program has executed `syscall` with these registers. Afterwards `context` is what is to
-    /// run: the same program with its result, or another. See [`Kernel::idle`].
-    pub fn call<M: Machine>(&mut self, machine: &mut M, context: &mut Context) {
-        let Some(caller) = self.cpu.current else { return };
-        self.exposed.count(StatisticsWord::Calls, 1);
-        self.exposed.count_environment(caller, EnvWord::Calls, 1);
-        let registers = Registers {
-            number: context.rax,
-            arguments: [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9],
-        };
-        let result = Call::unpack(&registers).and_then(|call| self.perform(machine, caller, call));
-        match result {
-            Ok(value) => (context.rax, context.rdx) = (0, value),
-            Err(error) => {
-                self.exposed.count(StatisticsWord::Refused, 1);
-                (context.rax, context.rdx) = (error as u64, 0);
-            }
+    /// Makes a call that [`Board::call`](crate::Board::call) could not make.
+    pub fn call<M: Machine>(&mut self, machine: &M, context: &mut Context) {
+        let Some(caller) = self.board.here(machine).current() else { return };
+        let call = Call::unpack(&context.call());
+        let result = call.and_then(|call| self.perform(machine, caller, call));
+        if result.is_err() {
+            self.count(machine, StatisticsWord::Refused, 1);
         }
-        self.leave(machine, context);
+        context.answer(result);
     }
 
-    fn perform(
+    pub(crate) fn perform(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         call: Call,
     ) -> Result<u64, Error> {
         match call {
             Call::Null {} => Ok(self.environment(caller).name.0),
-            Call::Yield { target } => self.give_way(caller, target),
-            Call::Sleep { until } => self.sleep(machine, caller, until),
+            Call::Batch { list, count, flags } => self.batch(machine, caller, list, count, flags),
             Call::ConsoleWrite { address, length } => {
                 self.console_write(machine, caller, address, length)
             }
@@ -62,7 +51,7 @@ impl Kernel<'_> {
 
     fn perform_memory(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         call: Call,
     ) -> Result<u64, Error> {
@@ -95,7 +84,7 @@ impl Kernel<'_> {
 
     fn perform_network(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         call: Call,
     ) -> Result<u64, Error> {
@@ -116,7 +105,7 @@ impl Kernel<'_> {
 
     fn perform_control(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         call: Call,
     ) -> Result<u64, Error> {
@@ -124,7 +113,7 @@ impl Kernel<'_> {
             Call::EnvironmentCreate { request } => self.create(machine, caller, request),
             Call::EnvironmentStart { environment, capability, entry, stack, argument } => {
                 let child = self.living_target(caller, environment, capability, Rights::CONTROL)?;
-                self.start(child, entry, stack, argument)
+                self.start(machine, child, entry, stack, argument)
             }
             Call::EnvironmentDestroy { environment, capability, code } => {
                 let target = self.target(caller, environment, capability, Rights::CONTROL)?;
@@ -138,7 +127,7 @@ impl Kernel<'_> {
                 self.capability_grant(caller, to, destination, source, [low, high])
             }
             Call::Slice { cpu, position, environment, capability } => {
-                self.slice(machine, caller, cpu, position, environment, capability)
+                self.slice(machine, caller, (cpu, position), environment, capability)
             }
             Call::Revoke { environment, capability, kind, count, own, wall } => {
                 let from = self.living_target(caller, environment, capability, Rights::REVOKE)?;

@@ -92,7 +92,7 @@ impl Input {
 impl Kernel<'_> {
     pub(crate) fn console_write(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         address: u64,
         length: u64,
@@ -112,7 +112,7 @@ impl Kernel<'_> {
     }
 
     /// Writes the line of an environment out, with its label.
-    fn flush_line(&mut self, machine: &mut impl Machine, slot: u16) {
+    fn flush_line(&mut self, machine: &impl Machine, slot: u16) {
         let line = self.environment_mut(slot).line.take();
         let label = self.exposed.label(slot);
         let label = label.split(|&byte| byte == 0).next().unwrap_or(&[]);
@@ -126,7 +126,7 @@ impl Kernel<'_> {
     }
 
     /// Writes what an ending environment has left of a line.
-    pub(crate) fn flush_rest(&mut self, machine: &mut impl Machine, slot: u16) {
+    pub(crate) fn flush_rest(&mut self, machine: &impl Machine, slot: u16) {
         if self.environment(slot).line.length > 0 {
             self.flush_line(machine, slot);
         }
@@ -155,7 +155,7 @@ impl Kernel<'_> {
     }
 
     /// Takes what was typed from the device.
-    pub fn console_input<M: Machine>(&mut self, machine: &mut M) {
+    pub fn console_input<M: Machine>(&mut self, machine: &M) {
         let mut any = false;
         for _ in 0..INPUT {
             let Some(byte) = machine.console_read() else { break };

@@ -1,20 +1,13 @@
 //! The registers of an environment.
 
+use core::ops::{Deref, DerefMut};
 use exo_abi::layout::USER_END;
 
-/// The registers that the kernel saves at every entry, in the order in which the entry code pushes
-/// them: the last field is at the highest address.
+/// What every entry to the kernel saves: the registers that a function may change, and what the CPU
+/// itself needs to go back. The last field is at the highest address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
-pub struct Context {
-    /// General register.
-    pub r15: u64,
-    /// General register.
-    pub r14: u64,
-    /// General register.
-    pub r13: u64,
-    /// General register.
-    pub r12: u64,
+pub struct Frame {
     /// General register.
     pub r11: u64,
     /// General register.
@@ -24,8 +17,6 @@ pub struct Context {
     /// General register.
     pub r8: u64,
     /// General register.
-    pub rbp: u64,
-    /// General register.
     pub rdi: u64,
     /// General register.
     pub rsi: u64,
@@ -33,8 +24,6 @@ pub struct Context {
     pub rdx: u64,
     /// General register.
     pub rcx: u64,
-    /// General register.
-    pub rbx: u64,
     /// General register.
     pub rax: u64,
     /// The instruction pointer.
@@ -49,6 +38,44 @@ pub struct Context {
     pub ss: u64,
 }
 
+/// All registers, in the order in which the entry code pushes them. While the kernel runs on behalf
+/// of a program that does not lose the CPU, the first six are still where the program left them,
+/// and their places here hold nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Context {
+    /// General register.
+    pub r15: u64,
+    /// General register.
+    pub r14: u64,
+    /// General register.
+    pub r13: u64,
+    /// General register.
+    pub r12: u64,
+    /// General register.
+    pub rbp: u64,
+    /// General register.
+    pub rbx: u64,
+    /// The others.
+    pub frame: Frame,
+}
+
+/// The words of a [`Context`].
+pub(crate) const CONTEXT_WORDS: usize = 20;
+
+impl Deref for Context {
+    type Target = Frame;
+    fn deref(&self) -> &Frame {
+        &self.frame
+    }
+}
+
+impl DerefMut for Context {
+    fn deref_mut(&mut self) -> &mut Frame {
+        &mut self.frame
+    }
+}
+
 /// The code segment of programs.
 pub const USER_CODE: u64 = 0x23;
 /// The stack segment of programs.
@@ -59,45 +86,70 @@ pub const USER_DATA: u64 = 0x1b;
 const FREE_FLAGS: u64 = 0x0024_0dd5;
 const INTERRUPTS: u64 = 0x200;
 const ALWAYS_ONE: u64 = 0x2;
+/// The flags of a program that has set none.
+pub(crate) const USER_FLAGS: u64 = INTERRUPTS | ALWAYS_ONE;
 
 impl Context {
-    /// All registers zero.
-    pub(crate) const ZERO: Self = Self {
-        r15: 0,
-        r14: 0,
-        r13: 0,
-        r12: 0,
-        r11: 0,
-        r10: 0,
-        r9: 0,
-        r8: 0,
-        rbp: 0,
-        rdi: 0,
-        rsi: 0,
-        rdx: 0,
-        rcx: 0,
-        rbx: 0,
-        rax: 0,
-        rip: 0,
-        cs: 0,
-        rflags: 0,
-        rsp: 0,
-        ss: 0,
-    };
+    /// A program's registers, all zero.
+    pub(crate) const NOTHING: Self = Self::start(0, 0, 0);
 
     /// A program about to start: one argument, everything else zero.
-    pub fn start(entry: u64, stack: u64, argument: u64) -> Self {
-        let mut context = Self { rip: entry, rsp: stack, rdi: argument, ..Self::default() };
-        context.confine();
+    pub const fn start(entry: u64, stack: u64, argument: u64) -> Self {
+        let mut context = Self::from_words([0; CONTEXT_WORDS]);
+        context.frame.rip = entry;
+        context.frame.rsp = stack;
+        context.frame.rdi = argument;
+        context.frame.confine();
         context
     }
 
+    /// The registers as words.
+    pub(crate) fn to_words(self) -> [u64; CONTEXT_WORDS] {
+        let Frame { r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, rip, cs, rflags, rsp, ss } =
+            self.frame;
+        let Self { r15, r14, r13, r12, rbp, rbx, .. } = self;
+        [
+            r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, rip, cs,
+            rflags, rsp, ss,
+        ]
+    }
+
+    /// The registers from their words.
+    pub(crate) const fn from_words(words: [u64; CONTEXT_WORDS]) -> Self {
+        let [
+            r15,
+            r14,
+            r13,
+            r12,
+            rbp,
+            rbx,
+            r11,
+            r10,
+            r9,
+            r8,
+            rdi,
+            rsi,
+            rdx,
+            rcx,
+            rax,
+            rip,
+            cs,
+            rflags,
+            rsp,
+            ss,
+        ] = words;
+        let frame = Frame { r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, rip, cs, rflags, rsp, ss };
+        Self { r15, r14, r13, r12, rbp, rbx, frame }
+    }
+}
+
+impl Frame {
     /// Makes sure that the registers can only be a program's: its segments, no privileged flag,
     /// an instruction pointer in its half of the address space.
-    pub fn confine(&mut self) {
+    pub const fn confine(&mut self) {
         self.cs = USER_CODE;
         self.ss = USER_DATA;
-        self.rflags = self.rflags & FREE_FLAGS | INTERRUPTS | ALWAYS_ONE;
+        self.rflags = self.rflags & FREE_FLAGS | USER_FLAGS;
         if self.rip >= USER_END {
             self.rip = 0;
         }
@@ -107,15 +159,27 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::mem::offset_of;
+
+    #[test]
+    fn words_are_the_fields() {
+        let mut words = [0; CONTEXT_WORDS];
+        (0..).zip(&mut words).for_each(|(number, word)| *word = number);
+        let context = Context::from_words(words);
+        assert_eq!(context.to_words(), words);
+        assert_eq!(offset_of!(Context, frame.rip), context.rip as usize * 8);
+        assert_eq!(offset_of!(Context, rbx), context.rbx as usize * 8);
+        assert_eq!(offset_of!(Context, frame.rax), context.rax as usize * 8);
+    }
 
     #[test]
     fn forged_registers_are_confined() {
-        let mut context = Context {
+        let mut context = Frame {
             rip: 0xffff_8000_0000_0000,
             cs: 8,
             ss: 0x10,
             rflags: u64::MAX,
-            ..Context::default()
+            ..Frame::default()
         };
         context.confine();
         assert_eq!((context.cs, context.ss, context.rip), (USER_CODE, USER_DATA, 0));

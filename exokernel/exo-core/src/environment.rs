@@ -1,9 +1,7 @@
 //! Environments, and how they are looked up.
 
 use crate::console::Line;
-use crate::context::Context;
 use crate::kernel::Kernel;
-use exo_abi::tables::EnvState;
 use exo_abi::{CapabilityName, EnvName, Error, FrameNumber, Rights};
 use secure_bindings::{Accounts, CapabilityTable, Record};
 
@@ -12,7 +10,7 @@ use secure_bindings::{Accounts, CapabilityTable, Record};
 pub struct Environment {
     pub(crate) name: EnvName,
     pub(crate) parent: Option<u16>,
-    pub(crate) state: EnvState,
+    pub(crate) stage: Stage,
     pub(crate) guard: CapabilityName,
     pub(crate) capabilities: CapabilityTable,
     pub(crate) accounts: Accounts,
@@ -20,20 +18,6 @@ pub struct Environment {
     pub(crate) notice: u64,
     pub(crate) losses: Record,
     pub(crate) pages: KernelPages,
-    /// The registers while it does not run.
-    pub(crate) context: Context,
-    /// The bases of FS and GS while it does not run.
-    pub(crate) bases: [u64; 2],
-    /// While asleep: when to wake, in nanoseconds since boot.
-    pub(crate) wake_at: u64,
-    pub(crate) run_time: u64,
-    pub(crate) excess: u64,
-    /// Whether it has been told of a slice's end and has not yet given the CPU up.
-    pub(crate) epilogue: bool,
-    /// Slices overrun in a row.
-    pub(crate) overruns: u32,
-    /// Slices to pass over, for overruns.
-    pub(crate) forfeit: u32,
     /// Where the repossession of its frames goes on.
     pub(crate) repossession: Repossession,
     /// What it has written of its next console line.
@@ -56,12 +40,21 @@ pub(crate) struct Repossession {
     pub(crate) wired_too: bool,
 }
 
+/// How far an environment's life has come. What it does while it is started is the board's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    Free,
+    Created,
+    Started,
+    Ended,
+}
+
 impl Environment {
     /// A free slot, before its first use.
     pub const EMPTY: Self = Self {
         name: EnvName::NONE,
         parent: None,
-        state: EnvState::Free,
+        stage: Stage::Free,
         guard: CapabilityName::ROOT,
         capabilities: CapabilityTable::EMPTY,
         accounts: Accounts::EMPTY,
@@ -72,21 +65,13 @@ impl Environment {
             contract: FrameNumber(0),
             vectors: FrameNumber(0),
         },
-        context: Context::ZERO,
-        bases: [0; 2],
-        wake_at: 0,
-        run_time: 0,
-        excess: 0,
-        epilogue: false,
-        overruns: 0,
-        forfeit: 0,
         repossession: Repossession { next: FrameNumber(0), wired_too: false },
         line: Line::EMPTY,
     };
 
     /// Whether the environment exists and has not ended.
     pub(crate) fn alive(&self) -> bool {
-        !matches!(self.state, EnvState::Free | EnvState::Ended)
+        matches!(self.stage, Stage::Created | Stage::Started)
     }
 }
 
@@ -98,7 +83,7 @@ impl Kernel<'_> {
         if name.generation() == 0 || name.generation() > current {
             return Err(Error::NoEnvironment);
         }
-        if name.generation() < current || environment.state == EnvState::Free {
+        if name.generation() < current || environment.stage == Stage::Free {
             return Err(Error::StaleEnvironment);
         }
         Ok(name.index() as u16)

@@ -4,20 +4,23 @@
 //! in use, because the stack pointer itself says what is. So an event may come at any instruction
 //! at which the mask is clear, the last one of a handler included, and every frame is returned to
 //! exactly once. The mask is what bounds the depth; a stack that is too small ends its owner.
+//!
+//! An exception takes the lock only if the software TLB's answer needs another page table, or the
+//! upcall stack is not where the hardware finds it.
 
-use crate::context::Context;
-use crate::environment::Environment;
+use crate::board::{Board, CpuCell, EnvCell, add};
+use crate::context::{Context, Frame};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use core::sync::atomic::Ordering;
+use crate::schedule::Next;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::control::ControlWord;
 use exo_abi::layout::{USER_END, USER_START};
 use exo_abi::name::PAGE_SIZE;
-use exo_abi::tables::{EndReason, EnvState, EnvWord, StatisticsWord};
-use exo_abi::upcall::{Event, FRAME_WORDS, FaultCode, PAGE_FAULT, RED_ZONE};
-
-/// The flags that a handler starts without: trap, direction, alignment check.
-const HANDLER_FLAGS_OFF: u64 = 1 << 8 | 1 << 10 | 1 << 18;
+use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
+use exo_abi::upcall::{Event, FRAME_WORDS, FaultCode, HANDLER_FLAGS_OFF, PAGE_FAULT, RED_ZONE};
+use secure_bindings::{FrameMemory, Page, Refill, refill, writable_frame};
 
 /// The bit of a page fault's error code that says that the page was there.
 const PRESENT: u64 = 1;
@@ -30,55 +33,285 @@ struct Upcall {
     address: u64,
 }
 
+/// Where a frame is to be pushed, and what is entered then.
+#[derive(Clone, Copy)]
+struct Push {
+    entry: u64,
+    place: u64,
+    mask: u64,
+}
+
+impl Upcall {
+    /// Writes the frame of this upcall, word by word.
+    #[inline]
+    fn write(&self, frame: &Frame, mask: u64, stored: &[AtomicU64; FRAME_WORDS]) {
+        stored[0].store(frame.rax, Relaxed);
+        stored[1].store(frame.rcx, Relaxed);
+        stored[2].store(frame.rdx, Relaxed);
+        stored[3].store(frame.rsi, Relaxed);
+        stored[4].store(frame.rdi, Relaxed);
+        stored[5].store(mask, Relaxed);
+        stored[6].store(self.cause, Relaxed);
+        stored[7].store(self.code, Relaxed);
+        stored[8].store(self.address, Relaxed);
+        stored[9].store(frame.rflags, Relaxed);
+        stored[10].store(frame.rsp, Relaxed);
+        stored[11].store(frame.rip, Relaxed);
+    }
+}
+
+/// An exception as the CPU reports it.
+#[derive(Clone, Copy, Debug)]
+pub struct Exception {
+    /// Its vector.
+    pub vector: u64,
+    /// The CPU's error code.
+    pub error: u64,
+    /// What a page fault could not reach.
+    pub address: u64,
+}
+
+impl Exception {
+    /// What a page fault wanted.
+    fn access(&self) -> FaultCode {
+        let mut access = FaultCode::empty();
+        access.set(FaultCode::WRITE, self.error & 2 != 0);
+        access.set(FaultCode::FETCH, self.error & 16 != 0);
+        access
+    }
+}
+
+impl EnvCell<'_> {
+    pub(crate) fn control_word(&self, machine: &impl FrameMemory, word: ControlWord) -> u64 {
+        self.control(machine)[word as usize].load(Relaxed)
+    }
+
+    /// Sets an event's bit. Who may sleep or run elsewhere has to be woken as well.
+    pub(crate) fn post(&self, machine: &impl FrameMemory, event: Event) {
+        self.control(machine)[ControlWord::Pending as usize].fetch_or(event.bit(), SeqCst);
+    }
+
+    /// Makes an event that no longer holds not pending.
+    pub(crate) fn withdraw(&self, machine: &impl FrameMemory, event: Event) {
+        let pending = &self.control(machine)[ControlWord::Pending as usize];
+        if pending.load(Relaxed) & event.bit() != 0 {
+            pending.fetch_and(!event.bit(), SeqCst);
+        }
+    }
+
+    /// Whether an event would be delivered as an upcall now.
+    pub(crate) fn would_deliver(&self, machine: &impl FrameMemory, event: Event) -> bool {
+        self.control_word(machine, ControlWord::Entry) != 0
+            && self.control_word(machine, ControlWord::Mask) == 0
+            && self.control_word(machine, ControlWord::Enabled) & event.bit() != 0
+    }
+
+    /// The first event that is pending and would be delivered.
+    #[inline]
+    fn deliverable(&self, machine: &impl FrameMemory) -> Option<Event> {
+        let control = self.control(machine);
+        let [pending, enabled, mask, entry] =
+            [ControlWord::Pending, ControlWord::Enabled, ControlWord::Mask, ControlWord::Entry]
+                .map(|word| control[word as usize].load(SeqCst));
+        let wanted = pending & enabled;
+        if wanted == 0 || mask != 0 || entry == 0 {
+            return None;
+        }
+        Event::ALL.get(wanted.trailing_zeros() as usize).copied()
+    }
+
+    /// Where a frame for an upcall goes. `None`: there is no stack for it. That the place can be
+    /// written to is still to be seen.
+    #[inline]
+    fn prepare(&self, control: &Page, rsp: u64) -> Option<Push> {
+        let [entry, base, top, mask] =
+            [ControlWord::Entry, ControlWord::StackBase, ControlWord::StackTop, ControlWord::Mask]
+                .map(|word| control[word as usize].load(Relaxed));
+        // What is below this is checked by whoever writes the frame; an entry that is no code
+        // faults there.
+        if entry >= USER_END {
+            return None;
+        }
+        // A handler that has run out of stack has its stack pointer just below.
+        let size = top.wrapping_sub(base);
+        let nested =
+            rsp.wrapping_sub(base).wrapping_add(PAGE_SIZE - 1) < size.wrapping_add(PAGE_SIZE);
+        let limit = if nested { rsp.wrapping_sub(RED_ZONE) } else { top };
+        let place = (limit & !15).wrapping_sub(8 * FRAME_WORDS as u64);
+        (place.wrapping_sub(base) < size).then_some(Push { entry, place, mask })
+    }
+
+    /// Takes note of the frame of a page, if the program can write to it.
+    #[cold]
+    #[inline(never)]
+    fn remember(&self, machine: &impl FrameMemory, cpu: &CpuCell<'_>, page: u64) -> bool {
+        let frame = writable_frame(machine, self.root(), page);
+        frame.is_some_and(|frame| {
+            cpu.remember_page(page, frame);
+            true
+        })
+    }
+
+    /// Enters the handler, whose frame has been written.
+    #[inline]
+    fn enter_handler(&self, control: &Page, frame: &mut Frame, push: Push, upcall: Upcall) {
+        control[ControlWord::Mask as usize].store(1, Relaxed);
+        (frame.rdi, frame.rsi) = (upcall.cause, upcall.code);
+        (frame.rdx, frame.rcx) = (upcall.address, push.place);
+        (frame.rip, frame.rsp) = (push.entry, push.place);
+        frame.rflags &= !HANDLER_FLAGS_OFF;
+        add(self.word(EnvWord::Upcalls), 1);
+    }
+}
+
+impl Board<'_> {
+    /// The program in `cell` has caused a CPU exception that is no page fault. Returns whether that is dealt
+    /// with: if not, nothing has changed, and [`Kernel::exception`] has to.
+    #[inline(always)]
+    pub fn exception(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        frame: &mut Frame,
+        exception: Exception,
+    ) -> bool {
+        let Exception { vector: cause, error: code, address } = exception;
+        let upcall = Upcall { cause, code, address };
+        if !self.push(machine, cpu, frame, cell, upcall) {
+            return false;
+        }
+        cpu.count(StatisticsWord::Exceptions, 1);
+        add(cell.word(EnvWord::Exceptions), 1);
+        true
+    }
+
+    /// The program in `cell` has caused a page fault. As [`exception`](Self::exception).
+    pub fn page_fault(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        frame: &mut Frame,
+        exception: Exception,
+    ) -> bool {
+        let place = (cell.root(), cell.tlb());
+        match refill(machine, place, exception.address, exception.access()) {
+            Refill::Done if cpu.has_refilled(cell, frame.rip, exception) => {
+                cpu.count(StatisticsWord::Refills, 1);
+                add(cell.word(EnvWord::Refills), 1);
+                true
+            }
+            Refill::Refused(refused) => {
+                let exception = Exception { error: refused.bits(), ..exception };
+                self.exception(machine, cpu, cell, frame, exception)
+            }
+            _ => false,
+        }
+    }
+
+    /// Pushes a frame through the hardware's own tables and enters the handler.
+    #[inline(always)]
+    fn push(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        frame: &mut Frame,
+        cell: &EnvCell<'_>,
+        upcall: Upcall,
+    ) -> bool {
+        let control = cell.control(machine);
+        let Some(push) = cell.prepare(control, frame.rsp) else { return false };
+        let first = (push.place % PAGE_SIZE) as usize / 8;
+        let page = push.place & !(PAGE_SIZE - 1);
+        if !cpu.remembers(page) && !cell.remember(machine, cpu, page) {
+            return false;
+        }
+        let page = machine.page(cpu.remembered_frame());
+        // One that goes over the end of a page is written with the lock.
+        let Some(stored) = page[first..].first_chunk::<FRAME_WORDS>() else { return false };
+        upcall.write(frame, push.mask, stored);
+        cell.enter_handler(control, frame, push, upcall);
+        cpu.count(StatisticsWord::Upcalls, 1);
+        true
+    }
+
+    /// Delivers the first pending event that who runs wants and does not hold back.
+    pub(crate) fn deliver(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        context: &mut Context,
+    ) -> Next {
+        let Some(slot) = cpu.current() else { return Next::Idle };
+        let cell = self.cell(slot);
+        let Some(event) = cell.deliverable(machine) else { return Next::Run };
+        let upcall = Upcall { cause: event.cause(), code: 0, address: 0 };
+        if !self.push(machine, cpu, context, cell, upcall) {
+            return Next::Resolve;
+        }
+        cell.withdraw(machine, event);
+        Next::Run
+    }
+}
+
+impl CpuCell<'_> {
+    /// Takes note that a refill has answered a fault. Returns whether that can help: not if the
+    /// page was there and the same fault was answered just before, with no upcall since. The CPU
+    /// then objects to something else, as some emulators do to `iretq` under SMAP.
+    fn has_refilled(&self, cell: &EnvCell<'_>, rip: u64, exception: Exception) -> bool {
+        let upcalls = cell.word(EnvWord::Upcalls).load(Relaxed);
+        let fault = [rip, exception.address, upcalls];
+        let last = [0, 1, 2].map(|word: usize| self.refilled[word].load(Relaxed));
+        if exception.error & PRESENT != 0 && last == fault {
+            return false;
+        }
+        for (stored, word) in self.refilled.iter().zip(fault) {
+            stored.store(word, Relaxed);
+        }
+        true
+    }
+}
+
 impl Kernel<'_> {
-    /// A program has caused a CPU exception. Afterwards `context` is what is to run.
-    ///
-    /// `error` is the CPU's error code, `address` what a page fault could not reach.
+    /// As [`Board::exception`], for what that could not do.
     pub fn exception<M: Machine>(
         &mut self,
-        machine: &mut M,
+        machine: &M,
         context: &mut Context,
-        vector: u8,
-        error: u64,
-        address: u64,
+        exception: Exception,
     ) {
-        let Some(current) = self.cpu.current else { return };
-        let mut code = error;
-        if u64::from(vector) == PAGE_FAULT {
-            let mut access = FaultCode::empty();
-            access.set(FaultCode::WRITE, error & 2 != 0);
-            access.set(FaultCode::FETCH, error & 16 != 0);
-            let reached = self.reach(machine, current, address, access);
-            let present = error & PRESENT != 0;
-            match reached {
-                Ok(()) if !present || self.cpu.refilled != (context.rip, address) => {
-                    self.cpu.refilled = (context.rip, address);
-                    self.exposed.count(StatisticsWord::Refills, 1);
+        let board = self.board;
+        let cpu = board.here(machine);
+        let Some(current) = cpu.current() else { return };
+        let mut code = exception.error;
+        if exception.vector == PAGE_FAULT {
+            let access = exception.access();
+            match self.reach(machine, current, exception.address, access) {
+                Ok(()) if cpu.has_refilled(board.cell(current), context.rip, exception) => {
+                    cpu.count(StatisticsWord::Refills, 1);
                     self.exposed.count_environment(current, EnvWord::Refills, 1);
-                    return self.leave(machine, context);
+                    return;
                 }
-                // The page was there and allowed what the program did, and a refill has not helped:
-                // the CPU objects to something else, as some emulators do to `iretq` under SMAP.
                 Ok(()) => code = (access | FaultCode::PROTECTION).bits(),
                 Err(fault) => code = fault.bits(),
             }
-            self.cpu.refilled = (0, 0);
         }
-        self.exposed.count(StatisticsWord::Exceptions, 1);
+        cpu.count(StatisticsWord::Exceptions, 1);
         self.exposed.count_environment(current, EnvWord::Exceptions, 1);
-        let upcall = Upcall { cause: vector.into(), code, address };
-        if self.control_word(machine, current, ControlWord::Entry) == 0 {
-            self.end_by_exception(machine, current, context.rip, upcall);
+        let upcall = Upcall { cause: exception.vector, code, address: exception.address };
+        if board.cell(current).control_word(machine, ControlWord::Entry) == 0 {
+            self.note_end_place(current, context.rip, upcall.address);
+            self.destroy(machine, current, EndReason::Exception, upcall.cause);
         } else if !self.push(machine, context, current, upcall) {
-            self.note_end_place(current, context.rip, address);
+            self.note_end_place(current, context.rip, upcall.address);
             self.destroy(machine, current, EndReason::UpcallStack, upcall.cause);
         }
-        self.leave(machine, context);
     }
 
     fn reach(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         slot: u16,
         address: u64,
         access: FaultCode,
@@ -89,73 +322,32 @@ impl Kernel<'_> {
         self.bindings.refill(machine, slot, address, access)
     }
 
-    fn end_by_exception(
-        &mut self,
-        machine: &mut impl Machine,
-        slot: u16,
-        rip: u64,
-        upcall: Upcall,
-    ) {
-        self.note_end_place(slot, rip, upcall.address);
-        self.destroy(machine, slot, EndReason::Exception, upcall.cause);
-    }
-
     fn note_end_place(&mut self, slot: u16, rip: u64, address: u64) {
         self.exposed.set_environment(slot, EnvWord::EndRip, rip);
         self.exposed.set_environment(slot, EnvWord::EndAddress, address);
     }
 
-    fn control_word(&self, machine: &impl Machine, slot: u16, word: ControlWord) -> u64 {
-        let page = machine.page(self.environment(slot).pages.control);
-        page[word as usize].load(Ordering::Relaxed)
-    }
-
-    /// Says that something has happened to an environment, and wakes it.
+    /// Says that something has happened to an environment, wakes it, and lets the CPU know on
+    /// which it runs.
     pub(crate) fn post(&mut self, machine: &impl Machine, slot: u16, event: Event) {
-        let Environment { state, pages, .. } = self.environment_mut(slot);
-        let page = machine.page(pages.control);
-        page[ControlWord::Pending as usize].fetch_or(event.bit(), Ordering::SeqCst);
-        if *state == EnvState::Asleep {
-            self.set_state(slot, EnvState::Runnable);
+        let cell = self.board.cell(slot);
+        cell.post(machine, event);
+        self.board.wake(machine, cell);
+        if let Some(cpu) = cell.runs_on()
+            && cpu != machine.cpu()
+        {
+            machine.kick(cpu);
         }
     }
 
-    /// Makes an event that no longer holds not pending.
-    pub(crate) fn withdraw(&self, machine: &impl Machine, slot: u16, event: Event) {
-        let page = machine.page(self.environment(slot).pages.control);
-        page[ControlWord::Pending as usize].fetch_and(!event.bit(), Ordering::SeqCst);
-    }
-
-    /// The events that are pending.
-    pub(crate) fn pending(&self, machine: &impl Machine, slot: u16) -> u64 {
-        self.control_word(machine, slot, ControlWord::Pending)
-    }
-
-    /// Whether an event would be delivered as an upcall now.
-    pub(crate) fn would_deliver(&self, machine: &impl Machine, slot: u16, event: Event) -> bool {
-        self.control_word(machine, slot, ControlWord::Entry) != 0
-            && self.control_word(machine, slot, ControlWord::Mask) == 0
-            && self.control_word(machine, slot, ControlWord::Enabled) & event.bit() != 0
-    }
-
-    /// Delivers the first pending event that the environment in `context` wants and does not hold
-    /// back.
-    pub(crate) fn deliver(&mut self, machine: &mut impl Machine, context: &mut Context, slot: u16) {
-        let pending = self.pending(machine, slot);
-        if pending == 0 {
-            return;
-        }
-        for event in Event::ALL {
-            if pending & event.bit() == 0 || !self.would_deliver(machine, slot, event) {
-                continue;
-            }
-            self.withdraw(machine, slot, event);
-            let upcall = Upcall { cause: event.cause(), code: 0, address: 0 };
-            if !self.push(machine, context, slot, upcall) {
-                self.note_end_place(slot, context.rip, context.rsp);
-                self.destroy(machine, slot, EndReason::UpcallStack, upcall.cause);
-            }
-            return;
+    /// As [`Board::deliver`], through the software TLB.
+    pub(crate) fn deliver(&mut self, machine: &impl Machine, context: &mut Context, slot: u16) {
+        let Some(event) = self.board.cell(slot).deliverable(machine) else { return };
+        self.board.cell(slot).withdraw(machine, event);
+        let upcall = Upcall { cause: event.cause(), code: 0, address: 0 };
+        if !self.push(machine, context, slot, upcall) {
+            self.note_end_place(slot, context.rip, context.rsp);
+            self.destroy(machine, slot, EndReason::UpcallStack, upcall.cause);
         }
     }
 
@@ -163,55 +355,25 @@ impl Kernel<'_> {
     /// to push it on; if not, nothing has changed.
     fn push(
         &mut self,
-        machine: &mut impl Machine,
-        context: &mut Context,
+        machine: &impl Machine,
+        frame: &mut Frame,
         slot: u16,
         upcall: Upcall,
     ) -> bool {
-        let [entry, base, top, mask] =
-            [ControlWord::Entry, ControlWord::StackBase, ControlWord::StackTop, ControlWord::Mask]
-                .map(|word| self.control_word(machine, slot, word));
-        if !(USER_START..USER_END).contains(&entry) || base >= top || top > USER_END {
-            return false;
-        }
-        // A handler that has run out of stack has its stack pointer just below.
-        let nested = base.saturating_sub(PAGE_SIZE) < context.rsp && context.rsp <= top;
-        let limit = if nested { context.rsp.wrapping_sub(RED_ZONE) } else { top };
-        let Some(frame) = (limit & !15).checked_sub(8 * FRAME_WORDS as u64) else { return false };
-        if frame < base || frame >= top {
-            return false;
-        }
-        let words: [u64; FRAME_WORDS] = [
-            context.rax,
-            context.rcx,
-            context.rdx,
-            context.rsi,
-            context.rdi,
-            mask,
-            upcall.cause,
-            upcall.code,
-            upcall.address,
-            context.rip,
-            context.cs,
-            context.rflags,
-            context.rsp,
-            context.ss,
-        ];
+        let cell = self.board.cell(slot);
+        let control = cell.control(machine);
+        let Some(push) = cell.prepare(control, frame.rsp) else { return false };
+        let words = [const { AtomicU64::new(0) }; FRAME_WORDS];
+        upcall.write(frame, push.mask, &words);
         let mut bytes = [0; 8 * FRAME_WORDS];
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
-            chunk.copy_from_slice(&word.to_le_bytes());
+            chunk.copy_from_slice(&word.into_inner().to_le_bytes());
         }
-        if self.write_user(machine, slot, frame, &bytes).is_err() {
+        if self.write_user(machine, slot, push.place, &bytes).is_err() {
             return false;
         }
-        let control = machine.page(self.environment(slot).pages.control);
-        control[ControlWord::Mask as usize].store(1, Ordering::Relaxed);
-        (context.rdi, context.rsi) = (upcall.cause, upcall.code);
-        (context.rdx, context.rcx) = (upcall.address, frame);
-        (context.rip, context.rsp) = (entry, frame);
-        context.rflags &= !HANDLER_FLAGS_OFF;
-        self.exposed.count(StatisticsWord::Upcalls, 1);
-        self.exposed.count_environment(slot, EnvWord::Upcalls, 1);
+        cell.enter_handler(control, frame, push, upcall);
+        self.count(machine, StatisticsWord::Upcalls, 1);
         true
     }
 }

@@ -3,24 +3,20 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::EnvName;
 use exo_abi::layout::LABEL;
-use exo_abi::tables::{ENV_WORDS, EnvWord, StatisticsWord};
+use exo_abi::tables::{ENV_WORDS, EnvWord};
 
 /// Words of the exposed tables, in memory that programs can only read. The frame table is with
-/// the bindings.
+/// the bindings, what each CPU has of its own in its cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Exposed<'a> {
     /// [`SystemPage`](exo_abi::tables::SystemPage).
     pub system: &'a [AtomicU64],
     /// [`EnvEntry`](exo_abi::tables::EnvEntry), one for each slot.
     pub environments: &'a [AtomicU64],
-    /// [`SliceEntry`](exo_abi::tables::SliceEntry), all positions of each CPU in turn.
-    pub slices: &'a [AtomicU64],
     /// [`FilterEntry`](exo_abi::tables::FilterEntry).
     pub filters: &'a [AtomicU64],
     /// [`RingEntry`](exo_abi::tables::RingEntry).
     pub rings: &'a [AtomicU64],
-    /// [`Statistics`](exo_abi::tables::Statistics).
-    pub statistics: &'a [AtomicU64],
 }
 
 /// The words of the [`SystemPage`](exo_abi::tables::SystemPage) that change.
@@ -55,6 +51,13 @@ impl Exposed<'_> {
         store(self.system, word as usize, value);
     }
 
+    /// Sets a word that never goes down.
+    pub(crate) fn raise_system(&self, word: SystemWord, value: u64) {
+        if let Some(word) = self.system.get(word as usize) {
+            word.fetch_max(value, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn set_environment(&self, slot: u16, word: EnvWord, value: u64) {
         store(self.environments, slot as usize * ENV_WORDS + word as usize, value);
     }
@@ -63,9 +66,9 @@ impl Exposed<'_> {
         add(self.environments, slot as usize * ENV_WORDS + word as usize, value);
     }
 
-    /// Clears a slot's entry, for its next life.
+    /// Clears a slot's entry but for the state, for its next life.
     pub(crate) fn clear_environment(&self, slot: u16) {
-        for word in 0..ENV_WORDS {
+        for word in (0..ENV_WORDS).filter(|&word| word != EnvWord::State as usize) {
             store(self.environments, slot as usize * ENV_WORDS + word, 0);
         }
     }
@@ -82,14 +85,6 @@ impl Exposed<'_> {
         let low = load(self.environments, base);
         let high = load(self.environments, base + 1);
         (low as u128 | (high as u128) << 64).to_le_bytes()
-    }
-
-    pub(crate) fn holder(&self, position: usize) -> EnvName {
-        EnvName(load(self.slices, position))
-    }
-
-    pub(crate) fn set_holder(&self, position: usize, holder: EnvName) {
-        store(self.slices, position, holder.0);
     }
 
     pub(crate) fn set_filter(&self, id: u32, holder: EnvName, ring: u64) {
@@ -119,10 +114,6 @@ impl Exposed<'_> {
 
     pub(crate) fn count_ring(&self, id: u32, dropped: bool) {
         add(self.rings, id as usize * 4 + 2 + usize::from(dropped), 1);
-    }
-
-    pub(crate) fn count(&self, word: StatisticsWord, value: u64) {
-        add(self.statistics, word as usize, value);
     }
 }
 

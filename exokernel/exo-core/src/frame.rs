@@ -9,7 +9,7 @@ use exo_abi::{Error, FrameNumber};
 impl Kernel<'_> {
     pub(crate) fn frame_allocate(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         list: u64,
         count: u64,
@@ -76,7 +76,7 @@ impl Kernel<'_> {
 
     pub(crate) fn frame_free(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         list: u64,
         count: u64,
@@ -91,7 +91,7 @@ impl Kernel<'_> {
 
     pub(crate) fn frame_transfer(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         to: u16,
         list: u64,
@@ -112,7 +112,7 @@ impl Kernel<'_> {
 
     pub(crate) fn donate(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         list: u64,
         count: u64,

@@ -1,12 +1,13 @@
 //! The kernel's state as one value.
 
+use crate::board::Board;
 use crate::console::Input;
 use crate::environment::Environment;
 use crate::exposed::Exposed;
-use crate::machine::FILTERS;
+use crate::machine::{FILTERS, Machine};
 use crate::network::{RINGS, Ring};
-use crate::schedule::Cpu;
 use exo_abi::layout::LIST_MAX;
+use exo_abi::tables::StatisticsWord;
 use exo_abi::{FrameNumber, Rights};
 use packet_filters::{Filter, FilterSet};
 use secure_bindings::Bindings;
@@ -17,14 +18,10 @@ pub struct Storage<'a> {
     pub bindings: Bindings<'a>,
     /// The environments, all [`Environment::EMPTY`].
     pub environments: &'a mut [Environment],
-    /// The tables that programs can read, all zero.
-    pub exposed: Exposed<'a>,
+    /// What is used without a lock.
+    pub board: &'a Board<'a>,
     /// The kernel's own lists, all [`Lists::EMPTY`].
     pub lists: &'a mut Lists,
-    /// The slice positions of each CPU.
-    pub positions: usize,
-    /// The length of a slice in nanoseconds.
-    pub slice: u64,
 }
 
 /// The lists of fixed length that the kernel keeps for everybody. They are too large for a stack,
@@ -53,14 +50,12 @@ impl Lists {
 /// A request to bind, checked.
 pub(crate) type Checked = (u64, FrameNumber, Rights);
 
-/// The kernel: everything that it knows.
+/// The kernel: everything that changes under its lock. What is used without it is the board's.
 pub struct Kernel<'a> {
     pub(crate) bindings: Bindings<'a>,
     pub(crate) environments: &'a mut [Environment],
     pub(crate) exposed: Exposed<'a>,
-    pub(crate) positions: usize,
-    pub(crate) slice: u64,
-    pub(crate) cpu: Cpu,
+    pub(crate) board: &'a Board<'a>,
     pub(crate) filters: &'a mut FilterSet<FILTERS>,
     /// The reservations, by filter id.
     pub(crate) reservations: &'a mut [Option<Filter>; FILTERS],
@@ -81,10 +76,8 @@ impl<'a> Kernel<'a> {
         Self {
             bindings: storage.bindings,
             environments: storage.environments,
-            exposed: storage.exposed,
-            positions: storage.positions,
-            slice: storage.slice,
-            cpu: Cpu::default(),
+            exposed: storage.board.exposed,
+            board: storage.board,
             filters,
             reservations,
             rings,
@@ -93,5 +86,9 @@ impl<'a> Kernel<'a> {
             sorted,
             checked,
         }
+    }
+
+    pub(crate) fn count(&self, machine: &impl Machine, word: StatisticsWord, value: u64) {
+        self.board.here(machine).count(word, value);
     }
 }

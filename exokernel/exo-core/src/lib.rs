@@ -13,7 +13,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod batch;
 mod binding;
+mod board;
 mod boot;
 mod call;
 mod console;
@@ -21,6 +23,7 @@ mod context;
 mod environment;
 mod event;
 mod exposed;
+mod fast;
 mod frame;
 mod kernel;
 mod lifecycle;
@@ -28,12 +31,17 @@ mod machine;
 mod network;
 mod revocation;
 mod schedule;
+mod transfer;
 mod user_memory;
 
+pub use board::{Board, CpuCell, EnvCell};
 pub use boot::{BootError, MODULE_GUARD};
-pub use context::{Context, USER_CODE, USER_DATA};
+pub use context::{Context, Frame, USER_CODE, USER_DATA};
 pub use environment::Environment;
+pub use event::Exception;
 pub use exposed::Exposed;
+pub use fast::Fast;
 pub use kernel::{Kernel, Lists, Storage};
 pub use machine::{FILTERS, Machine, SendError};
 pub use network::RINGS;
+pub use schedule::Next;

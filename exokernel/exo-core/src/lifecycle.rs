@@ -1,14 +1,16 @@
 //! The life of an environment: creation, start, capabilities, end.
 
 use crate::context::Context;
-use crate::environment::{Environment, KernelPages};
+use crate::environment::{Environment, KernelPages, Stage};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use exo_abi::contract::Kind;
+use core::mem::offset_of;
+use core::sync::atomic::Ordering::Relaxed;
+use exo_abi::contract::{ContractPage, Kind};
 use exo_abi::layout::{CONTRACT, CONTROL, LABEL, USER_END, USER_START};
 use exo_abi::request::{ENVIRONMENT_WORDS, EnvironmentRequest};
 use exo_abi::rights::Capability;
-use exo_abi::tables::{EndReason, EnvState, EnvWord, StatisticsWord};
+use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
 use exo_abi::upcall::Event;
 use exo_abi::{EnvName, Error, FrameNumber, Rights};
 use secure_bindings::{Accounts, CapabilityTable, Record, Scan};
@@ -32,7 +34,7 @@ pub(crate) struct Plan {
 impl Kernel<'_> {
     pub(crate) fn create(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         address: u64,
     ) -> Result<u64, Error> {
@@ -119,7 +121,7 @@ impl Kernel<'_> {
 
     /// A slot for a new environment: the one that was freed longest ago, so that names live long.
     fn free_slot(&self) -> Option<u16> {
-        let free = |slot: &u16| self.environment(*slot).state == EnvState::Free;
+        let free = |slot: &u16| self.environment(*slot).stage == Stage::Free;
         (0..self.environments.len() as u16)
             .filter(free)
             .min_by_key(|&slot| self.environment(slot).name.generation())
@@ -129,7 +131,7 @@ impl Kernel<'_> {
     /// which are already its own.
     pub(crate) fn furnish(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         slot: u16,
         plan: &Plan,
         count: usize,
@@ -159,32 +161,43 @@ impl Kernel<'_> {
             pages,
             ..Environment::EMPTY
         };
+        let root = self.bindings.root(slot).ok_or(Error::NoEnvironment)?;
+        let tlb = self.bindings.tlb_place(slot).ok_or(Error::NoEnvironment)?;
+        let cell = self.board.cell(slot);
+        cell.furnish(root, tlb, [pages.control, pages.contract, pages.vectors]);
+        let contract = machine.page(pages.contract);
+        const { assert!(offset_of!(ContractPage, notice) == 4 * 8) };
+        contract[0].store(self.environment(slot).name.0, Relaxed);
+        contract[4].store(plan.notice, Relaxed);
         self.exposed.clear_environment(slot);
         self.exposed.set_label(slot, &plan.label);
         self.exposed.set_environment(slot, EnvWord::Name, self.environment(slot).name.0);
         let parent = plan.parent.map_or(0, |parent| self.environment(parent).name.0);
         self.exposed.set_environment(slot, EnvWord::Parent, parent);
         self.exposed.set_environment(slot, EnvWord::FramesDonated, count as u64);
-        self.exposed.count(StatisticsWord::Created, 1);
-        self.set_state(slot, EnvState::Created);
+        self.count(machine, StatisticsWord::Created, 1);
+        self.set_stage(slot, Stage::Created);
         Ok(())
     }
 
     pub(crate) fn start(
         &mut self,
+        machine: &impl Machine,
         child: u16,
         entry: u64,
         stack: u64,
         argument: u64,
     ) -> Result<u64, Error> {
-        if self.environment(child).state != EnvState::Created {
+        if self.environment(child).stage != Stage::Created {
             return Err(Error::WrongState);
         }
         if !(USER_START..USER_END).contains(&entry) || stack > USER_END {
             return Err(Error::BadAddress);
         }
-        self.environment_mut(child).context = Context::start(entry, stack, argument);
-        self.set_state(child, EnvState::Runnable);
+        let board = self.board;
+        board.cell(child).save(Context::start(entry, stack, argument));
+        self.set_stage(child, Stage::Started);
+        board.call_idle(machine);
         Ok(0)
     }
 
@@ -207,23 +220,20 @@ impl Kernel<'_> {
     /// Ends an environment, or frees the slot of one that has ended.
     pub(crate) fn destroy(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         slot: u16,
         reason: EndReason,
         code: u64,
     ) {
-        if self.environment(slot).state == EnvState::Ended {
+        if self.environment(slot).stage == Stage::Ended {
             return self.reap(machine, slot);
         }
+        self.board.doom(machine, slot);
         self.flush_rest(machine, slot);
-        self.stop_current(slot);
-        if self.cpu.current == Some(slot) {
-            machine.deactivate();
-        }
         self.input.leave(slot);
         self.release_network(machine, slot);
         self.release_slices(machine, slot);
-        machine.forget_vectors(self.environment(slot).pages.vectors);
+        machine.forget_vectors(slot);
         self.bindings.destroy(machine, slot);
         let (mut from, all) = (FrameNumber(0), self.bindings.frames.count());
         while let Scan::Found(frame) = self.bindings.frames.next_held(slot, from, all) {
@@ -232,15 +242,16 @@ impl Kernel<'_> {
         }
         self.exposed.set_environment(slot, EnvWord::EndReason, reason as u64);
         self.exposed.set_environment(slot, EnvWord::EndCode, code);
-        self.exposed.count(StatisticsWord::Ended, 1);
-        self.set_state(slot, EnvState::Ended);
+        self.count(machine, StatisticsWord::Ended, 1);
+        self.set_stage(slot, Stage::Ended);
+        self.board.bereave(machine, self.environment(slot).name);
         self.settle(machine, slot);
         self.expose_free();
     }
 
     /// Gives the limits and the children of an ended environment to its parent. Without a parent
     /// it was the first, and the machine has nothing left to do.
-    fn settle(&mut self, machine: &mut impl Machine, slot: u16) {
+    fn settle(&mut self, machine: &impl Machine, slot: u16) {
         let Some(parent) = self.environment(slot).parent else {
             return machine.exit(exo_abi::boot::VERDICT_MAX);
         };
@@ -252,8 +263,8 @@ impl Kernel<'_> {
         let parent_name = self.environment(parent).name.0;
         let mut children = 0;
         for child in 0..self.environments.len() as u16 {
-            let state = self.environment(child).state;
-            if state != EnvState::Free && self.environment(child).parent == Some(slot) {
+            let stage = self.environment(child).stage;
+            if stage != Stage::Free && self.environment(child).parent == Some(slot) {
                 self.environment_mut(child).parent = Some(parent);
                 self.exposed.set_environment(child, EnvWord::Parent, parent_name);
                 children += 1;
@@ -269,12 +280,12 @@ impl Kernel<'_> {
         self.post(machine, parent, Event::ChildEnded);
     }
 
-    fn reap(&mut self, machine: &mut impl Machine, slot: u16) {
+    fn reap(&mut self, machine: &impl Machine, slot: u16) {
         if let Some(parent) = self.environment(slot).parent {
             self.release(machine, parent, Kind::Environments, 1);
         }
         let name = self.environment(slot).name;
         *self.environment_mut(slot) = Environment { name, ..Environment::EMPTY };
-        self.set_state(slot, EnvState::Free);
+        self.set_stage(slot, Stage::Free);
     }
 }

@@ -19,31 +19,41 @@ pub enum SendError {
 /// The hardware, as the kernel's mechanism sees it. `exo-kernel` implements it for the machine,
 /// the tests for plain memory.
 ///
-/// None of these waits, and none calls back.
+/// None of these waits for anything but other CPUs' translation caches and vector registers, and
+/// none calls back. What concerns a CPU concerns the one that asks.
 pub trait Machine: FrameMemory + TranslationCache {
+    /// The number of the CPU that asks.
+    fn cpu(&self) -> usize;
+
+    /// Makes another CPU enter the kernel soon, to look at what has changed.
+    fn kick(&self, cpu: usize);
+
+    /// Waits a moment for another CPU, doing meanwhile what other CPUs wait for.
+    fn pause(&self);
+
     /// Nanoseconds since boot.
     fn now(&self) -> u64;
 
     /// Makes the address space whose top-level table is `root` the current one.
-    fn activate(&mut self, root: FrameNumber);
+    fn activate(&self, root: FrameNumber);
 
     /// Makes the kernel's own address space current, so that the last one can be torn down.
-    fn deactivate(&mut self);
+    fn deactivate(&self);
 
     /// The top-level table's entries for the kernel's half and for the common read-only tables:
     /// they are the same in every address space. Index is 0 to 511; 0 means that the entry is the
     /// environment's own.
     fn common_entry(&self, index: usize) -> u64;
 
-    /// Asks for a tick at this time (nanoseconds since boot) or as soon as possible after it. The
-    /// last request counts.
-    fn set_alarm(&mut self, at: u64);
+    /// Asks for a tick at the time `at` (nanoseconds since boot) or as soon as possible after it; it
+    /// is `now`. The last request counts.
+    fn set_alarm(&self, now: u64, at: u64);
 
     /// Writes bytes to the console.
-    fn console_write(&mut self, bytes: &[u8]);
+    fn console_write(&self, bytes: &[u8]);
 
     /// The next byte typed at the console.
-    fn console_read(&mut self) -> Option<u8>;
+    fn console_read(&self) -> Option<u8>;
 
     /// The network device's link address.
     fn link_address(&self) -> Option<[u8; 6]>;
@@ -52,32 +62,32 @@ pub trait Machine: FrameMemory + TranslationCache {
     ///
     /// # Errors
     /// [`SendError`].
-    fn transmit(&mut self, packet: &[u8]) -> Result<(), SendError>;
+    fn transmit(&self, packet: &[u8]) -> Result<(), SendError>;
 
     /// Tells the network device that packets were queued.
-    fn doorbell(&mut self);
+    fn doorbell(&self);
 
     /// Replaces the machine code that classifies packets by that of `filters`. Returns whether it
     /// fitted; if it did not, the old code stays.
-    fn load_classifier(&mut self, filters: &FilterSet<FILTERS>) -> bool;
+    fn load_classifier(&self, filters: &FilterSet<FILTERS>) -> bool;
 
     /// The filter that a packet matches, by the code last loaded.
     fn classify(&self, packet: &[u8]) -> Option<u32>;
 
-    /// Says whose vector registers are wanted from now on: the state is kept in `area`, a page of
-    /// the environment's donated memory, zeroed when it was created. Saving and loading is lazy.
-    fn switch_vectors(&mut self, area: FrameNumber);
+    /// Says whose vector registers are wanted from now on. Saving and loading is lazy; see
+    /// [`EnvCell::vectors`](crate::EnvCell::vectors).
+    fn switch_vectors(&self, slot: u16);
 
-    /// Forgets vector state that belongs to `area`, whose environment has ended.
-    fn forget_vectors(&mut self, area: FrameNumber);
+    /// Forgets the vector state of an environment that ends, on every CPU.
+    fn forget_vectors(&self, slot: u16);
 
     /// Reads the bases of the FS and GS segments of the environment that runs.
     fn segment_bases(&self) -> [u64; 2];
 
     /// Sets the bases of the FS and GS segments of the environment that will run. The caller has
     /// checked that they are canonical.
-    fn set_segment_bases(&mut self, bases: [u64; 2]);
+    fn set_segment_bases(&self, bases: [u64; 2]);
 
     /// Ends the machine with a code. On hardware this does not return.
-    fn exit(&mut self, code: u64);
+    fn exit(&self, code: u64);
 }

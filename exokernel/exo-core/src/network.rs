@@ -72,7 +72,7 @@ impl Ring {
 impl Kernel<'_> {
     pub(crate) fn ring_create(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         list: u64,
         count: u64,
@@ -114,7 +114,7 @@ impl Kernel<'_> {
 
     pub(crate) fn ring_destroy(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         ring: u32,
     ) -> Result<u64, Error> {
@@ -124,7 +124,7 @@ impl Kernel<'_> {
     }
 
     /// Removes a ring and the filters that lead to it, and unpins its frames.
-    fn break_ring(&mut self, machine: &mut impl Machine, owner: u16, id: usize) {
+    fn break_ring(&mut self, machine: &impl Machine, owner: u16, id: usize) {
         for filter in 0..FILTERS as u32 {
             if self.filter_of(owner, filter).is_some_and(|ring| ring == id as u64) {
                 self.drop_filter(machine, owner, filter);
@@ -142,7 +142,7 @@ impl Kernel<'_> {
     /// Breaks the ring of `owner` that pins `frame`.
     pub(crate) fn break_ring_over(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         owner: u16,
         frame: FrameNumber,
     ) {
@@ -169,7 +169,7 @@ impl Kernel<'_> {
 
     pub(crate) fn filter_install(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         environment: EnvName,
         capability: u32,
@@ -241,7 +241,7 @@ impl Kernel<'_> {
 
     pub(crate) fn filter_remove(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         id: u32,
     ) -> Result<u64, Error> {
@@ -253,7 +253,7 @@ impl Kernel<'_> {
         Ok(0)
     }
 
-    fn drop_filter(&mut self, machine: &mut impl Machine, owner: u16, id: u32) {
+    fn drop_filter(&mut self, machine: &impl Machine, owner: u16, id: u32) {
         self.reservations[id as usize] = None;
         self.filters.remove(id);
         self.exposed.set_filter(id, EnvName::NONE, 0);
@@ -262,12 +262,12 @@ impl Kernel<'_> {
 
     /// Loads the code for fewer filters than before. If it should not fit, the old code stays: it
     /// names filters that lead nowhere now, and their packets are nobody's.
-    fn load_filters(&mut self, machine: &mut impl Machine) {
+    fn load_filters(&mut self, machine: &impl Machine) {
         machine.load_classifier(self.filters);
     }
 
     /// Takes the rings and filters of an environment that ends.
-    pub(crate) fn release_network(&mut self, machine: &mut impl Machine, slot: u16) {
+    pub(crate) fn release_network(&mut self, machine: &impl Machine, slot: u16) {
         for id in 0..RINGS {
             if self.rings[id].owner == Some(slot) {
                 self.break_ring(machine, slot, id);
@@ -282,16 +282,16 @@ impl Kernel<'_> {
     }
 
     /// A packet has arrived.
-    pub fn received<M: Machine>(&mut self, machine: &mut M, packet: &[u8]) {
-        self.exposed.count(StatisticsWord::Received, 1);
+    pub fn received<M: Machine>(&mut self, machine: &M, packet: &[u8]) {
+        self.count(machine, StatisticsWord::Received, 1);
         if packet.len() as u64 > PACKET_MAX || (packet.len() as u64) < PACKET_MIN {
-            return self.exposed.count(StatisticsWord::Unclaimed, 1);
+            return self.count(machine, StatisticsWord::Unclaimed, 1);
         }
         let filter = machine.classify(packet).filter(|&id| self.filters.get(id).is_some());
         let ring = filter.map(|id| self.exposed.filter(id).1 as usize);
         let (Some(filter), Some(ring)) = (filter, ring.and_then(|id| self.rings.get_mut(id)))
         else {
-            return self.exposed.count(StatisticsWord::Unclaimed, 1);
+            return self.count(machine, StatisticsWord::Unclaimed, 1);
         };
         let Some(owner) = ring.owner else { return };
         let delivered = ring.deliver(machine, packet, filter);
@@ -303,7 +303,7 @@ impl Kernel<'_> {
 
     pub(crate) fn send(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         capability: u32,
         list: u64,
@@ -323,18 +323,13 @@ impl Kernel<'_> {
         }
         if sent > 0 {
             machine.doorbell();
-            self.exposed.count(StatisticsWord::Sent, sent);
+            self.count(machine, StatisticsWord::Sent, sent);
             return Ok(sent);
         }
         result
     }
 
-    fn send_one(
-        &self,
-        machine: &mut impl Machine,
-        caller: u16,
-        request: u64,
-    ) -> Result<u64, Error> {
+    fn send_one(&self, machine: &impl Machine, caller: u16, request: u64) -> Result<u64, Error> {
         let [address, length] = self.read_words::<SEND_WORDS>(machine, caller, request)?;
         if !(PACKET_MIN..=PACKET_MAX).contains(&length) {
             return Err(Error::BadPacket);

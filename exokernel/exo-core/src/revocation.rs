@@ -11,8 +11,8 @@ use crate::environment::Repossession;
 use crate::exposed::SystemWord;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use core::sync::atomic::Ordering;
-use exo_abi::contract::{ContractPage, Kind};
+use core::sync::atomic::Ordering::SeqCst;
+use exo_abi::contract::Kind;
 use exo_abi::tables::{EnvWord, StatisticsWord};
 use exo_abi::upcall::Event;
 use exo_abi::{EnvName, Error, FrameNumber};
@@ -44,13 +44,13 @@ impl Kernel<'_> {
         let before = accounts.get(kind).surrendered;
         accounts.give(kind, count);
         let surrendered = accounts.get(kind).surrendered - before;
-        self.exposed.count(StatisticsWord::Surrendered, surrendered);
+        self.count(machine, StatisticsWord::Surrendered, surrendered);
         self.expose_accounts(machine, slot);
     }
 
     pub(crate) fn revoke(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         from: u16,
         kind: Kind,
@@ -64,15 +64,17 @@ impl Kernel<'_> {
             return Err(Error::BadArgument);
         }
         let now = machine.now();
+        let own_now = self.board.cell(from).run_time();
         let victim = self.environment_mut(from);
-        let (own_now, notice) = (victim.run_time, victim.notice);
+        let notice = victim.notice;
         let debt = victim.accounts.ask(kind, Ask { count, now, own_now, own, wall, notice })?;
         victim.repossession = Repossession::default();
         self.environment_mut(caller).accounts.grant_in(kind, count);
-        self.exposed.count(StatisticsWord::Asks, 1);
+        self.count(machine, StatisticsWord::Asks, 1);
         self.expose_accounts(machine, caller);
         self.expose_accounts(machine, from);
         if debt > 0 {
+            self.note_dues();
             self.post(machine, from, Event::Revoke);
         }
         Ok(debt)
@@ -80,7 +82,7 @@ impl Kernel<'_> {
 
     pub(crate) fn grant(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         environment: EnvName,
         kind: Kind,
@@ -96,7 +98,7 @@ impl Kernel<'_> {
 
     pub(crate) fn acknowledge(
         &mut self,
-        machine: &mut impl Machine,
+        machine: &impl Machine,
         caller: u16,
         kind: Kind,
         epoch: u64,
@@ -109,17 +111,27 @@ impl Kernel<'_> {
     }
 
     /// Takes from everybody whose debt is due, one step each.
-    pub(crate) fn repossess_due(&mut self, machine: &mut impl Machine, now: u64) {
+    pub(crate) fn repossess_due(&mut self, machine: &impl Machine, now: u64) {
         for slot in 0..self.environments.len() as u16 {
             let environment = self.environment(slot);
-            let due = environment.accounts.overdue(Kind::Frames, now, environment.run_time);
+            let own_now = self.board.cell(slot).run_time();
+            let due = environment.accounts.overdue(Kind::Frames, now, own_now);
             if due > 0 && environment.alive() {
                 self.repossess_step(machine, slot, due, now);
             }
         }
+        self.note_dues();
     }
 
-    fn repossess_step(&mut self, machine: &mut impl Machine, slot: u16, due: u64, now: u64) {
+    /// Takes note whether anybody has a debt. Some are due by their owners' run time, which nobody
+    /// else follows, so that all are looked at with each tick.
+    fn note_dues(&self) {
+        let mut alive = self.environments.iter().filter(|environment| environment.alive());
+        let indebted = alive.any(|environment| environment.accounts.next_due().is_some());
+        self.board.next_due.store(if indebted { 0 } else { u64::MAX }, SeqCst);
+    }
+
+    fn repossess_step(&mut self, machine: &impl Machine, slot: u16, due: u64, now: u64) {
         let mut taken = 0;
         while taken < due.min(STEP_FRAMES) {
             let Some(frame) = self.next_victim(machine, slot) else { break };
@@ -135,7 +147,7 @@ impl Kernel<'_> {
             taken += 1;
         }
         if taken > 0 {
-            self.exposed.count(StatisticsWord::Repossessed, taken);
+            self.count(machine, StatisticsWord::Repossessed, taken);
             self.post(machine, slot, Event::Lost);
             self.expose_accounts(machine, slot);
         }
@@ -190,27 +202,5 @@ impl Kernel<'_> {
     pub(crate) fn expose_free(&self) {
         let free = self.bindings.frames.free_count();
         self.exposed.set_system(SystemWord::FramesFree, free);
-    }
-
-    /// Writes the time of the last tick.
-    pub(crate) fn expose_time(&self, now: u64) {
-        self.exposed.set_system(SystemWord::Time, now);
-    }
-
-    /// Writes the clocks of an environment's contract page.
-    pub(crate) fn expose_clock(&self, machine: &impl Machine, slot: u16) {
-        let environment = self.environment(slot);
-        let page = machine.page(environment.pages.contract);
-        let values = [
-            environment.name.0,
-            environment.run_time,
-            self.slice_end(),
-            environment.excess,
-            environment.notice,
-        ];
-        const { assert!(core::mem::offset_of!(ContractPage, notice) == 4 * 8) };
-        for (word, value) in page.iter().zip(values) {
-            word.store(value, Ordering::Relaxed);
-        }
     }
 }

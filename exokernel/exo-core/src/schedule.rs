@@ -2,11 +2,17 @@
 //!
 //! Each CPU has a vector of slice positions. A position belongs to the environment that was given
 //! it, and comes round once in each turn of the vector. Positions that nobody holds, or whose
-//! holder cannot run, are passed over, so that the CPU is idle only when nobody can run.
+//! holder cannot run, are passed over, so that a CPU is idle only when nobody who holds one of its
+//! slices can run. While a holder sleeps in a synchronous transfer, its heir runs in its place.
+//!
+//! Nothing here needs the kernel's lock, but for the change of a position's holder.
 
-use crate::context::Context;
+use crate::board::{Board, CpuCell, DOOMED, EnvCell, add};
+use crate::context::{Context, Frame};
+use crate::environment::Stage;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::contract::Kind;
 use exo_abi::request::NOBODY;
 use exo_abi::tables::{EndReason, EnvState, EnvWord, StatisticsWord};
@@ -16,107 +22,380 @@ use exo_abi::{EnvName, Error, Rights};
 /// What part of a slice an environment has for its epilogue.
 const GRACE_PART: u64 = 4;
 /// How many slices in a row an environment may overrun before it is ended.
-const OVERRUNS: u32 = 64;
+const OVERRUNS: u64 = 64;
 /// The longest time between two ticks, in nanoseconds: how stale the exposed time can get.
 const LONGEST_WAIT: u64 = 100_000_000;
+/// How many environments a slice is handed on through, each waiting for the next.
+const HEIRS: usize = 8;
 
-/// What a CPU is doing.
-#[derive(Debug, Default)]
-pub(crate) struct Cpu {
-    /// Who runs.
-    pub(crate) current: Option<u16>,
-    /// Whether who runs has given the CPU up, and to whom in particular.
-    give_way: Option<Option<u16>>,
-    /// The position whose slice this is.
-    position: usize,
-    /// When the slice ends.
-    slice_end: u64,
-    /// Whether the slice has ended and the epilogue runs.
-    epilogue: bool,
-    /// The instruction and the address of the last fault that a refill has answered.
-    pub(crate) refilled: (u64, u64),
-    /// Since when `current` runs, or nobody does.
-    since: u64,
+/// What a CPU does after an entry to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// It runs the environment whose registers are in the context.
+    Run,
+    /// Nobody can run: it halts until the next interrupt, and then looks again.
+    Idle,
+    /// What is left to do needs [`Kernel::resolve`].
+    Resolve,
+}
+
+impl<'a> Board<'a> {
+    /// Gives the CPU up: to the environment that the argument names, or to whoever holds the next
+    /// slice. Naming oneself is naming nobody.
+    pub(crate) fn give_way(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        context: &mut Context,
+        cell: &EnvCell<'_>,
+    ) -> Result<(), Error> {
+        let (number, target) = (cpu.number, EnvName(context.rdi));
+        let now = machine.now();
+        let mut claimed = None;
+        if !target.is_none() && target != cell.name() {
+            claimed = Some((target.index() as u16, self.claim_runnable(number, target)?));
+        }
+        cell.rest(context, 0);
+        self.leave_cell(machine, cpu, cell, now);
+        self.release(number, cell, EnvState::Runnable);
+        cpu.set_current(None);
+        match claimed {
+            Some((slot, forced)) if now < cpu.slice_end.load(Relaxed) => {
+                self.run(machine, cpu, slot, forced, context);
+                self.set_alarm(machine, cpu, now);
+            }
+            Some((slot, forced)) => {
+                let back = if forced { EnvState::Preempted } else { EnvState::Runnable };
+                self.release(number, self.cell(slot), back);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Claims an environment that can run; says whether it was stopped by force.
+    fn claim_runnable(&self, cpu: usize, name: EnvName) -> Result<bool, Error> {
+        if self.claim(cpu, name, EnvState::Runnable).is_ok() {
+            return Ok(false);
+        }
+        let claimed = self.claim(cpu, name, EnvState::Preempted);
+        claimed.map(|_| true).map_err(|word| self.refusal(name, word))
+    }
+
+    /// Stops who runs until an event is pending or the time in the argument has come. Returns
+    /// whether it had to.
+    pub(crate) fn sleep(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        frame: &Frame,
+        cell: &EnvCell<'_>,
+    ) -> bool {
+        let (number, until) = (cpu.number, frame.rdi);
+        let now = machine.now();
+        if cell.pending(machine) != 0 || until <= now {
+            return false;
+        }
+        cell.rest(frame, 0);
+        cell.heir.store(0, Relaxed);
+        cell.wake_at.store(until, Relaxed);
+        self.leave_cell(machine, cpu, cell, now);
+        self.release_asleep(number, cell, machine);
+        cpu.set_current(None);
+        true
+    }
+
+    /// Takes the CPU from who runs, with all its registers.
+    pub(crate) fn preempt(&self, machine: &impl Machine, context: &Context, now: u64) {
+        let cpu = self.here(machine);
+        let Some(slot) = cpu.current() else { return };
+        let cell = self.cell(slot);
+        cell.save(*context);
+        self.leave_cell(machine, cpu, cell, now);
+        self.release(cpu.number, cell, EnvState::Preempted);
+        cpu.set_current(None);
+    }
+
+    /// Lets go of an environment that is being ended, if it runs here. Returns whether it did.
+    pub fn drop_doomed(&self, machine: &impl Machine) -> bool {
+        let cpu = self.here(machine);
+        let Some(slot) = cpu.current() else { return false };
+        let cell = self.cell(slot);
+        if cell.state_word() & DOOMED == 0 {
+            return false;
+        }
+        self.charge(machine, cpu, machine.now());
+        machine.deactivate();
+        cpu.set_current(None);
+        self.release(cpu.number, cell, EnvState::Runnable);
+        true
+    }
+
+    /// The timer has fired. `context` is what was interrupted. Returns whether debts may be due: see
+    /// [`Kernel::collect`].
+    pub fn tick(&self, machine: &impl Machine, cpu: &CpuCell<'_>, context: &Context) -> bool {
+        let now = machine.now();
+        self.expose_time(now);
+        if now >= self.next_wake.load(Relaxed) {
+            self.wake_sleepers(machine, now);
+        }
+        match cpu.current() {
+            Some(slot) if now >= cpu.slice_end.load(Relaxed) => {
+                self.end_slice(machine, cpu, context, self.cell(slot), now);
+            }
+            _ => self.charge(machine, cpu, now),
+        }
+        self.set_alarm(machine, cpu, now);
+        now >= self.next_due.load(Relaxed)
+    }
+
+    /// The slice is over. Who can be told gets the grace to save its registers itself. From who
+    /// can't, because it doesn't want to know or holds events back, the CPU is taken without
+    /// reproach. Who has been told before, and has not given the CPU up since, overruns.
+    fn end_slice(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        context: &Context,
+        cell: &EnvCell<'_>,
+        now: u64,
+    ) {
+        if cell.epilogue.load(Relaxed) == 0 {
+            if !cell.would_deliver(machine, Event::SliceEnd) {
+                return self.preempt(machine, context, now);
+            }
+            cpu.epilogue.store(1, Relaxed);
+            cell.epilogue.store(1, Relaxed);
+            cell.post(machine, Event::SliceEnd);
+        } else if cpu.epilogue.load(Relaxed) == 0
+            || now >= cpu.slice_end.load(Relaxed) + self.slice / GRACE_PART
+        {
+            self.overrun(machine, cpu, context, cell, now);
+        }
+    }
+
+    /// The epilogue has not ended in time: the rest is done by force.
+    fn overrun(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        context: &Context,
+        cell: &EnvCell<'_>,
+        now: u64,
+    ) {
+        add(cell.word(EnvWord::Excess), now - cpu.slice_end.load(Relaxed));
+        add(&cell.overruns, 1);
+        add(&cell.forfeit, 1);
+        cell.contract(machine)[3].store(cell.word(EnvWord::Excess).load(Relaxed), Relaxed);
+        if cell.overruns.load(Relaxed) > OVERRUNS {
+            cpu.set_verdict(EndReason::Overrun, OVERRUNS + 1);
+        } else {
+            self.preempt(machine, context, now);
+        }
+    }
+
+    /// Wakes who wanted to be woken by now, and finds out who is next.
+    fn wake_sleepers(&self, machine: &impl Machine, now: u64) {
+        self.next_wake.store(u64::MAX, SeqCst);
+        for cell in self.cells {
+            if !cell.is_asleep() {
+                continue;
+            }
+            let at = cell.wake_at.load(Relaxed);
+            if at <= now {
+                self.wake(machine, cell);
+            } else {
+                self.next_wake.fetch_min(at, SeqCst);
+            }
+        }
+    }
+
+    /// Asks for the next tick.
+    fn set_alarm(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
+        let mut at = (now + LONGEST_WAIT).min(self.next_wake.load(Relaxed));
+        at = at.min(self.next_due.load(Relaxed).max(now + self.slice));
+        if cpu.current().is_some() {
+            let grace = if cpu.epilogue.load(Relaxed) != 0 { self.slice / GRACE_PART } else { 0 };
+            at = at.min(cpu.slice_end.load(Relaxed) + grace);
+        }
+        machine.set_alarm(now, at);
+    }
+
+    /// After each entry to the kernel: finds somebody to run if nobody does, then delivers events.
+    /// Afterwards `context` is what is to run.
+    pub fn leave(&self, machine: &impl Machine, cpu: &CpuCell<'_>, context: &mut Context) -> Next {
+        if cpu.verdict().is_some() {
+            return Next::Resolve;
+        }
+        if cpu.current().is_none() && !self.run_next(machine, cpu, context) {
+            // Who becomes runnable from here on sees the bit, or is seen by the second look.
+            self.idle.fetch_or(1 << cpu.number, SeqCst);
+            if !self.run_next(machine, cpu, context) {
+                machine.deactivate();
+                self.set_alarm(machine, cpu, machine.now());
+                return Next::Idle;
+            }
+        }
+        self.deliver(machine, cpu, context)
+    }
+
+    /// Takes note that an idle CPU looks again.
+    pub fn stir(&self, machine: &impl Machine) {
+        let cpu = self.here(machine);
+        self.idle.fetch_and(!(1 << cpu.number), SeqCst);
+        self.charge(machine, cpu, machine.now());
+    }
+
+    /// Begins the next slice. Returns whether there is somebody to run.
+    fn run_next(&self, machine: &impl Machine, cpu: &CpuCell<'_>, context: &mut Context) -> bool {
+        let Some((slot, forced)) = self.next_holder(cpu) else { return false };
+        let now = machine.now();
+        if self.idle.load(Relaxed) & 1 << cpu.number != 0 {
+            self.idle.fetch_and(!(1 << cpu.number), SeqCst);
+            self.charge(machine, cpu, now);
+        }
+        cpu.since.store(now, Relaxed);
+        cpu.slice_end.store(now + self.slice, Relaxed);
+        self.run(machine, cpu, slot, forced, context);
+        self.set_alarm(machine, cpu, now);
+        true
+    }
+
+    /// Runs a claimed environment for the rest of the slice.
+    fn run(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        slot: u16,
+        forced: bool,
+        context: &mut Context,
+    ) {
+        cpu.epilogue.store(0, Relaxed);
+        cpu.count(StatisticsWord::Switches, 1);
+        self.cell(slot).withdraw(machine, Event::SliceEnd);
+        self.load(machine, cpu, slot, forced, context);
+    }
+
+    /// Claims the next environment that can run, by the order of the positions. One that has
+    /// forfeited slices pays with this one, unless nobody else can run.
+    fn next_holder(&self, cpu: &CpuCell<'_>) -> Option<(u16, bool)> {
+        let mut last_resort = None;
+        let first = cpu.position.load(Relaxed) + 1;
+        let mut held = cpu.held.load(SeqCst).rotate_right(first as u32);
+        let mut step = 0;
+        while held != 0 {
+            let skip = u64::from(held.trailing_zeros());
+            step += skip;
+            held >>= skip;
+            held &= !1;
+            let position = (first + step) % 64;
+            let Some(holder) = cpu.slices.get(position as usize) else { continue };
+            let holder = EnvName(holder.load(Relaxed));
+            let Some(cell) = self.cells.get(holder.index()) else { continue };
+            if cell.forfeit.load(Relaxed) > 0 && cell.can_run() {
+                cell.forfeit.fetch_sub(1, Relaxed);
+                last_resort = last_resort.or(Some((position, holder)));
+                continue;
+            }
+            if let Some(found) = self.claim_holder(cpu.number, holder) {
+                cpu.position.store(position, Relaxed);
+                return Some(found);
+            }
+        }
+        let (position, holder) = last_resort?;
+        cpu.position.store(position, Relaxed);
+        self.claim_holder(cpu.number, holder)
+    }
+
+    /// Claims the holder of a position, or whoever it waits for.
+    fn claim_holder(&self, number: usize, holder: EnvName) -> Option<(u16, bool)> {
+        let mut name = holder;
+        for _ in 0..HEIRS {
+            let slot = name.index() as u16;
+            if let Ok(forced) = self.claim_runnable(number, name) {
+                return Some((slot, forced));
+            }
+            let cell = self.cells.get(name.index())?;
+            if !cell.is_asleep() {
+                return None;
+            }
+            name = EnvName(cell.heir.load(Relaxed));
+            if name.is_none() {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+impl CpuCell<'_> {
+    /// Takes note of an interrupt.
+    pub fn count_interrupt(&self) {
+        self.count(StatisticsWord::Interrupts, 1);
+    }
+}
+
+impl EnvCell<'_> {
+    fn can_run(&self) -> bool {
+        let state = self.state_word() & (0xff | DOOMED);
+        state == EnvState::Runnable as u64 || state == EnvState::Preempted as u64
+    }
 }
 
 impl Kernel<'_> {
-    /// Whether there is nobody to run. The caller then halts the CPU until the next interrupt.
-    pub fn idle(&self) -> bool {
-        self.cpu.current.is_none()
-    }
-
-    pub(crate) fn set_state(&mut self, slot: u16, state: EnvState) {
-        self.environment_mut(slot).state = state;
-        self.exposed.set_environment(slot, EnvWord::State, state as u64);
-    }
-
-    /// Ends the current environment's turn, for good if it has ended.
-    pub(crate) fn stop_current(&mut self, slot: u16) {
-        if self.cpu.current == Some(slot) {
-            self.cpu.give_way = Some(None);
-        }
-    }
-
-    pub(crate) fn give_way(&mut self, caller: u16, target: EnvName) -> Result<u64, Error> {
-        let to = if target.is_none() {
-            None
-        } else {
-            let slot = self.find_alive(target)?;
-            if self.environment(slot).state != EnvState::Runnable && slot != caller {
-                return Err(Error::NotRunnable);
-            }
-            Some(slot)
+    /// Moves an environment to another stage of its life.
+    pub(crate) fn set_stage(&mut self, slot: u16, stage: Stage) {
+        let generation = u64::from(self.environment(slot).name.generation());
+        let word = match stage {
+            Stage::Free => EnvState::Free as u64,
+            Stage::Created => EnvState::Created as u64,
+            Stage::Started => generation << 32 | EnvState::Preempted as u64,
+            Stage::Ended => EnvState::Ended as u64,
         };
-        self.give_up(caller, EnvState::Runnable);
-        self.cpu.give_way = Some(to);
-        Ok(0)
-    }
-
-    pub(crate) fn sleep(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        until: u64,
-    ) -> Result<u64, Error> {
-        let pending = self.pending(machine, caller);
-        if pending == 0 && until > machine.now() {
-            self.environment_mut(caller).wake_at = until;
-            self.give_up(caller, EnvState::Asleep);
-            self.cpu.give_way = Some(None);
-        }
-        Ok(0)
+        self.environment_mut(slot).stage = stage;
+        self.board.cell(slot).word(EnvWord::State).store(word, SeqCst);
     }
 
     pub(crate) fn slice(
         &mut self,
         machine: &impl Machine,
         caller: u16,
-        cpu: u32,
-        position: u32,
+        place: (u32, u32),
         environment: EnvName,
         capability: u32,
     ) -> Result<u64, Error> {
-        if position as usize >= self.positions || cpu > 0 {
-            return Err(Error::NoSlice);
-        }
-        let position = position as usize;
-        let holder = self.exposed.holder(position);
-        if environment == NOBODY {
+        let cpu = self.board.cpus.get(place.0 as usize).ok_or(Error::NoSlice)?;
+        let entry = cpu.slices.get(place.1 as usize).ok_or(Error::NoSlice)?;
+        let holder = EnvName(entry.load(Relaxed));
+        let bit = 1 << place.1;
+        let from =
             if holder.is_none() {
-                return Err(Error::SliceTaken);
-            }
-            let from = self.target(caller, holder, capability, Rights::CONTROL)?;
-            self.exposed.set_holder(position, EnvName::NONE);
+                None
+            } else {
+                let held = self.target(caller, holder, capability, Rights::CONTROL);
+                Some(held.map_err(
+                    |error| if environment == NOBODY { error } else { Error::SliceTaken },
+                )?)
+            };
+        if environment == NOBODY {
+            let from = from.ok_or(Error::SliceTaken)?;
+            cpu.held.fetch_and(!bit, SeqCst);
+            entry.store(0, Relaxed);
             self.release_slice(machine, from);
             return Ok(0);
         }
         let to = self.living_target(caller, environment, capability, Rights::CONTROL)?;
-        if !holder.is_none() {
+        if from == Some(to) {
             return Err(Error::SliceTaken);
         }
         self.hold(machine, to, Kind::Slices, 1)?;
-        self.exposed.set_holder(position, self.environment(to).name);
+        if let Some(from) = from {
+            self.release_slice(machine, from);
+        }
         self.exposed.count_environment(to, EnvWord::Slices, 1);
+        entry.store(self.environment(to).name.0, Relaxed);
+        cpu.held.fetch_or(bit, SeqCst);
+        self.board.call_idle(machine);
         Ok(0)
     }
 
@@ -128,222 +407,33 @@ impl Kernel<'_> {
     /// Takes every slice of an environment that ends.
     pub(crate) fn release_slices(&mut self, machine: &impl Machine, slot: u16) {
         let name = self.environment(slot).name;
-        for position in 0..self.positions {
-            if self.exposed.holder(position) == name {
-                self.exposed.set_holder(position, EnvName::NONE);
-                self.release_slice(machine, slot);
-            }
-        }
-    }
-
-    /// Charges the time since the last charge to who has run.
-    fn charge(&mut self, machine: &impl Machine, now: u64) {
-        let passed = now.saturating_sub(self.cpu.since);
-        self.cpu.since = now;
-        match self.cpu.current {
-            Some(slot) => {
-                let environment = self.environment_mut(slot);
-                environment.run_time += passed;
-                let run_time = environment.run_time;
-                self.exposed.set_environment(slot, EnvWord::RunTime, run_time);
-                // The contract page of one that has just ended is somebody else's soon.
-                if self.environment(slot).alive() {
-                    self.expose_clock(machine, slot);
+        let board = self.board;
+        for cpu in board.cpus {
+            for (position, entry) in cpu.slices.iter().enumerate() {
+                if entry.load(Relaxed) == name.0 {
+                    cpu.held.fetch_and(!(1 << position), SeqCst);
+                    entry.store(0, Relaxed);
+                    self.release_slice(machine, slot);
                 }
             }
-            None => self.exposed.count(StatisticsWord::Idle, passed),
         }
     }
 
-    /// The timer has fired. Afterwards `context` is what is to run.
-    pub fn tick<M: Machine>(&mut self, machine: &mut M, context: &mut Context) {
-        let now = machine.now();
-        self.exposed.count(StatisticsWord::Interrupts, 1);
-        self.expose_time(now);
-        self.charge(machine, now);
-        self.wake_sleepers(now);
-        self.repossess_due(machine, now);
-        if let Some(slot) = self.cpu.current
-            && now >= self.cpu.slice_end
-            && self.cpu.give_way.is_none()
-        {
-            self.end_slice(machine, slot, now);
-        }
-        self.leave(machine, context);
-        self.set_alarm(machine, now);
-    }
-
-    /// The slice is over. Who can be told gets the grace to save its registers itself. From who
-    /// can't, because it doesn't want to know or holds events back, the CPU is taken without
-    /// reproach. Who has been told before, and has not given the CPU up since, overruns.
-    fn end_slice(&mut self, machine: &mut impl Machine, slot: u16, now: u64) {
-        let grace = self.slice / GRACE_PART;
-        if self.cpu.epilogue && now < self.cpu.slice_end + grace {
+    /// Ends what could not go on without the lock, or delivers what could not be delivered.
+    pub fn resolve<M: Machine>(&mut self, machine: &M, context: &mut Context) {
+        let cpu = self.board.here(machine);
+        let Some(slot) = cpu.current() else {
+            cpu.take_verdict();
             return;
-        }
-        if self.environment(slot).epilogue {
-            self.overrun(machine, slot, now);
-        } else if self.would_deliver(machine, slot, Event::SliceEnd) {
-            self.cpu.epilogue = true;
-            self.environment_mut(slot).epilogue = true;
-            self.post(machine, slot, Event::SliceEnd);
-        } else {
-            self.set_state(slot, EnvState::Runnable);
-            self.cpu.give_way = Some(None);
-        }
-    }
-
-    /// Takes note that an environment gives the CPU up by its own will.
-    fn give_up(&mut self, slot: u16, state: EnvState) {
-        let environment = self.environment_mut(slot);
-        environment.epilogue = false;
-        environment.overruns = 0;
-        self.set_state(slot, state);
-    }
-
-    /// The epilogue has not ended in time: the rest is done by force.
-    fn overrun(&mut self, machine: &mut impl Machine, slot: u16, now: u64) {
-        let excess = now - self.cpu.slice_end;
-        let environment = self.environment_mut(slot);
-        environment.excess += excess;
-        environment.overruns += 1;
-        environment.forfeit += 1;
-        let (overruns, excess) = (environment.overruns, environment.excess);
-        self.exposed.set_environment(slot, EnvWord::Excess, excess);
-        if overruns > OVERRUNS {
-            self.destroy(machine, slot, EndReason::Overrun, overruns.into());
-        } else {
-            self.set_state(slot, EnvState::Runnable);
-            self.cpu.give_way = Some(None);
-        }
-    }
-
-    fn wake_sleepers(&mut self, now: u64) {
-        for slot in 0..self.environments.len() as u16 {
-            let environment = self.environment(slot);
-            if environment.state == EnvState::Asleep && environment.wake_at <= now {
-                self.set_state(slot, EnvState::Runnable);
-            }
-        }
-    }
-
-    /// Asks for the next tick.
-    fn set_alarm(&mut self, machine: &mut impl Machine, now: u64) {
-        let mut at = now + LONGEST_WAIT;
-        if self.cpu.current.is_some() {
-            let grace = if self.cpu.epilogue { self.slice / GRACE_PART } else { 0 };
-            at = at.min(self.cpu.slice_end + grace);
-        }
-        for environment in self.environments.iter() {
-            if environment.state == EnvState::Asleep {
-                at = at.min(environment.wake_at);
-            }
-            if environment.alive() {
-                let due = environment.accounts.next_due().unwrap_or(u64::MAX);
-                at = at.min(due.max(now + self.slice));
-            }
-        }
-        machine.set_alarm(at);
-    }
-
-    /// After each entry to the kernel: switches if who runs has given way, then delivers events.
-    pub(crate) fn leave(&mut self, machine: &mut impl Machine, context: &mut Context) {
-        loop {
-            if let Some(target) = self.cpu.give_way.take() {
-                self.put_away(machine, context);
-                self.run_next(machine, context, target);
-            } else if self.cpu.current.is_none() {
-                self.run_next(machine, context, None);
-            }
-            let Some(slot) = self.cpu.current else { return };
-            self.deliver(machine, context, slot);
-            if self.cpu.give_way.is_none() {
-                return;
-            }
-        }
-    }
-
-    /// Saves who has run until now.
-    fn put_away(&mut self, machine: &mut impl Machine, context: &Context) {
-        let now = machine.now();
-        self.charge(machine, now);
-        let Some(slot) = self.cpu.current.take() else { return };
-        if !self.environment(slot).alive() {
-            return;
-        }
-        let bases = machine.segment_bases();
-        let environment = self.environment_mut(slot);
-        environment.context = *context;
-        environment.bases = bases;
-    }
-
-    /// Finds who runs next, and loads it.
-    fn run_next(&mut self, machine: &mut impl Machine, context: &mut Context, target: Option<u16>) {
-        let now = machine.now();
-        let directed = target
-            .filter(|&slot| self.environment(slot).state == EnvState::Runnable)
-            .filter(|_| now < self.cpu.slice_end);
-        let next = directed.or_else(|| {
-            let next = self.next_holder();
-            self.cpu.slice_end = now + self.slice;
-            next
-        });
-        self.cpu.epilogue = false;
-        let Some(slot) = next else {
-            machine.deactivate();
-            return self.set_alarm(machine, now);
         };
-        self.cpu.current = Some(slot);
-        self.set_state(slot, EnvState::Running);
-        self.withdraw(machine, slot, Event::SliceEnd);
-        self.exposed.count(StatisticsWord::Switches, 1);
-        let environment = self.environment(slot);
-        *context = environment.context;
-        let (bases, vectors) = (environment.bases, environment.pages.vectors);
-        machine.set_segment_bases(bases);
-        machine.switch_vectors(vectors);
-        if let Some(root) = self.bindings.root(slot) {
-            machine.activate(root);
+        match cpu.take_verdict() {
+            Some((reason, code)) => self.destroy(machine, slot, reason, code),
+            None => self.deliver(machine, context, slot),
         }
-        self.expose_clock(machine, slot);
-        self.set_alarm(machine, now);
     }
 
-    /// The next position whose holder can run. One that has forfeited slices pays with this one,
-    /// unless nobody else can run.
-    fn next_holder(&mut self) -> Option<u16> {
-        let mut last_resort = None;
-        for step in 1..=self.positions {
-            let position = (self.cpu.position + step) % self.positions;
-            let holder = self.exposed.holder(position);
-            if holder.is_none() {
-                continue;
-            }
-            let slot = holder.index() as u16;
-            if self.environment(slot).state != EnvState::Runnable {
-                continue;
-            }
-            if self.environment(slot).forfeit > 0 {
-                self.environment_mut(slot).forfeit -= 1;
-                last_resort = last_resort.or(Some((position, slot)));
-                continue;
-            }
-            self.cpu.position = position;
-            return Some(slot);
-        }
-        let (position, slot) = last_resort?;
-        self.cpu.position = position;
-        Some(slot)
-    }
-
-    /// When the current slice ends, for the contract page.
-    pub(crate) fn slice_end(&self) -> u64 {
-        self.cpu.slice_end
-    }
-
-    /// An interrupt that was no tick has been handled. Afterwards `context` is what is to run.
-    pub fn after_interrupt<M: Machine>(&mut self, machine: &mut M, context: &mut Context) {
-        self.exposed.count(StatisticsWord::Interrupts, 1);
-        self.leave(machine, context);
+    /// Takes what is due from everybody.
+    pub fn collect<M: Machine>(&mut self, machine: &M) {
+        self.repossess_due(machine, machine.now());
     }
 }

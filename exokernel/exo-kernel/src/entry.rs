@@ -1,123 +1,92 @@
-//! What the entry code calls: gives each entry to the kernel's mechanism.
+//! What the entry code calls: first the board, which needs no lock, then what needs one.
 
 use crate::drivers::network::BUFFER;
 use crate::hardware::Hardware;
+use crate::lock::{Lock, Rank};
 use crate::panic::fatal;
-use crate::x86_64::apic::{NETWORK, SERIAL, TIMER};
+use crate::x86_64::apic::{ATTENTION, NETWORK, SERIAL, TIMER};
 use crate::x86_64::cpu::PerCpu;
-use core::sync::atomic::{AtomicU32, Ordering};
-use exo_core::{Context, Kernel};
-use spin::{Mutex, MutexGuard, Once};
-use x86_64::instructions::{hlt, interrupts};
+use crate::x86_64::trap;
+use core::sync::atomic::Ordering::Relaxed;
+use exo_core::{Context, CpuCell, EnvCell, Exception, Fast, Kernel, Machine, Next};
+use spin::Once;
+use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
+
+type Cpu = CpuCell<'static>;
+type Environment = EnvCell<'static>;
 
 /// The kernel and the machine that it runs on.
 pub(crate) struct System {
-    pub(crate) kernel: Kernel<'static>,
     pub(crate) hardware: Hardware,
+    pub(crate) kernel: Lock<Kernel<'static>>,
 }
 
-static SYSTEM: Once<Mutex<System>> = Once::new();
+static SYSTEM: Once<System> = Once::new();
 
-/// Interrupts that came while the CPU was idle: a bit for each, from vector 32 on.
-static WHILE_IDLE: AtomicU32 = AtomicU32::new(0);
-
-const DEVICE_NOT_AVAILABLE: u64 = 7;
-const PAGE_FAULT: u64 = 14;
 /// The first vector that is not an exception.
 const INTERRUPTS: u64 = 32;
-/// Exceptions that nobody but the machine is to blame for: not maskable, double fault, machine
-/// check.
-const FATAL: [u64; 3] = [2, 8, 18];
 /// The most packets taken from the device at one interrupt.
 const BATCH: usize = 64;
 
-/// Puts the system in its place. To be called once.
-pub(crate) fn install(system: System) {
-    SYSTEM.call_once(|| Mutex::new(system));
-}
-
-/// The system, for one entry.
-pub(crate) fn system() -> MutexGuard<'static, System> {
-    match SYSTEM.get() {
-        Some(system) => system.lock(),
-        None => panic!("an entry before the kernel was there"),
-    }
-}
-
-/// Where the other CPUs end up: they have nothing to run yet.
-pub(crate) fn join(_block: &'static PerCpu) -> ! {
-    loop {
-        interrupts::disable();
-        hlt();
-    }
-}
-
-/// A program has executed `syscall`.
-pub(crate) extern "sysv64" fn call(context: &mut Context) {
-    let mut system = system();
-    let System { kernel, hardware } = &mut *system;
-    kernel.call(hardware, context);
-    leave(system, context);
-}
-
-/// An exception or interrupt.
-pub(crate) extern "sysv64" fn trap(context: &mut Context, vector: u64, error: u64) {
-    let from_program = context.cs & 3 != 0;
-    if FATAL.contains(&vector) || !from_program && vector < INTERRUPTS {
-        fatal(context, vector, error);
-    }
-    if !from_program {
-        // The kernel has interrupts on only while it is idle, and looks at this afterwards.
-        WHILE_IDLE.fetch_or(1 << (vector - INTERRUPTS).min(31), Ordering::Relaxed);
-        return;
-    }
-    let mut system = system();
-    let System { kernel, hardware } = &mut *system;
-    match vector {
-        DEVICE_NOT_AVAILABLE => return hardware.vectors.claim(),
-        vector if vector < INTERRUPTS => {
-            let address = if vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
-            kernel.exception(hardware, context, vector as u8, error, address);
+impl System {
+    /// Puts the system in its place. To be called once.
+    pub(crate) fn install(hardware: Hardware, kernel: Kernel<'static>) -> &'static Self {
+        let kernel = Lock::new(Rank::Kernel, kernel);
+        let system = SYSTEM.call_once(|| Self { hardware, kernel });
+        for (cpu, cell) in system.hardware.cpus().iter().zip(system.hardware.board.cpus()) {
+            cpu.set_system(system, cell);
         }
-        vector => system.interrupt(context, vector as u8),
+        system
     }
-    leave(system, context);
-}
 
-/// Waits until somebody can run, if nobody can.
-fn leave(mut system: MutexGuard<'_, System>, context: &mut Context) {
-    while system.kernel.idle() {
-        drop(system);
+    /// Changes what environments own.
+    pub(crate) fn with_kernel<R>(&self, change: impl FnOnce(&mut Kernel<'static>) -> R) -> R {
+        change(&mut self.hardware.lock(&self.kernel))
+    }
+
+    /// Finishes an entry.
+    fn leave(&self, cpu: &Cpu, context: &mut Context) -> Exit {
+        let hardware = &self.hardware;
+        loop {
+            match hardware.board.leave(hardware, cpu, context) {
+                Next::Run if cpu.take_loaded() => return Exit::All,
+                Next::Run => return Exit::Frame,
+                Next::Resolve => self.with_kernel(|kernel| kernel.resolve(hardware, context)),
+                Next::Idle => self.idle(cpu, context),
+            }
+        }
+    }
+
+    /// Halts until something happens.
+    fn idle(&self, cell: &Cpu, context: &mut Context) {
+        let cpu = PerCpu::here();
         interrupts::enable_and_hlt();
         interrupts::disable();
-        system = self::system();
-        let came = WHILE_IDLE.swap(0, Ordering::Relaxed);
-        for vector in (0..31).filter(|bit| came >> bit & 1 != 0) {
-            system.interrupt(context, INTERRUPTS as u8 + vector);
+        self.hardware.board.stir(&self.hardware);
+        let came = cpu.while_idle.swap(0, Relaxed);
+        for vector in (0..32).filter(|bit| came >> bit & 1 != 0) {
+            self.interrupt(cell, context, INTERRUPTS as u8 + vector);
         }
     }
-    context.confine();
-}
 
-impl System {
-    /// Handles an interrupt. Afterwards `context` is what is to run.
-    fn interrupt(&mut self, context: &mut Context, vector: u8) {
-        let Self { kernel, hardware } = self;
+    /// Handles an interrupt.
+    fn interrupt(&self, cpu: &Cpu, context: &mut Context, vector: u8) {
+        let hardware = &self.hardware;
         match vector {
             TIMER => {
                 hardware.apic.acknowledge();
-                kernel.tick(hardware, context);
+                if hardware.board.tick(hardware, cpu, context) {
+                    self.with_kernel(|kernel| kernel.collect(hardware));
+                }
             }
             SERIAL => {
-                kernel.console_input(hardware);
+                self.with_kernel(|kernel| kernel.console_input(hardware));
                 hardware.apic.acknowledge();
-                kernel.after_interrupt(hardware, context);
             }
             NETWORK => {
                 self.receive();
-                self.hardware.apic.acknowledge();
-                self.kernel.after_interrupt(&mut self.hardware, context);
+                hardware.apic.acknowledge();
             }
             // Raised by nobody; it must not be acknowledged.
             _ => {}
@@ -125,20 +94,23 @@ impl System {
     }
 
     /// Hands the packets that have arrived to the kernel.
-    fn receive(&mut self) {
-        let Self { kernel, hardware } = self;
+    fn receive(&self) {
+        let hardware = &self.hardware;
         let mut packet = [0; BUFFER];
-        if let Some(network) = &mut hardware.network {
+        if let Some(network) = &mut *hardware.lock(&hardware.network) {
             network.acknowledge();
         }
+        let mut next = || {
+            let mut network = hardware.lock(&hardware.network);
+            network.as_mut()?.receive(&mut packet).map(|length| (packet, length))
+        };
         let mut taken = 0;
         while taken < BATCH {
-            let Some(network) = &mut hardware.network else { return };
-            let Some(length) = network.receive(&mut packet) else { break };
-            kernel.received(hardware, &packet[..length]);
+            let Some((packet, length)) = next() else { break };
+            self.with_kernel(|kernel| kernel.received(hardware, &packet[..length]));
             taken += 1;
         }
-        if let Some(network) = &mut hardware.network {
+        if let Some(network) = &mut *hardware.lock(&hardware.network) {
             network.replenish();
         }
         if taken == BATCH {
@@ -146,4 +118,161 @@ impl System {
             hardware.apic.raise(NETWORK);
         }
     }
+}
+
+/// How the entry code goes back to a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// From a call, by `sysret`: where to, the flags and the stack pointer are in the frame.
+    Sysret = 0,
+    /// With the frame, and the other registers as they are in the CPU.
+    Frame = 1,
+    /// With all registers of the context.
+    All = 2,
+}
+
+/// A program has executed `syscall`.
+pub(crate) extern "sysv64" fn call(
+    context: &mut Context,
+    system: &System,
+    cpu: &Cpu,
+    environment: &Environment,
+) -> Exit {
+    if system.hardware.board.null(&system.hardware, cpu, environment, context) {
+        return Exit::Sysret;
+    }
+    call_further(context, system, cpu, environment)
+}
+
+#[inline(never)]
+extern "sysv64" fn call_further(
+    context: &mut Context,
+    system: &System,
+    cpu: &Cpu,
+    environment: &Environment,
+) -> Exit {
+    match system.hardware.board.call(&system.hardware, cpu, environment, context) {
+        Fast::Entered => Exit::Sysret,
+        fast => finish_call(context, system, cpu, fast),
+    }
+}
+
+#[inline(never)]
+fn finish_call(context: &mut Context, system: &System, cpu: &Cpu, fast: Fast) -> Exit {
+    // As the instruction has left them; the entry code has not saved them twice.
+    (context.rcx, context.r11) = (context.rip, context.rflags);
+    let frame = (context.rip, context.rsp);
+    if fast == Fast::Locked {
+        system.with_kernel(|kernel| kernel.call(&system.hardware, context));
+    }
+    match system.leave(cpu, context) {
+        Exit::Frame if frame == (context.rip, context.rsp) => Exit::Sysret,
+        exit => exit,
+    }
+}
+
+/// A program has caused an exception that is none of those below.
+pub(crate) extern "sysv64" fn exception(
+    context: &mut Context,
+    system: &System,
+    cpu: &Cpu,
+    environment: &Environment,
+    vector: u64,
+    error: u64,
+) -> Exit {
+    let hardware = &system.hardware;
+    let exception = Exception { vector, error, address: 0 };
+    if hardware.board.exception(hardware, cpu, environment, context, exception) {
+        hardware.note_upcall(environment);
+        return Exit::Frame;
+    }
+    exception_further(context, system, cpu, vector, error, exception.address)
+}
+
+/// A program has caused a page fault.
+pub(crate) extern "sysv64" fn page_fault(
+    context: &mut Context,
+    system: &System,
+    cpu: &Cpu,
+    environment: &Environment,
+    vector: u64,
+    error: u64,
+) -> Exit {
+    let hardware = &system.hardware;
+    let exception = Exception { vector, error, address: Cr2::read_raw() };
+    if hardware.board.page_fault(hardware, cpu, environment, context, exception) {
+        return Exit::Frame;
+    }
+    exception_further(context, system, cpu, vector, error, exception.address)
+}
+
+/// A program has used vector registers that hold another's state.
+pub(crate) extern "sysv64" fn vector_use(_: &mut Context, system: &System) -> Exit {
+    system.hardware.claim_vectors();
+    Exit::Frame
+}
+
+#[inline(never)]
+extern "sysv64" fn exception_further(
+    context: &mut Context,
+    system: &System,
+    cpu: &Cpu,
+    vector: u64,
+    error: u64,
+    address: u64,
+) -> Exit {
+    let exception = Exception { vector, error, address };
+    system.with_kernel(|kernel| kernel.exception(&system.hardware, context, exception));
+    system.leave(cpu, context)
+}
+
+/// An interrupt while a program ran. All its registers are in the context, and in the end those of
+/// who is to run.
+pub(crate) extern "sysv64" fn interrupt(
+    context: &mut Context,
+    system: &System,
+    cpu: &Cpu,
+    vector: u64,
+) {
+    if vector == u64::from(ATTENTION) {
+        attend(system);
+    } else {
+        cpu.count_interrupt();
+        system.interrupt(cpu, context, vector as u8);
+    }
+    system.leave(cpu, context);
+}
+
+/// An exception or interrupt while the kernel ran.
+/// Some exceptions have a stack of their own and come here from programs too.
+pub(crate) extern "sysv64" fn inside(context: &mut Context, vector: u64, error: u64) {
+    if vector < INTERRUPTS {
+        fatal(context, vector, error);
+    }
+    // The kernel has interrupts on only while it is idle, and looks at this afterwards.
+    if vector != u64::from(ATTENTION) {
+        let bit = (vector - INTERRUPTS).min(31);
+        PerCpu::here().while_idle.fetch_or(1 << bit, Relaxed);
+    } else if let Some(system) = SYSTEM.get() {
+        attend(system);
+    }
+}
+
+/// Another CPU wants something, or has something to run for this one.
+fn attend(system: &System) {
+    let hardware = &system.hardware;
+    hardware.apic.acknowledge();
+    hardware.pause();
+}
+
+/// The life of a CPU from its start on: runs whoever can run.
+pub(crate) fn join(cpu: &'static PerCpu) -> ! {
+    let Some(system) = SYSTEM.get() else { panic!("a CPU joins before there is a system") };
+    // SAFETY: nothing else uses the CPU's context before it has gone to a program.
+    let context = unsafe { &mut *cpu.context() };
+    let cell = &system.hardware.board.cpus()[cpu.number as usize];
+    system.leave(cell, context);
+    // SAFETY: the environment in the context has just been loaded.
+    unsafe { trap::go() }
 }

@@ -3,47 +3,68 @@
 use crate::drivers::network::NetworkDevice;
 use crate::drivers::serial::Serial;
 use crate::jit::Jit;
+use crate::lock::{Guard, Lock};
 use crate::x86_64::apic::LocalApic;
 use crate::x86_64::clock::Clock;
+use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::layout::physical;
-use crate::x86_64::vectors::Vectors;
-use core::sync::atomic::{AtomicU64, Ordering};
+use crate::x86_64::segments;
+use crate::x86_64::vectors::Format;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::FrameNumber;
 use exo_abi::boot::{VERDICT_BASE, VERDICT_MAX, VERDICT_PANIC, VERDICT_PORT};
 use exo_abi::name::PAGE_SIZE;
-use exo_core::{FILTERS, Machine, SendError};
+use exo_core::{Board, FILTERS, Machine, SendError};
 use packet_filters::FilterSet;
 use secure_bindings::{FrameMemory, Page, TranslationCache};
+use x86_64::PhysAddr;
 use x86_64::instructions::port::Port;
-use x86_64::instructions::{hlt, interrupts, tlb};
+use x86_64::instructions::{hlt, interrupts};
 use x86_64::registers::control::{Cr3, Cr3Flags};
-use x86_64::registers::model_specific::{FsBase, KernelGsBase};
 use x86_64::structures::paging::PhysFrame;
-use x86_64::{PhysAddr, VirtAddr};
 
-/// Everything that is not the processor's state alone.
+/// Everything that is not one CPU's state alone.
 pub(crate) struct Hardware {
+    pub(crate) board: &'static Board<'static>,
     pub(crate) clock: Clock,
     pub(crate) apic: LocalApic,
-    pub(crate) serial: Serial,
-    pub(crate) network: Option<NetworkDevice>,
-    pub(crate) vectors: Vectors,
-    pub(crate) jit: Jit,
+    pub(crate) blocks: &'static [PerCpu],
+    pub(crate) serial: Lock<Serial>,
+    pub(crate) network: Lock<Option<NetworkDevice>>,
+    /// The network device's link address.
+    pub(crate) link_address: Option<[u8; 6]>,
+    pub(crate) jit: Lock<Jit>,
+    pub(crate) format: Format,
     /// The kernel's own top-level table.
     pub(crate) root: FrameNumber,
     /// The number of frames in the frame table: all are in the direct map or never asked for.
     pub(crate) frames: usize,
 }
 
-fn load_root(root: FrameNumber) {
-    let frame = PhysFrame::containing_address(PhysAddr::new(root.address()));
-    if Cr3::read().0 != frame {
+impl Hardware {
+    /// The CPUs that run, by number.
+    pub(crate) fn cpus(&self) -> &'static [PerCpu] {
+        self.blocks
+    }
+
+    /// Takes a lock, serving the other CPUs meanwhile.
+    pub(crate) fn lock<'a, T>(&self, lock: &'a Lock<T>) -> Guard<'a, T> {
+        lock.lock(|| self.pause())
+    }
+
+    fn load_root(&self, root: FrameNumber) {
+        let cpu = PerCpu::here();
+        if cpu.root.load(Relaxed) == root.address() {
+            return;
+        }
+        // Who takes a translation away changes the table, then looks here. So either it sees that
+        // this CPU uses the table, or this CPU sees the change.
+        cpu.root.swap(root.address(), SeqCst);
+        let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root.address()));
         // SAFETY: every top-level table has the kernel's half, so that code and stack stay mapped.
         unsafe { Cr3::write(frame, Cr3Flags::empty()) };
     }
-}
 
-impl Hardware {
     fn bytes(&self, frame: FrameNumber) -> *mut u8 {
         assert!((frame.0 as usize) < self.frames, "a frame beyond the frame table");
         physical(frame.address())
@@ -79,91 +100,99 @@ impl FrameMemory for Hardware {
 
 impl TranslationCache for Hardware {
     fn flush(&self, root: FrameNumber, address: u64) {
-        if Cr3::read().0.start_address().as_u64() == root.address() {
-            tlb::flush(VirtAddr::new_truncate(address));
-        }
+        self.shoot_down(root, Some(address));
     }
 
     fn flush_space(&self, root: FrameNumber) {
-        if Cr3::read().0.start_address().as_u64() == root.address() {
-            tlb::flush_all();
-        }
+        self.shoot_down(root, None);
     }
 }
 
 impl Machine for Hardware {
+    fn cpu(&self) -> usize {
+        PerCpu::here().number as usize
+    }
+
+    fn kick(&self, cpu: usize) {
+        if let Some(cpu) = self.cpus().get(cpu) {
+            self.interrupt(cpu);
+        }
+    }
+
+    fn pause(&self) {
+        self.serve();
+        // Who holds the lock may be waiting for this CPU to let go of an environment.
+        self.board.drop_doomed(self);
+        core::hint::spin_loop();
+    }
+
     fn now(&self) -> u64 {
         self.clock.now()
     }
 
-    fn activate(&mut self, root: FrameNumber) {
-        load_root(root);
+    fn activate(&self, root: FrameNumber) {
+        self.load_root(root);
     }
 
-    fn deactivate(&mut self) {
-        load_root(self.root);
+    fn deactivate(&self) {
+        self.load_root(self.root);
     }
 
     fn common_entry(&self, index: usize) -> u64 {
-        let word: &AtomicU64 = &self.page(self.root)[index & 511];
-        word.load(Ordering::Relaxed)
+        self.page(self.root)[index & 511].load(Relaxed)
     }
 
-    fn set_alarm(&mut self, at: u64) {
-        let now = self.clock.now();
+    fn set_alarm(&self, now: u64, at: u64) {
         self.apic.interrupt_in(at.saturating_sub(now));
     }
 
-    fn console_write(&mut self, bytes: &[u8]) {
-        self.serial.write(bytes);
+    fn console_write(&self, bytes: &[u8]) {
+        self.lock(&self.serial).write(bytes);
     }
 
-    fn console_read(&mut self) -> Option<u8> {
-        self.serial.read()
+    fn console_read(&self) -> Option<u8> {
+        self.lock(&self.serial).read()
     }
 
     fn link_address(&self) -> Option<[u8; 6]> {
-        self.network.as_ref().map(NetworkDevice::address)
+        self.link_address
     }
 
-    fn transmit(&mut self, packet: &[u8]) -> Result<(), SendError> {
-        self.network.as_mut().ok_or(SendError::NoDevice)?.transmit(packet)
+    fn transmit(&self, packet: &[u8]) -> Result<(), SendError> {
+        self.lock(&self.network).as_mut().ok_or(SendError::NoDevice)?.transmit(packet)
     }
 
-    fn doorbell(&mut self) {
-        if let Some(network) = &mut self.network {
+    fn doorbell(&self) {
+        if let Some(network) = &mut *self.lock(&self.network) {
             network.doorbell();
         }
     }
 
-    fn load_classifier(&mut self, filters: &FilterSet<FILTERS>) -> bool {
-        self.jit.load(filters)
+    fn load_classifier(&self, filters: &FilterSet<FILTERS>) -> bool {
+        self.lock(&self.jit).load(filters, || self.shoot_down_everything())
     }
 
     fn classify(&self, packet: &[u8]) -> Option<u32> {
-        self.jit.classify(packet)
+        self.lock(&self.jit).classify(packet)
     }
 
-    fn switch_vectors(&mut self, area: FrameNumber) {
-        self.vectors.switch(area);
+    fn switch_vectors(&self, slot: u16) {
+        self.want_vectors(slot);
     }
 
-    fn forget_vectors(&mut self, area: FrameNumber) {
-        self.vectors.forget(area);
+    fn forget_vectors(&self, slot: u16) {
+        Self::forget_vectors(self, slot);
     }
 
     fn segment_bases(&self) -> [u64; 2] {
-        // As numbers: QEMU lets a program set a base that is no address.
-        // SAFETY: both registers exist on every 64-bit CPU, and reading them changes nothing.
-        unsafe { [FsBase::MSR.read(), KernelGsBase::MSR.read()] }
+        segments::bases()
     }
 
-    fn set_segment_bases(&mut self, [fs, gs]: [u64; 2]) {
-        FsBase::write(VirtAddr::new_truncate(fs));
-        KernelGsBase::write(VirtAddr::new_truncate(gs));
+    fn set_segment_bases(&self, bases: [u64; 2]) {
+        segments::set_bases(bases);
     }
 
-    fn exit(&mut self, code: u64) {
+    fn exit(&self, code: u64) {
         end_machine(code.min(VERDICT_MAX))
     }
 }

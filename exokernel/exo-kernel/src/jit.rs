@@ -31,8 +31,9 @@ impl Jit {
         Self { current: None }
     }
 
-    /// Replaces the code by that of `filters`; says whether it fitted.
-    pub(crate) fn load(&mut self, filters: &FilterSet<FILTERS>) -> bool {
+    /// Replaces the code by that of `filters`; says whether it fitted. `flush` makes every CPU
+    /// forget what the pages were before.
+    pub(crate) fn load(&mut self, filters: &FilterSet<FILTERS>, flush: impl Fn()) -> bool {
         let next = self.current.as_ref().map_or(0, |(used, _)| 1 - used);
         let buffer = BUFFERS[next].0.get();
         let start = buffer.addr() as u64;
@@ -48,6 +49,7 @@ impl Jit {
             // SAFETY: as above; writing is over.
             unsafe { set_executable(page, true) };
         }
+        flush();
         if fits {
             // SAFETY: the buffer holds a function of this type: the code generator says so, and
             // its tests decode and run what it emits.

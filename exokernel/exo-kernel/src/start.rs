@@ -6,18 +6,19 @@ use crate::boot::processors::{self, Shared};
 use crate::boot::pvh::{BootInformation, Range};
 use crate::drivers::network::{self, NetworkDevice, Wiring};
 use crate::drivers::serial::{self, Serial};
-use crate::entry::{System, install, system};
+use crate::entry::{self, System};
 use crate::hardware::Hardware;
 use crate::jit::Jit;
+use crate::lock::{Lock, Rank};
 use crate::x86_64::apic::{self, LocalApic};
 use crate::x86_64::clock::Clock;
 use crate::x86_64::cpu::{self, PerCpu};
 use crate::x86_64::idt::Interrupts;
 use crate::x86_64::layout::physical;
 use crate::x86_64::paging::{ENTRY_STACK, KernelTables, LAST_STACK, MappingError};
-use crate::x86_64::trap;
-use crate::x86_64::vectors::Vectors;
+use crate::x86_64::vectors::Format;
 use core::fmt::Write;
+use core::iter;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::FrameNumber;
 use exo_abi::name::PAGE_SIZE;
@@ -25,7 +26,9 @@ use exo_abi::tables::{
     ENV_WORDS, EnvEntry, FilterEntry, FrameEntry, RingEntry, STATISTICS_WORDS, SYSTEM_MAGIC,
     SliceEntry, Statistics, SystemPage, TableReference, VERSION,
 };
-use exo_core::{Context, Environment, Exposed, FILTERS, Kernel, Lists, RINGS, Storage};
+use exo_core::{
+    Board, CpuCell, EnvCell, Environment, Exposed, FILTERS, Kernel, Lists, RINGS, Storage,
+};
 use secure_bindings::{Bindings, FrameRecord, FrameTable, FreeMap};
 use spin::{Mutex, MutexGuard};
 
@@ -46,6 +49,7 @@ static LISTS: Mutex<Lists> = Mutex::new(Lists::EMPTY);
 
 /// What [`build`] leaves for the first environment.
 struct Tables {
+    board: &'static Board<'static>,
     kernel: Kernel<'static>,
     frames: usize,
 }
@@ -56,24 +60,20 @@ pub(crate) extern "sysv64" fn main(start_info: u64) -> ! {
     let boot = unsafe { BootInformation::read(start_info) };
     let Some(boot) = boot else { panic!("no start info: boot by PVH, as QEMU -kernel does") };
     let Some(mut early) = EarlyMemory::new(&boot) else { panic!("no usable memory") };
-    let stack = bring_up(&boot, &mut early);
-    let mut context = Context::start(0, 0, 0);
-    let mut system = system();
-    let System { kernel, hardware } = &mut *system;
+    let (hardware, mut kernel) = bring_up(&boot, &mut early);
     let Some(module) = boot.module() else { panic!("no boot module: pass one with -initrd") };
     let first = FrameNumber((module.start / PAGE_SIZE) as u32);
     let frames = (module.end - module.start).div_ceil(PAGE_SIZE);
-    if let Err(error) = kernel.start_first(hardware, first, frames) {
+    if let Err(error) = kernel.start_first(&hardware, first, frames) {
         panic!("the boot module cannot be started: {error:?}");
     }
-    kernel.enter_first(hardware, &mut context);
-    drop(system);
-    // SAFETY: the stack is the CPU's, which has not been used; the first environment is current.
-    unsafe { trap::leave(&context, stack) }
+    System::install(hardware, kernel);
+    processors::release();
+    entry::join(PerCpu::here())
 }
 
-/// Sets the machine up and builds the kernel; returns the end of this CPU's stack.
-fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> u64 {
+/// Sets the machine up and builds the kernel.
+fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> (Hardware, Kernel<'static>) {
     let features = cpu::initialise();
     // SAFETY: nobody else uses the port.
     let mut serial = unsafe { Serial::new() };
@@ -103,20 +103,21 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> u64 {
     let network = network.and_then(|transport| NetworkDevice::new(transport, early));
     expose_clock(system_page, &clock);
     let hardware = Hardware {
+        board: built.board,
         clock,
         apic,
-        serial,
-        network,
-        vectors: Vectors::new(&features),
-        jit: Jit::new(),
+        blocks: &blocks[..cpus],
+        serial: Lock::new(Rank::Serial, serial),
+        link_address: network.as_ref().map(NetworkDevice::address),
+        network: Lock::new(Rank::Network, network),
+        jit: Lock::new(Rank::Filters, Jit::new()),
+        format: Format::new(&features),
         root,
         frames: built.frames,
     };
     let mut kernel = built.kernel;
     early.for_each_free(boot, |frame| kernel.add_free(frame));
-    install(System { kernel, hardware });
-    processors::release();
-    blocks[0].stack
+    (hardware, kernel)
 }
 
 /// All memory of the machine, for what firmware has written there.
@@ -221,24 +222,40 @@ fn build(
     let (slices, slice_table) = table(POSITIONS * cpus, POSITIONS * cpus, size_of::<SliceEntry>())?;
     let (filters, filter_table) = table(FILTERS * 4, FILTERS, size_of::<FilterEntry>())?;
     let (rings, ring_table) = table(RINGS * 4, RINGS, size_of::<RingEntry>())?;
-    let (statistics, statistics_table) = table(STATISTICS_WORDS, 1, size_of::<Statistics>())?;
+    let (statistics, statistics_table) =
+        table(STATISTICS_WORDS * cpus, cpus, size_of::<Statistics>())?;
     expose_constants(
         system,
         [SLICE, cpus as u64, POSITIONS as u64, frames as u64],
         [frame_table, env_table, slice_table, filter_table, ring_table, statistics_table],
     );
+    let exposed = Exposed { system, environments, filters, rings };
+    let board = build_board(early, exposed, statistics, slices).ok_or(MappingError)?;
     let records = early.slice(frames, || FrameRecord::EMPTY).ok_or(MappingError)?;
     let free = early.slice(FreeMap::words_for(frames), || 0).ok_or(MappingError)?;
     let spaces = early.slice(ENVIRONMENTS, || None).ok_or(MappingError)?;
     let kernel = Kernel::new(Storage {
         bindings: Bindings::new(FrameTable::new(frame_words, records, free), spaces),
         environments: early.slice(ENVIRONMENTS, || Environment::EMPTY).ok_or(MappingError)?,
-        exposed: Exposed { system, environments, slices, filters, rings, statistics },
+        board,
         lists: MutexGuard::leak(LISTS.lock()),
-        positions: POSITIONS,
-        slice: SLICE,
     });
-    Ok((system, Tables { kernel, frames }))
+    Ok((system, Tables { board, kernel, frames }))
+}
+
+/// The cells of the environments and of the CPUs.
+fn build_board(
+    early: &mut EarlyMemory,
+    exposed: Exposed<'static>,
+    statistics: &'static [AtomicU64],
+    slices: &'static [AtomicU64],
+) -> Option<&'static Board<'static>> {
+    let cells = early.collect(exposed.environments.as_chunks().0.iter().map(EnvCell::new))?;
+    let parts = statistics.as_chunks().0.iter().zip(slices.chunks_exact(POSITIONS)).enumerate();
+    let cpus = early
+        .collect(parts.map(|(number, (words, slices))| CpuCell::new(number, words, slices)))?;
+    let board = early.collect(iter::once(Board::new(cells, cpus, exposed, SLICE)))?;
+    board.first()
 }
 
 /// The words of the system page.

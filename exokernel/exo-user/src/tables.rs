@@ -74,7 +74,7 @@ fn environment(word: impl Fn(usize) -> u64) -> EnvEntry {
         asks: field(EnvWord::Asks),
         surrendered: field(EnvWord::Surrendered),
         repossessed: field(EnvWord::Repossessed),
-        reserved: 0,
+        transfers: field(EnvWord::Transfers),
         label,
     }
 }
@@ -124,6 +124,7 @@ impl Entry for Statistics {
             repossessed: word(13),
             created: word(14),
             ended: word(15),
+            transfers: word(16),
         }
     }
 }
@@ -159,6 +160,11 @@ impl<'a, T: Entry> Table<'a, T> {
         let first = index.checked_mul(self.stride)?;
         let words = self.words.get(first..first.checked_add(self.stride)?)?;
         Some(T::read(|word| words[word].load(Ordering::Relaxed)))
+    }
+
+    /// One word of every entry.
+    fn column(&self, word: usize) -> impl Iterator<Item = u64> + use<'a, T> {
+        self.words.chunks_exact(self.stride).map(move |entry| entry[word].load(Ordering::Relaxed))
     }
 
     /// The entries, each with its index.
@@ -235,9 +241,15 @@ pub fn rings() -> Table<'static, RingEntry> {
     table(system().rings)
 }
 
-/// The kernel's counters.
+/// The kernel's counters, an entry for each CPU.
+pub fn counters() -> Table<'static, Statistics> {
+    table(system().statistics)
+}
+
+/// The kernel's counters, all CPUs together.
 pub fn statistics() -> Statistics {
-    table(system().statistics).get(0).unwrap_or_default()
+    let counters = counters();
+    Statistics::read(|word| counters.column(word).sum())
 }
 
 /// The entry of an environment, unless its slot is somebody else's by now.

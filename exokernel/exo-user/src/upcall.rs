@@ -20,7 +20,8 @@ use crate::{backtrace, binding, capability, environment, frame, layout, println}
 use core::arch::naked_asm;
 use core::mem::offset_of;
 use core::ops::Range;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use exo_abi::calls::Number;
 use exo_abi::control::ControlWord;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::request::BindRequest;
@@ -102,6 +103,9 @@ impl Handlers {
     }
 }
 
+/// Whether the end of a slice is handled by [`give_slice_up`] alone.
+static GIVES_UP: AtomicBool = AtomicBool::new(false);
+
 /// The handlers in force.
 static HANDLERS: AtomicPtr<Handlers> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -113,6 +117,10 @@ static HANDLERS: AtomicPtr<Handlers> = AtomicPtr::new(core::ptr::null_mut());
 /// bytes for every upcall that may come inside another, beside what the handlers need.
 pub unsafe fn install(stack: Range<u64>, handlers: &'static Handlers) {
     word(ControlWord::Enabled).store(0, Ordering::SeqCst);
+    let gives_up = handlers
+        .slice_end
+        .is_some_and(|handler| core::ptr::fn_addr_eq(handler, give_slice_up as Handler));
+    GIVES_UP.store(gives_up, Ordering::SeqCst);
     HANDLERS.store(core::ptr::from_ref(handlers).cast_mut(), Ordering::SeqCst);
     word(ControlWord::StackBase).store(stack.start, Ordering::SeqCst);
     word(ControlWord::StackTop).store(stack.end, Ordering::SeqCst);
@@ -152,10 +160,15 @@ pub fn install_with_stack(pages: u64, handlers: &'static Handlers) -> Result<(),
 /// read it, so that in ring 3, with SMAP, the instruction faults for ever. Instead the address goes
 /// below the red zone of the interrupted stack, and a `ret` that drops the red zone leaves the
 /// stack pointer where it was. Where that stack is the upcall stack, the address lies above the
-/// frame, or over its last word, which nobody needs any more.
+/// frame, or over its last word, which is that address.
 #[unsafe(naked)]
 extern "C" fn trampoline() {
     naked_asm!(
+        "cmp edi, {slice_end}",
+        "jne 2f",
+        "cmp byte ptr [rip + {gives_up}], 0",
+        "jne {at_slice_end}",
+        "2:",
         "push r8",
         "push r9",
         "push r10",
@@ -175,7 +188,65 @@ extern "C" fn trampoline() {
         "pop r10",
         "pop r9",
         "pop r8",
-        // The way back, where the `ret` at the end finds it.
+        "jmp {resume}",
+        dispatch = sym dispatch,
+        slice_end = const Event::SliceEnd.cause(),
+        gives_up = sym GIVES_UP,
+        at_slice_end = sym at_slice_end,
+        resume = sym resume,
+    )
+}
+
+/// The end of a slice, for which nothing but the CPU is to be given up: no function is called, so
+/// that the vector registers stay where they are. Enters as [`trampoline`] does.
+#[unsafe(naked)]
+extern "C" fn at_slice_end() {
+    naked_asm!(
+        "push r8",
+        "push r9",
+        "push r10",
+        "push r11",
+        "push rbx",
+        "push rbp",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "xor edi, edi",
+        "mov eax, {yield_to}",
+        "syscall",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbp",
+        "pop rbx",
+        "pop r11",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        // What has come meanwhile, and would wait for the next entry to the kernel.
+        "movabs rcx, {control}",
+        "mov rax, [rcx + {pending}]",
+        "test [rcx + {enabled}], rax",
+        "jz {resume}",
+        "xor edi, edi",
+        "jmp {trampoline}",
+        yield_to = const Number::Yield as u64,
+        control = const exo_abi::layout::CONTROL,
+        pending = const ControlWord::Pending as u64 * 8,
+        enabled = const ControlWord::Enabled as u64 * 8,
+        resume = sym resume,
+        trampoline = sym trampoline,
+    )
+}
+
+/// The way back to what was interrupted: `rsp` is the address of the frame, and all registers that
+/// are not in it are as they were.
+#[unsafe(naked)]
+extern "C" fn resume() {
+    naked_asm!(
+        // Where the `ret` at the end finds it.
         "mov rax, [rsp + {rsp}]",
         "sub rax, {below}",
         "mov rcx, [rsp + {rip}]",
@@ -195,7 +266,6 @@ extern "C" fn trampoline() {
         "pop rdi",
         "mov rsp, [rsp + {rsp} - {saved_mask}]",
         "ret {red_zone}",
-        dispatch = sym dispatch,
         rsp = const offset_of!(UpcallFrame, rsp),
         rip = const offset_of!(UpcallFrame, rip),
         rflags = const offset_of!(UpcallFrame, rflags),
@@ -265,7 +335,7 @@ mod tests {
         assert_eq!(offset_of!(Interrupted, frame), 6 * 8);
         assert_eq!(offset_of!(Interrupted, frame) % 16, 0);
         assert_eq!(offset_of!(UpcallFrame, rdi) + 8, offset_of!(UpcallFrame, mask));
-        assert_eq!(offset_of!(UpcallFrame, rip) + 5 * 8, size_of::<UpcallFrame>());
+        assert_eq!(offset_of!(UpcallFrame, rip) + 8, size_of::<UpcallFrame>());
     }
 
     #[test]

@@ -2,20 +2,24 @@
 //! can write.
 
 use exo_abi::boot::{MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment};
-use exo_abi::tables::{ENV_WORDS, EnvEntry, EnvWord, FrameEntry};
+use exo_abi::tables::{ENV_WORDS, EnvEntry, EnvState, EnvWord, FrameEntry, STATISTICS_WORDS};
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
-    Context, Environment, Exposed, FILTERS, Kernel, Lists, Machine, RINGS, SendError, Storage,
+    Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Fast, Kernel,
+    Lists, Machine, Next, RINGS, SendError, Storage,
 };
 use packet_filters::FilterSet;
 use secure_bindings::{Bindings, FrameMemory, FrameTable, Page, TranslationCache};
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Frames of the fake machine.
 pub(crate) const FRAMES: usize = 4096;
 /// Environment slots.
 pub(crate) const ENVIRONMENTS: usize = 16;
-/// Slice positions.
+/// CPUs.
+pub(crate) const CPUS: usize = 2;
+/// Slice positions of each CPU.
 pub(crate) const POSITIONS: usize = 16;
 /// Where the first environment's data segment is.
 pub(crate) const DATA: u64 = 0x40_0000;
@@ -26,14 +30,18 @@ const SLICE: u64 = 1_000_000;
 /// Memory, a clock, and what was written and sent.
 pub(crate) struct Fake {
     memory: Vec<Page>,
-    pub(crate) time: u64,
-    pub(crate) alarm: u64,
-    pub(crate) console: Vec<u8>,
-    pub(crate) typed: Vec<u8>,
-    pub(crate) sent: Vec<Vec<u8>>,
-    pub(crate) exit: Option<u64>,
-    pub(crate) active: Option<FrameNumber>,
-    filters: FilterSet<FILTERS>,
+    pub(crate) cpu: Cell<usize>,
+    pub(crate) time: Cell<u64>,
+    pub(crate) alarm: Cell<u64>,
+    pub(crate) console: RefCell<Vec<u8>>,
+    pub(crate) typed: RefCell<Vec<u8>>,
+    pub(crate) sent: RefCell<Vec<Vec<u8>>>,
+    pub(crate) exit: Cell<Option<u64>>,
+    /// The top-level table that is current on each CPU.
+    pub(crate) active: [Cell<Option<FrameNumber>>; CPUS],
+    /// CPUs that were kicked, in order.
+    pub(crate) kicked: RefCell<Vec<usize>>,
+    filters: RefCell<FilterSet<FILTERS>>,
 }
 
 impl FrameMemory for Fake {
@@ -48,61 +56,73 @@ impl TranslationCache for Fake {
 }
 
 impl Machine for Fake {
+    fn cpu(&self) -> usize {
+        self.cpu.get()
+    }
+    fn kick(&self, cpu: usize) {
+        self.kicked.borrow_mut().push(cpu);
+    }
+    fn pause(&self) {
+        panic!("on one thread nobody comes to help");
+    }
     fn now(&self) -> u64 {
-        self.time
+        self.time.get()
     }
-    fn activate(&mut self, root: FrameNumber) {
-        self.active = Some(root);
+    fn activate(&self, root: FrameNumber) {
+        self.active[self.cpu()].set(Some(root));
     }
-    fn deactivate(&mut self) {
-        self.active = None;
+    fn deactivate(&self) {
+        self.active[self.cpu()].set(None);
     }
     fn common_entry(&self, index: usize) -> u64 {
         if index >= 256 { 0x1003 } else { 0 }
     }
-    fn set_alarm(&mut self, at: u64) {
-        self.alarm = at;
+    fn set_alarm(&self, _now: u64, at: u64) {
+        self.alarm.set(at);
     }
-    fn console_write(&mut self, bytes: &[u8]) {
-        self.console.extend_from_slice(bytes);
+    fn console_write(&self, bytes: &[u8]) {
+        self.console.borrow_mut().extend_from_slice(bytes);
     }
-    fn console_read(&mut self) -> Option<u8> {
-        if self.typed.is_empty() { None } else { Some(self.typed.remove(0)) }
+    fn console_read(&self) -> Option<u8> {
+        let mut typed = self.typed.borrow_mut();
+        if typed.is_empty() { None } else { Some(typed.remove(0)) }
     }
     fn link_address(&self) -> Option<[u8; 6]> {
         Some([2, 0, 0, 0, 0, 1])
     }
-    fn transmit(&mut self, packet: &[u8]) -> Result<(), SendError> {
-        self.sent.push(packet.to_vec());
+    fn transmit(&self, packet: &[u8]) -> Result<(), SendError> {
+        self.sent.borrow_mut().push(packet.to_vec());
         Ok(())
     }
-    fn doorbell(&mut self) {}
-    fn load_classifier(&mut self, filters: &FilterSet<FILTERS>) -> bool {
-        self.filters = FilterSet::new();
+    fn doorbell(&self) {}
+    fn load_classifier(&self, filters: &FilterSet<FILTERS>) -> bool {
+        let mut loaded = FilterSet::new();
         for (id, filter) in filters.iter() {
-            self.filters.insert(id, filter).unwrap();
+            loaded.insert(id, filter).unwrap();
         }
+        self.filters.replace(loaded);
         true
     }
     fn classify(&self, packet: &[u8]) -> Option<u32> {
-        self.filters.classify(packet)
+        self.filters.borrow().classify(packet)
     }
-    fn switch_vectors(&mut self, _area: FrameNumber) {}
-    fn forget_vectors(&mut self, _area: FrameNumber) {}
+    fn switch_vectors(&self, _slot: u16) {}
+    fn forget_vectors(&self, _slot: u16) {}
     fn segment_bases(&self) -> [u64; 2] {
         [0; 2]
     }
-    fn set_segment_bases(&mut self, _bases: [u64; 2]) {}
-    fn exit(&mut self, code: u64) {
-        self.exit = Some(code);
+    fn set_segment_bases(&self, _bases: [u64; 2]) {}
+    fn exit(&self, code: u64) {
+        self.exit.set(Some(code));
     }
 }
 
-/// A kernel on a fake machine, with the registers of whoever runs.
+/// A kernel on a fake machine, with the registers of whoever runs on each CPU.
 pub(crate) struct Bench {
+    pub(crate) board: &'static Board<'static>,
     pub(crate) kernel: Kernel<'static>,
     pub(crate) machine: Fake,
-    pub(crate) context: Context,
+    pub(crate) contexts: [Context; CPUS],
     pub(crate) exposed: Exposed<'static>,
     pub(crate) frames: &'static [AtomicU64],
 }
@@ -114,26 +134,33 @@ fn words(count: usize) -> &'static [AtomicU64] {
 impl Bench {
     /// A machine that has just started its first environment.
     pub(crate) fn new() -> Self {
-        let mut machine = Fake {
+        let machine = Fake {
             memory: (0..FRAMES).map(|_| [const { AtomicU64::new(0) }; 512]).collect(),
-            time: 1,
-            alarm: 0,
-            console: Vec::new(),
-            typed: Vec::new(),
-            sent: Vec::new(),
-            exit: None,
-            active: None,
-            filters: FilterSet::new(),
+            cpu: Cell::new(0),
+            time: Cell::new(1),
+            alarm: Cell::new(0),
+            console: RefCell::default(),
+            typed: RefCell::default(),
+            sent: RefCell::default(),
+            exit: Cell::new(None),
+            active: Default::default(),
+            kicked: RefCell::default(),
+            filters: RefCell::new(FilterSet::new()),
         };
         let frames = words(2 * FRAMES);
         let exposed = Exposed {
             system: words(512),
             environments: words(ENVIRONMENTS * ENV_WORDS),
-            slices: words(POSITIONS),
             filters: words(FILTERS * 4),
             rings: words(RINGS * 4),
-            statistics: words(512),
         };
+        let (statistics, slices) = (words(CPUS * STATISTICS_WORDS), words(CPUS * POSITIONS));
+        let cells = exposed.environments.as_chunks().0.iter().map(EnvCell::new).collect::<Vec<_>>();
+        let parts = statistics.as_chunks().0.iter().zip(slices.chunks(POSITIONS));
+        let parts = parts.enumerate();
+        let cpus = parts.map(|(number, (words, slices))| CpuCell::new(number, words, slices));
+        let cpus = cpus.collect::<Vec<_>>();
+        let board = Box::leak(Box::new(Board::new(cells.leak(), cpus.leak(), exposed, SLICE)));
         let mut kernel = Kernel::new(Storage {
             bindings: bindings(frames),
             environments: Box::leak(
@@ -142,16 +169,57 @@ impl Bench {
                     .collect::<Vec<_>>()
                     .into_boxed_slice(),
             ),
-            exposed,
+            board,
             lists: Box::leak(Box::new(Lists::EMPTY)),
-            positions: POSITIONS,
-            slice: SLICE,
         });
         let pages = write_module(&machine);
-        kernel.start_first(&mut machine, FrameNumber(MODULE_FIRST), pages).unwrap();
-        let mut context = Context::start(0, 0, 0);
-        kernel.enter_first(&mut machine, &mut context);
-        Self { kernel, machine, context, exposed, frames }
+        kernel.start_first(&machine, FrameNumber(MODULE_FIRST), pages).unwrap();
+        let contexts = [Context::default(); CPUS];
+        let mut bench = Self { board, kernel, machine, contexts, exposed, frames };
+        bench.leave();
+        bench
+    }
+
+    /// The registers of whoever runs on the current CPU.
+    pub(crate) fn context(&mut self) -> &mut Context {
+        &mut self.contexts[self.machine.cpu()]
+    }
+
+    /// Goes on with another CPU.
+    pub(crate) fn on(&mut self, cpu: usize) -> &mut Self {
+        self.machine.cpu.set(cpu);
+        self
+    }
+
+    /// What the entry code does at the end of each entry.
+    fn leave(&mut self) {
+        let context = &mut self.contexts[self.machine.cpu()];
+        let cpu = &self.board.cpus()[self.machine.cpu()];
+        while self.board.leave(&self.machine, cpu, context) == Next::Resolve {
+            self.kernel.resolve(&self.machine, context);
+        }
+    }
+
+    /// Whether nobody runs on the current CPU.
+    pub(crate) fn idle(&self) -> bool {
+        self.board.current(&self.machine).is_none()
+    }
+
+    /// An exception of whoever runs.
+    pub(crate) fn exception(&mut self, vector: u64, error: u64, address: u64) {
+        let exception = Exception { vector, error, address };
+        let context = &mut self.contexts[self.machine.cpu()];
+        let cpu = &self.board.cpus()[self.machine.cpu()];
+        let Some(slot) = self.board.current(&self.machine) else { return };
+        let cell = self.board.cell(slot);
+        let done = match vector {
+            14 => self.board.page_fault(&self.machine, cpu, cell, context, exception),
+            _ => self.board.exception(&self.machine, cpu, cell, context, exception),
+        };
+        if !done {
+            self.kernel.exception(&self.machine, context, exception);
+        }
+        self.leave();
     }
 
     /// Makes a call as whoever runs, and says what it got.
@@ -162,16 +230,36 @@ impl Bench {
 
     /// As [`Bench::call`], with any registers.
     pub(crate) fn raw_call(&mut self, number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
-        let context = &mut self.context;
+        let context = &mut self.contexts[self.machine.cpu()];
         context.rax = number;
         [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9] = arguments;
-        self.kernel.call(&mut self.machine, &mut self.context);
-        Error::from_number(self.context.rax).map_or(Ok(self.context.rdx), Err)
+        let cpu = &self.board.cpus()[self.machine.cpu()];
+        let Some(slot) = self.board.current(&self.machine) else { return Ok(0) };
+        let cell = self.board.cell(slot);
+        if self.board.null(&self.machine, cpu, cell, context) {
+            return self.answer();
+        }
+        match self.board.call(&self.machine, cpu, cell, context) {
+            Fast::Entered => return self.answer(),
+            Fast::Made => {}
+            Fast::Locked => self.kernel.call(&self.machine, context),
+        }
+        self.leave();
+        self.answer()
+    }
+
+    /// What the call that was made last has got.
+    fn answer(&mut self) -> Result<u64, Error> {
+        if self.idle() {
+            return Ok(0);
+        }
+        let context = self.context();
+        Error::from_number(context.rax).map_or(Ok(context.rdx), Err)
     }
 
     /// The frame that the hardware tables of whoever runs have for an address.
     pub(crate) fn hardware(&self, address: u64) -> Option<(FrameNumber, u64)> {
-        let mut table = self.machine.active?;
+        let mut table = self.machine.active[self.machine.cpu()].get()?;
         let mut entry = 0;
         for level in (0..4).rev() {
             let index = (address >> (12 + 9 * level)) as usize & 511;
@@ -206,7 +294,7 @@ impl Bench {
                 Some((frame, entry)) if !write || entry & 2 != 0 => return Some(frame),
                 found => {
                     let error = 4 | u64::from(write) << 1 | u64::from(found.is_some());
-                    self.kernel.exception(&mut self.machine, &mut self.context, 14, error, address);
+                    self.exception(14, error, address);
                 }
             }
         }
@@ -215,8 +303,14 @@ impl Bench {
 
     /// Lets time pass and ticks.
     pub(crate) fn tick(&mut self, nanoseconds: u64) {
-        self.machine.time += nanoseconds;
-        self.kernel.tick(&mut self.machine, &mut self.context);
+        self.machine.time.update(|time| time + nanoseconds);
+        self.board.stir(&self.machine);
+        let context = &mut self.contexts[self.machine.cpu()];
+        let cpu = &self.board.cpus()[self.machine.cpu()];
+        if self.board.tick(&self.machine, cpu, context) {
+            self.kernel.collect(&self.machine);
+        }
+        self.leave();
     }
 
     /// A frame as everybody sees it.
@@ -228,6 +322,11 @@ impl Bench {
     /// A word of an environment as everybody sees it.
     pub(crate) fn environment(&self, slot: usize, word: EnvWord) -> u64 {
         self.exposed.environments[slot * ENV_WORDS + word as usize].load(Ordering::Relaxed)
+    }
+
+    /// What the environment in a slot does.
+    pub(crate) fn state(&self, slot: usize) -> EnvState {
+        EnvState::from_number(self.environment(slot, EnvWord::State)).unwrap()
     }
 
     /// The name of the environment in a slot.

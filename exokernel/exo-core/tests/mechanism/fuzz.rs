@@ -33,10 +33,7 @@ fn check(bench: &Bench) {
     }
     let total: u64 = bench.environment_sum(EnvWord::FramesLimit);
     for (slot, &held) in held.iter().enumerate() {
-        let alive = !matches!(
-            EnvState::from_number(bench.environment(slot, EnvWord::State)),
-            Some(EnvState::Free | EnvState::Ended)
-        );
+        let alive = !matches!(Some(bench.state(slot)), Some(EnvState::Free | EnvState::Ended));
         assert_eq!(if alive { bench.environment(slot, EnvWord::Frames) } else { 0 }, held);
     }
     assert_eq!(held.iter().sum::<u64>() + free, total, "limits are conserved");
@@ -67,17 +64,15 @@ proptest! {
         for (number, arguments, event) in steps {
             match event {
                 0 => bench.tick(700_000),
-                1 => bench.kernel.exception(
-                    &mut bench.machine, &mut bench.context, arguments[0] as u8, 2, arguments[1],
-                ),
-                2 => bench.kernel.received(&mut bench.machine, &arguments[0].to_le_bytes().repeat(9)),
+                1 => bench.exception(arguments[0] % 32, 2, arguments[1]),
+                2 => bench.kernel.received(&bench.machine, &arguments[0].to_le_bytes().repeat(9)),
                 _ => { let _ = bench.raw_call(number, arguments); }
             }
-            if bench.machine.exit.is_some() {
+            if bench.machine.exit.get().is_some() {
                 break;
             }
         }
-        if bench.machine.exit.is_none() {
+        if bench.machine.exit.get().is_none() {
             check(&bench);
         }
     }

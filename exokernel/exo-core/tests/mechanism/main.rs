@@ -5,4 +5,5 @@ mod environments;
 mod fake;
 mod fuzz;
 mod network;
+mod transfer;
 mod upcalls;

@@ -53,8 +53,8 @@ fn packets_reach_the_ring_of_the_filter_that_matches() {
     install(&mut bench, EnvName::NONE, &filter(0x0800), NO_RING).unwrap();
     let (id, frames) = ring(&mut bench, 3);
     let installed = install(&mut bench, EnvName::NONE, &filter(0x0800), id).unwrap();
-    bench.kernel.received(&mut bench.machine, &packet(0x0806));
-    bench.kernel.received(&mut bench.machine, &packet(0x0800));
+    bench.kernel.received(&bench.machine, &packet(0x0806));
+    bench.kernel.received(&bench.machine, &packet(0x0800));
     let header = bench.machine.page(FrameNumber(frames[0]));
     assert_eq!(header[PRODUCED].load(Ordering::Relaxed), 1);
     let descriptor = Descriptor::from_word(header[HEADER_WORDS].load(Ordering::Relaxed));
@@ -75,7 +75,7 @@ fn a_full_ring_drops_and_lies_about_it_harm_only_their_author() {
     for lie in [0, 5, u64::MAX, u64::MAX / 2, 2] {
         consumed(&bench, lie);
         for _ in 0..5 {
-            bench.kernel.received(&mut bench.machine, &packet(0x0800));
+            bench.kernel.received(&bench.machine, &packet(0x0800));
         }
     }
     write_list(&mut bench, &frames);
@@ -85,7 +85,7 @@ fn a_full_ring_drops_and_lies_about_it_harm_only_their_author() {
     write_list(&mut bench, &frames);
     bench.call(call).unwrap();
     assert_eq!(bench.call(Call::RingDestroy { ring: id as u32 }), Err(Error::NoRing));
-    bench.kernel.received(&mut bench.machine, &packet(0x0800));
+    bench.kernel.received(&bench.machine, &packet(0x0800));
 }
 
 #[test]

@@ -24,26 +24,26 @@ fn install(bench: &mut Bench, enabled: u64) {
 fn an_exception_enters_the_handler_with_its_frame() {
     let mut bench = Bench::new();
     install(&mut bench, 0);
-    (bench.context.rip, bench.context.rsp) = (0x1234, 0x9999);
-    bench.context.rdi = 77;
-    bench.kernel.exception(&mut bench.machine, &mut bench.context, 6, 0, 0);
-    let frame = TOP - 14 * 8;
-    assert_eq!((bench.context.rip, bench.context.rsp), (ENTRY, frame));
-    assert_eq!((bench.context.rdi, bench.context.rcx), (6, frame));
+    (bench.context().rip, bench.context().rsp) = (0x1234, 0x9999);
+    bench.context().rdi = 77;
+    bench.exception(6, 0, 0);
+    let frame = TOP - 12 * 8;
+    assert_eq!((bench.context().rip, bench.context().rsp), (ENTRY, frame));
+    assert_eq!((bench.context().rdi, bench.context().rcx), (6, frame));
     assert_eq!(bench.peek(frame + 4 * 8), 77, "rdi");
-    assert_eq!(bench.peek(frame + 9 * 8), 0x1234, "rip");
-    assert_eq!(bench.peek(frame + 12 * 8), 0x9999, "rsp");
+    assert_eq!(bench.peek(frame + 11 * 8), 0x1234, "rip");
+    assert_eq!(bench.peek(frame + 10 * 8), 0x9999, "rsp");
 }
 
 #[test]
 fn a_nested_exception_goes_below_the_red_zone() {
     let mut bench = Bench::new();
     install(&mut bench, 0);
-    bench.kernel.exception(&mut bench.machine, &mut bench.context, 6, 0, 0);
-    let outer = bench.context.rsp;
-    bench.kernel.exception(&mut bench.machine, &mut bench.context, 6, 0, 0);
-    assert!(bench.context.rsp + 14 * 8 + 128 <= outer);
-    assert_eq!(bench.context.rsp % 16, 0);
+    bench.exception(6, 0, 0);
+    let outer = bench.context().rsp;
+    bench.exception(6, 0, 0);
+    assert!(bench.context().rsp + 12 * 8 + 128 <= outer);
+    assert_eq!(bench.context().rsp % 16, 0);
 }
 
 #[test]
@@ -52,17 +52,17 @@ fn a_fault_in_the_handler_for_ever_ends_its_owner_only() {
     let child = create(&mut bench, 300, 0, 100);
     start(&mut bench, child, 3);
     bench.call(Call::Sleep { until: u64::MAX }).unwrap();
-    bench.kernel.exception(&mut bench.machine, &mut bench.context, 13, 0, 0);
-    assert_eq!(bench.environment(1, EnvWord::State), EnvState::Ended as u64);
+    bench.exception(13, 0, 0);
+    assert_eq!(bench.state(1), EnvState::Ended);
     assert_eq!(bench.environment(1, EnvWord::EndReason), EndReason::Exception as u64);
     assert_eq!(bench.environment(1, EnvWord::EndCode), 13);
-    assert_eq!(bench.environment(0, EnvWord::State), EnvState::Running as u64);
+    assert_eq!(bench.state(0), EnvState::Running);
     install(&mut bench, 0);
     for _ in 0..100 {
-        if bench.machine.exit.is_some() {
+        if bench.machine.exit.get().is_some() {
             break;
         }
-        bench.kernel.exception(&mut bench.machine, &mut bench.context, 13, 0, 0);
+        bench.exception(13, 0, 0);
     }
     assert_eq!(bench.environment(0, EnvWord::EndReason), EndReason::UpcallStack as u64);
 }
@@ -72,10 +72,10 @@ fn addresses_of_the_kernel_are_a_protection_fault() {
     let mut bench = Bench::new();
     install(&mut bench, 0);
     for address in [0, 0x7f00_0000_0000, 0x7f80_0000_0000, 0xffff_8000_0000_0000] {
-        bench.kernel.exception(&mut bench.machine, &mut bench.context, 14, 2, address);
-        let code = FaultCode::from_bits(bench.context.rsi).unwrap();
+        bench.exception(14, 2, address);
+        let code = FaultCode::from_bits(bench.context().rsi).unwrap();
         assert!(code.contains(FaultCode::PROTECTION), "{address:#x}");
-        assert_eq!(bench.context.rdx, address);
+        assert_eq!(bench.context().rdx, address);
     }
 }
 
@@ -86,10 +86,10 @@ fn a_slice_end_is_told_once_and_an_endless_epilogue_is_ended() {
     start(&mut bench, other, 3);
     install(&mut bench, Event::SliceEnd.bit());
     bench.tick(1_000_000);
-    assert_eq!(bench.context.rdi, Event::SliceEnd.cause());
-    assert_eq!(bench.environment(0, EnvWord::State), EnvState::Running as u64);
+    assert_eq!(bench.context().rdi, Event::SliceEnd.cause());
+    assert_eq!(bench.state(0), EnvState::Running);
     bench.tick(300_000);
-    assert_eq!(bench.environment(0, EnvWord::State), EnvState::Runnable as u64, "by force");
+    assert_eq!(bench.state(0), EnvState::Preempted, "by force");
     assert!(bench.environment(0, EnvWord::Excess) > 0);
     for _ in 0..1000 {
         bench.tick(300_000);
@@ -100,27 +100,27 @@ fn a_slice_end_is_told_once_and_an_endless_epilogue_is_ended() {
 #[test]
 fn a_sleeper_wakes_at_its_time_and_the_timer_is_asked_for() {
     let mut bench = Bench::new();
-    let until = bench.machine.time + 5_000_000;
+    let until = bench.machine.time.get() + 5_000_000;
     bench.call(Call::Sleep { until }).unwrap();
-    assert!(bench.kernel.idle());
-    assert!(bench.machine.alarm <= until);
+    assert!(bench.idle());
+    assert!(bench.machine.alarm.get() <= until);
     bench.tick(4_999_999);
-    assert!(bench.kernel.idle());
+    assert!(bench.idle());
     bench.tick(1);
-    assert!(!bench.kernel.idle());
+    assert!(!bench.idle());
 }
 
 #[test]
 fn a_fault_that_no_refill_can_mend_goes_to_the_program() {
     let mut bench = Bench::new();
     install(&mut bench, 0);
-    bench.context.rip = 0x1234;
+    bench.context().rip = 0x1234;
     for _ in 0..2 {
-        bench.kernel.exception(&mut bench.machine, &mut bench.context, 14, 5, DATA);
-        bench.context.rip = if bench.context.rip == ENTRY { break } else { 0x1234 };
+        bench.exception(14, 5, DATA);
+        bench.context().rip = if bench.context().rip == ENTRY { break } else { 0x1234 };
     }
-    assert_eq!(bench.context.rdi, 14, "an upcall, not another refill");
-    let code = FaultCode::from_bits(bench.context.rsi).unwrap();
+    assert_eq!(bench.context().rdi, 14, "an upcall, not another refill");
+    let code = FaultCode::from_bits(bench.context().rsi).unwrap();
     assert!(code.contains(FaultCode::PROTECTION));
 }
 
@@ -128,7 +128,7 @@ fn a_fault_that_no_refill_can_mend_goes_to_the_program() {
 fn a_handler_that_has_run_out_of_stack_ends_its_owner() {
     let mut bench = Bench::new();
     install(&mut bench, 0);
-    bench.context.rsp = TOP - 0x1000 - 64;
-    bench.kernel.exception(&mut bench.machine, &mut bench.context, 13, 0, 0);
+    bench.context().rsp = TOP - 0x1000 - 64;
+    bench.exception(13, 0, 0);
     assert_eq!(bench.environment(0, EnvWord::EndReason), EndReason::UpcallStack as u64);
 }

@@ -78,16 +78,27 @@ impl EarlyMemory {
         count: usize,
         fill: impl Fn() -> T,
     ) -> Option<&'static mut [T]> {
+        self.collect((0..count).map(|_| fill()))
+    }
+
+    /// Takes room for the values and puts them there. It begins on a page.
+    pub(crate) fn collect<T>(
+        &mut self,
+        values: impl ExactSizeIterator<Item = T>,
+    ) -> Option<&'static mut [T]> {
+        let count = values.len();
         const { assert!(align_of::<T>() <= PAGE_SIZE as usize) };
         let bytes = size_of::<T>().checked_mul(count)? as u64;
         let first = self.frames(bytes.div_ceil(PAGE_SIZE))?.address();
         let pointer = physical::<T>(first);
-        for index in 0..count {
+        let mut written = 0;
+        for value in values.take(count) {
             // SAFETY: `frames` returned room for `count` values, aligned to a page, to nobody else.
-            unsafe { pointer.add(index).write(fill()) };
+            unsafe { pointer.add(written).write(value) };
+            written += 1;
         }
-        // SAFETY: all values have just been written, and the memory is never given back.
-        Some(unsafe { slice::from_raw_parts_mut(pointer, count) })
+        // SAFETY: so many values have just been written, and the memory is never given back.
+        Some(unsafe { slice::from_raw_parts_mut(pointer, written) })
     }
 
     /// Takes room for `count` words that programs will be able to read, and says where it is.

@@ -246,12 +246,6 @@ pub(crate) fn release() {
     }
 }
 
-/// The blocks of all processors that may run, by number; none before there are several.
-#[expect(dead_code, reason = "nobody but the first CPU runs programs yet")]
-pub(crate) fn blocks() -> &'static [PerCpu] {
-    SHARED.get().map_or(&[], |shared| shared.blocks)
-}
-
 /// The first function of each other processor, on its own stack.
 extern "sysv64" fn arrive(number: u32) -> ! {
     let block = SHARED.get().and_then(|shared| Some((shared, shared.blocks.get(number as usize)?)));
@@ -266,7 +260,6 @@ extern "sysv64" fn arrive(number: u32) -> ! {
     while !RELEASED.load(Ordering::Acquire) {
         interrupts::enable_and_hlt();
         interrupts::disable();
-        shared.apic.acknowledge();
     }
     entry::join(block)
 }

@@ -61,8 +61,8 @@ const X2APIC_REGISTERS: u32 = 0x800;
 pub(crate) struct LocalApic {
     /// The registers are model-specific ones, not memory.
     x2apic: bool,
-    /// Ticks of the timer per second. All timers follow one clock.
-    frequency: u64,
+    /// Ticks of the timer per nanosecond, with 32 binary places. All timers follow one clock.
+    scale: u64,
 }
 
 impl LocalApic {
@@ -79,7 +79,7 @@ impl LocalApic {
         // SAFETY: every 64-bit CPU has the register. Firmware chooses the mode, and leaves no way
         // back from x2APIC where there are CPUs that only that mode can name.
         let x2apic = unsafe { BASE.read() } & X2APIC != 0;
-        let apic = Self { x2apic, frequency: 1 };
+        let apic = Self { x2apic, scale: 1 };
         apic.initialise();
         apic.write(TIMER_ENTRY, MASKED | u32::from(TIMER));
         apic.write(INITIAL_COUNT, u32::MAX);
@@ -91,7 +91,8 @@ impl LocalApic {
     pub(crate) fn start_timer(self, frequency: u64) -> Self {
         self.write(INITIAL_COUNT, 0);
         self.write(TIMER_ENTRY, TIMER.into());
-        Self { frequency, ..self }
+        let scale = ((u128::from(frequency) << 32) / 1_000_000_000) as u64;
+        Self { scale, ..self }
     }
 
     /// Whether this CPU can send anything to the one whose controller has this number.
@@ -152,8 +153,9 @@ impl LocalApic {
 
     /// Interrupts once, in this many nanoseconds.
     pub(crate) fn interrupt_in(&self, nanoseconds: u64) {
-        let ticks = u128::from(nanoseconds) * u128::from(self.frequency) / 1_000_000_000;
-        self.write(INITIAL_COUNT, u32::try_from(ticks).unwrap_or(u32::MAX).max(1));
+        // Never too early, which would cost a second interrupt.
+        let ticks = ((u128::from(nanoseconds) * u128::from(self.scale)) >> 32) + 1;
+        self.write(INITIAL_COUNT, u32::try_from(ticks).unwrap_or(u32::MAX));
     }
 
     /// Interrupts this CPU.

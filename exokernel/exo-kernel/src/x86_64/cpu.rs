@@ -2,9 +2,18 @@
 
 use super::gdt::{self, Segments};
 use super::idt::Interrupts;
+use super::segments;
 use super::trap;
+use super::vectors::Vectors;
+use crate::entry::System;
+use crate::shootdown::Mailbox;
+use crate::upcall::Upcall;
+use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use exo_core::{Context, CpuCell, EnvCell};
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
@@ -27,11 +36,49 @@ pub(crate) struct PerCpu {
     scratch: AtomicU64,
     /// The number of the CPU.
     pub(crate) number: u64,
+    /// Its own address.
+    this: AtomicPtr<Self>,
     /// Its segments and task state.
     segments: Segments,
     /// The number of its interrupt controller; [`NOBODY`] until the CPU is there.
     identity: AtomicU32,
+    /// What the entry code passes on.
+    pub(crate) system: AtomicPtr<System>,
+    pub(crate) cell: AtomicPtr<CpuCell<'static>>,
+    /// The cell of the environment that runs.
+    pub(crate) environment: AtomicPtr<EnvCell<'static>>,
+    /// The address of `context`.
+    pub(crate) registers: AtomicPtr<Context>,
+    /// The registers of the program that has entered the kernel here. The CPU itself pushes its
+    /// part, from the end on.
+    pub(crate) context: UnsafeCell<Registers>,
+    /// The physical address of the top-level table that is current.
+    pub(crate) root: AtomicU64,
+    /// The locks that it holds: a bit for each [`Rank`](crate::lock::Rank).
+    pub(crate) locks: AtomicU64,
+    /// Interrupts that came while it was idle: a bit for each, from vector 32 on.
+    pub(crate) while_idle: AtomicU32,
+    /// For the short way of an upcall.
+    pub(crate) upcall: Upcall,
+    /// Whose vector registers it has.
+    pub(crate) vectors: Vectors,
+    /// What other CPUs ask of it.
+    pub(crate) mailbox: Mailbox,
 }
+
+/// The bytes of a context.
+const CONTEXT: u64 = size_of::<Context>() as u64;
+
+/// A context whose end is where the CPU can push: a multiple of 16.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(crate) struct Registers(Context);
+
+const _: () = assert!(size_of::<Registers>() == size_of::<Context>());
+
+// SAFETY: only the CPU itself uses its context, and every other field is an atomic or never changes
+// once the CPU runs.
+unsafe impl Sync for PerCpu {}
 
 /// No interrupt controller has this number: by it, all are meant.
 const NOBODY: u32 = u32::MAX;
@@ -43,9 +90,48 @@ impl PerCpu {
             stack: 0,
             scratch: AtomicU64::new(0),
             number: 0,
+            this: AtomicPtr::new(core::ptr::null_mut()),
             segments: Segments::new(),
             identity: AtomicU32::new(NOBODY),
+            system: AtomicPtr::new(core::ptr::null_mut()),
+            cell: AtomicPtr::new(core::ptr::null_mut()),
+            environment: AtomicPtr::new(core::ptr::null_mut()),
+            registers: AtomicPtr::new(core::ptr::null_mut()),
+            context: UnsafeCell::new(Registers(Context::start(0, 0, 0))),
+            root: AtomicU64::new(0),
+            locks: AtomicU64::new(0),
+            while_idle: AtomicU32::new(0),
+            upcall: Upcall::new(),
+            vectors: Vectors::new(),
+            mailbox: Mailbox::new(),
         }
+    }
+
+    /// The block of the CPU that asks.
+    #[inline]
+    pub(crate) fn here() -> &'static Self {
+        let block: *const Self;
+        // SAFETY: GS leads to the CPU's block while the kernel runs, and the block stays for ever.
+        unsafe {
+            asm!(
+                "mov {}, gs:[{}]",
+                out(reg) block,
+                const offset_of!(Self, this),
+                options(nostack, readonly, pure, preserves_flags)
+            );
+            &*block
+        }
+    }
+
+    /// Says what system it is a part of, and what its cell there is.
+    pub(crate) fn set_system(&self, system: &'static System, cell: &'static CpuCell<'static>) {
+        self.cell.store(core::ptr::from_ref(cell).cast_mut(), Ordering::Release);
+        self.system.store(core::ptr::from_ref(system).cast_mut(), Ordering::Release);
+    }
+
+    /// The registers of the program that has entered the kernel here.
+    pub(crate) fn context(&self) -> *mut Context {
+        self.context.get().cast()
     }
 
     /// Makes it the block of the CPU with this number, whose entries use the stack that ends at
@@ -56,8 +142,10 @@ impl PerCpu {
     pub(crate) unsafe fn prepare(&mut self, number: u64, stack: u64, own: [u64; 3]) {
         self.stack = stack;
         self.number = number;
+        self.this = AtomicPtr::new(self);
+        self.registers = AtomicPtr::new(self.context());
         // SAFETY: the caller's promise, since the segments are a part of the block.
-        unsafe { self.segments.fill(stack, own) };
+        unsafe { self.segments.fill(self.context().addr() as u64 + CONTEXT, own) };
     }
 
     /// The number of its interrupt controller, once the CPU is there.
@@ -104,6 +192,7 @@ pub(crate) fn initialise() -> Features {
             *efer |= EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS;
         });
     }
+    segments::use_instructions(bit(leaf7.ebx, 0));
     Features { xsave: xsave.then(vector_state) }
 }
 

@@ -7,5 +7,6 @@ pub(crate) mod gdt;
 pub(crate) mod idt;
 pub(crate) mod layout;
 pub(crate) mod paging;
+pub(crate) mod segments;
 pub(crate) mod trap;
 pub(crate) mod vectors;

@@ -1,52 +1,59 @@
 //! The entry code: from a program to the kernel and back.
 //!
-//! Each entry pushes the registers as one [`Context`] on this CPU's stack and calls a function with
-//! its address. What is in the context afterwards is what runs. Interrupts are off in between.
+//! Each entry leaves the registers in the CPU's [`Context`], which is in its block, and calls a
+//! function with its address. Interrupts are off in between. What is in the context afterwards is
+//! what runs.
+//!
+//! Calls and exceptions save only the registers that a function may change, since they mostly go
+//! back to where they came from: the other six stay in the CPU, which the compiled kernel restores,
+//! and their places in the context are empty. Only when somebody else is to run does the function
+//! say that all registers are in the context. Interrupts save all.
 
-use crate::entry::{call, trap};
+use crate::entry::{call, exception, inside, interrupt, page_fault, vector_use};
+use crate::upcall::Upcall;
+use crate::x86_64::cpu::PerCpu;
 use core::arch::global_asm;
-use exo_abi::layout::USER_END;
-use exo_core::{Context, USER_CODE, USER_DATA};
+use core::mem::offset_of;
+use exo_abi::control::ControlPage;
+use exo_abi::tables::{EnvEntry, Statistics};
+use exo_abi::upcall::{HANDLER_FLAGS_OFF, UpcallFrame};
+use exo_core::{Context, Frame};
 
 global_asm!(
     r#"
-    .macro push_rest
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push rbp
+    .macro push_rest            // of the registers that a function may change, behind the first five
     push r8
     push r9
     push r10
     push r11
+    .endm
+
+    .macro push_kept
+    push rbx
+    push rbp
     push r12
     push r13
     push r14
     push r15
     .endm
 
-    .macro pop_rest
-    pop r15
-    pop r14
-    pop r13
-    pop r12
+    .macro pop_scratch
     pop r11
     pop r10
     pop r9
     pop r8
-    pop rbp
     pop rdi
     pop rsi
     pop rdx
     pop rcx
-    pop rbx
     pop rax
     .endm
 
     .text
     // One stub for each vector, {size} bytes each. rax goes where the CPU puts the error code of
-    // those vectors that have one; the code then travels in rax, the vector in rbx.
+    // those vectors that have one; the code then travels in rax, the vector in ecx. What comes from
+    // a program is pushed right into the context of the CPU, whose end is the stack pointer that
+    // the CPU loads; but vectors 2, 8 and 18 have stacks of their own.
     .balign {size}
     .global trap_stubs
 trap_stubs:
@@ -57,92 +64,279 @@ trap_stubs:
     xchg rax, [rsp]
     .else
     push rax
+    .if vector < 32
     xor eax, eax
     .endif
-    push rbx
-    mov ebx, vector
-    jmp trap_common
+    .endif
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    mov ecx, vector
+    .if vector == 2 || vector == 8 || vector == 18
+    jmp inside_entry
+    .elseif vector == 7
+    jmp vectors_entry
+    .elseif vector == 14
+    jmp fault_entry
+    .elseif vector < 32
+    jmp exception_entry
+    .else
+    jmp interrupt_entry
+    .endif
     .set vector, vector + 1
     .endr
 
-trap_common:
+    .macro handle function
+    test byte ptr [rsp + {cs} - {rdi}], 3
+    jz inside_entry
+    swapgs
+    handle_further \function
+    .endm
+
+    .macro handle_further function
     push_rest
+    mov rsp, gs:[0]
     push 2                      // no flag of the program's, the alignment check's least of all,
     popfq                       // which would switch SMAP off
-    test byte ptr [rsp + {cs}], 3
-    jz 2f
+    mov rdi, gs:[{registers}]
+    mov rsi, gs:[{system}]
+    mov rdx, gs:[{cell}]
+    mov r8d, ecx
+    mov r9, rax
+    mov rcx, gs:[{environment}]
+    call \function
+    cmp al, 2
+    je all_return
+    .endm
+
+exception_entry:
+    test byte ptr [rsp + {cs} - {rdi}], 3
+    jz inside_entry
     swapgs
-2:  mov rdi, rsp
-    mov rsi, rbx
-    mov rdx, rax
-    xor ebp, ebp
-    call {trap}
-trap_return:
-    test byte ptr [rsp + {cs}], 3
-    jz 3f
+    // The short way: see `upcall`. What the program says of its upcalls is what was checked.
+    mov rdi, gs:[{upcall} + {u_control}]
+    mov rsi, [rdi + {c_entry}]
+    cmp rsi, gs:[{upcall} + {u_entry}]
+    jne 6f
+    mov rsi, [rdi + {c_base}]
+    cmp rsi, gs:[{upcall} + {u_base}]
+    jne 6f
+    mov rsi, [rdi + {c_top}]
+    cmp rsi, gs:[{upcall} + {u_top}]
+    jne 6f
+    mov rdx, [rsp + {rsp} - {rdi}]
+    sub rdx, gs:[{upcall} + {u_low}]
+    cmp rdx, gs:[{upcall} + {u_span}]
+    jb 6f
+    mov rsi, gs:[{upcall} + {u_frame}]
+    test rsi, rsi
+    jz 6f
+    mov rdx, [rsp + {rax} - {rdi}]
+    mov [rsi + {f_rax}], rdx
+    mov rdx, [rsp + {rcx} - {rdi}]
+    mov [rsi + {f_rcx}], rdx
+    mov rdx, [rsp + {rdx} - {rdi}]
+    mov [rsi + {f_rdx}], rdx
+    mov rdx, [rsp + {rsi} - {rdi}]
+    mov [rsi + {f_rsi}], rdx
+    mov rdx, [rsp]
+    mov [rsi + {f_rdi}], rdx
+    mov rdx, [rdi + {c_mask}]
+    mov [rsi + {f_mask}], rdx
+    mov qword ptr [rdi + {c_mask}], 1
+    mov [rsi + {f_cause}], rcx
+    mov [rsi + {f_code}], rax
+    mov qword ptr [rsi + {f_address}], 0
+    mov rdx, [rsp + {rip} - {rdi}]
+    mov [rsi + {f_rip}], rdx
+    mov rdx, [rsp + {rsp} - {rdi}]
+    mov [rsi + {f_rsp}], rdx
+    mov rdx, [rsp + {rflags} - {rdi}]
+    mov [rsi + {f_rflags}], rdx
+    and rdx, {handler_flags}
+    mov [rsp + {rflags} - {rdi}], rdx
+    mov rdx, gs:[{upcall} + {u_statistics}]
+    inc qword ptr [rdx + {s_exceptions}]
+    inc qword ptr [rdx + {s_upcalls}]
+    mov rdx, gs:[{upcall} + {u_environment}]
+    inc qword ptr [rdx + {e_exceptions}]
+    inc qword ptr [rdx + {e_upcalls}]
+    mov rdx, gs:[{upcall} + {u_entry}]
+    mov [rsp + {rip} - {rdi}], rdx
+    mov rdx, gs:[{upcall} + {u_place}]
+    mov [rsp + {rsp} - {rdi}], rdx
+    mov edi, ecx
+    mov rsi, rax
+    mov rcx, rdx
+    xor edx, edx
+    mov rax, [rsp + {rax} - {rdi}]
+    add rsp, {rip} - {rdi}
     swapgs
-3:  pop_rest
+    iretq
+6:  handle_further {exception}
+frame_return:
+    mov rsp, gs:[{registers}]
+    add rsp, {kept}
+    swapgs
+    pop_scratch
     iretq
 
+fault_entry:
+    handle {page_fault}
+    jmp frame_return
+
+vectors_entry:
+    handle {vector_use}
+    jmp frame_return
+
+interrupt_entry:
+    test byte ptr [rsp + {cs} - {rdi}], 3
+    jz inside_entry
+    swapgs
+    push_rest
+    push_kept
+    mov rdi, rsp
+    mov rsp, gs:[0]
+    push 2
+    popfq
+    mov rsi, gs:[{system}]
+    mov rdx, gs:[{cell}]
+    xor ebp, ebp
+    call {interrupt}
+all_return:
+    mov rsp, gs:[{registers}]
+    swapgs
+3:  pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop_scratch
+    iretq
+
+inside_entry:
+    push_rest
+    push_kept
+    push 2
+    popfq
+    mov rdi, rsp
+    mov esi, ecx
+    mov rdx, rax
+    call {inside}
+    jmp 3b
+
+    // The context is written in place; what is not written is not looked at, or is always the same.
     .global call_entry
 call_entry:
     swapgs
-    mov gs:[8], rsp
+    mov gs:[{context} + {kept} + {rsp}], rsp
     mov rsp, gs:[0]
-    push {user_data}
-    push gs:[8]
-    push r11
-    push {user_code}
-    push rcx
-    push rax
-    push rbx
-    push_rest
-    mov rdi, rsp
-    xor ebp, ebp
+    mov gs:[{context} + {kept} + {rip}], rcx
+    mov gs:[{context} + {kept} + {rflags}], r11
+    mov gs:[{context} + {kept} + {rax}], rax
+    mov gs:[{context} + {kept} + {rdx}], rdx
+    mov gs:[{context} + {kept} + {rsi}], rsi
+    mov gs:[{context} + {kept} + {rdi}], rdi
+    mov gs:[{context} + {kept} + {r8}], r8
+    mov gs:[{context} + {kept} + {r9}], r9
+    mov gs:[{context} + {kept} + {r10}], r10
+    mov rdi, gs:[{registers}]
+    mov rsi, gs:[{system}]
+    mov rdx, gs:[{cell}]
+    mov rcx, gs:[{environment}]
     call {call}
-    // `sysret` takes rip from rcx and the flags from r11. It must not be used with an rip that is
-    // not a program's, because some CPUs then fault in ring 0 on the program's stack.
-    mov rcx, [rsp + {rip}]
-    cmp rcx, [rsp + {rcx}]
-    jne trap_return
-    mov r11, [rsp + {rflags}]
-    cmp r11, [rsp + {r11}]
-    jne trap_return
-    mov rdx, {user_end}
-    cmp rcx, rdx
-    jae trap_return
-    test r11d, 0x10100          // trap and resume flags
-    jnz trap_return
+    test al, al
+    jnz 5f
+    // `sysret` takes rip from rcx and the flags from r11. What it finds there is a program's: no
+    // page that ends where addresses cease to be canonical can be executed, and no gate is there.
+    mov rcx, gs:[{context} + {kept} + {rip}]
+    mov r11, gs:[{context} + {kept} + {rflags}]
+    mov rax, gs:[{context} + {kept} + {rax}]
+    mov rdx, gs:[{context} + {kept} + {rdx}]
+    mov rsi, gs:[{context} + {kept} + {rsi}]
+    mov rdi, gs:[{context} + {kept} + {rdi}]
+    mov r8, gs:[{context} + {kept} + {r8}]
+    mov r9, gs:[{context} + {kept} + {r9}]
+    mov r10, gs:[{context} + {kept} + {r10}]
+    mov rsp, gs:[{context} + {kept} + {rsp}]
     swapgs
-    pop_rest
-    mov rsp, [rsp + 24]
     sysretq
+5:  cmp al, 1
+    je frame_return
+    jmp all_return
 
-    .global enter_program
-enter_program:
-    mov rsp, rdi
-    jmp trap_return
+    .global leave_kernel
+leave_kernel:
+    jmp all_return
 "#,
     size = const STUB,
-    cs = const core::mem::offset_of!(Context, cs),
-    rip = const core::mem::offset_of!(Context, rip),
-    rcx = const core::mem::offset_of!(Context, rcx),
-    rflags = const core::mem::offset_of!(Context, rflags),
-    r11 = const core::mem::offset_of!(Context, r11),
-    user_data = const USER_DATA,
-    user_code = const USER_CODE,
-    user_end = const USER_END,
-    trap = sym trap,
+    kept = const offset_of!(Context, frame),
+    context = const offset_of!(PerCpu, context),
+    registers = const offset_of!(PerCpu, registers),
+    system = const offset_of!(PerCpu, system),
+    cell = const offset_of!(PerCpu, cell),
+    environment = const offset_of!(PerCpu, environment),
+    upcall = const offset_of!(PerCpu, upcall),
+    u_frame = const offset_of!(Upcall, frame),
+    u_place = const offset_of!(Upcall, place),
+    u_entry = const offset_of!(Upcall, entry),
+    u_base = const offset_of!(Upcall, base),
+    u_top = const offset_of!(Upcall, top),
+    u_low = const offset_of!(Upcall, low),
+    u_span = const offset_of!(Upcall, span),
+    u_control = const offset_of!(Upcall, control),
+    u_environment = const offset_of!(Upcall, environment),
+    u_statistics = const offset_of!(Upcall, statistics),
+    c_entry = const offset_of!(ControlPage, entry),
+    c_base = const offset_of!(ControlPage, stack_base),
+    c_top = const offset_of!(ControlPage, stack_top),
+    c_mask = const offset_of!(ControlPage, mask),
+    f_rax = const offset_of!(UpcallFrame, rax),
+    f_rcx = const offset_of!(UpcallFrame, rcx),
+    f_rdx = const offset_of!(UpcallFrame, rdx),
+    f_rsi = const offset_of!(UpcallFrame, rsi),
+    f_rdi = const offset_of!(UpcallFrame, rdi),
+    f_mask = const offset_of!(UpcallFrame, mask),
+    f_cause = const offset_of!(UpcallFrame, cause),
+    f_code = const offset_of!(UpcallFrame, code),
+    f_address = const offset_of!(UpcallFrame, address),
+    f_rip = const offset_of!(UpcallFrame, rip),
+    f_rflags = const offset_of!(UpcallFrame, rflags),
+    f_rsp = const offset_of!(UpcallFrame, rsp),
+    handler_flags = const !HANDLER_FLAGS_OFF as i32,
+    s_exceptions = const offset_of!(Statistics, exceptions),
+    s_upcalls = const offset_of!(Statistics, upcalls),
+    e_exceptions = const offset_of!(EnvEntry, exceptions),
+    e_upcalls = const offset_of!(EnvEntry, upcalls),
+    cs = const offset_of!(Frame, cs),
+    rcx = const offset_of!(Frame, rcx),
+    rip = const offset_of!(Frame, rip),
+    rflags = const offset_of!(Frame, rflags),
+    rsp = const offset_of!(Frame, rsp),
+    rax = const offset_of!(Frame, rax),
+    rdx = const offset_of!(Frame, rdx),
+    rsi = const offset_of!(Frame, rsi),
+    rdi = const offset_of!(Frame, rdi),
+    r8 = const offset_of!(Frame, r8),
+    r9 = const offset_of!(Frame, r9),
+    r10 = const offset_of!(Frame, r10),
+    exception = sym exception,
+    page_fault = sym page_fault,
+    vector_use = sym vector_use,
+    interrupt = sym interrupt,
+    inside = sym inside,
     call = sym call,
 );
 
 /// The bytes of a stub.
-const STUB: usize = 16;
+const STUB: usize = 32;
 
 unsafe extern "C" {
     static trap_stubs: u8;
     static call_entry: u8;
-    fn enter_program(context: *mut Context) -> !;
+    fn leave_kernel() -> !;
 }
 
 /// The address of the entry for an interrupt vector.
@@ -155,17 +349,12 @@ pub(crate) fn call_address() -> u64 {
     (&raw const call_entry).addr() as u64
 }
 
-/// Leaves the kernel for the first time, with the registers in `context`, which is copied to where
-/// the entry code would have put it: below the end of this CPU's stack.
+/// Leaves the kernel for the first time on this CPU, with the registers in its context.
 ///
 /// # Safety
-/// `stack` must be the end of this CPU's stack, of which nothing is in use, GS the CPU's block, and
-/// the context that of an environment whose address space is current.
-pub(crate) unsafe fn leave(context: &Context, stack: u64) -> ! {
-    let place = (stack as *mut Context).wrapping_sub(1);
-    // SAFETY: the caller's promise: the place is this CPU's stack, and nothing is in use there.
-    unsafe {
-        place.write(*context);
-        enter_program(place)
-    }
+/// GS leads to the CPU's block, and its context holds the registers of an environment whose address
+/// space is current.
+pub(crate) unsafe fn go() -> ! {
+    // SAFETY: the caller's promise is all that the code needs; the stack is left for ever.
+    unsafe { leave_kernel() }
 }

@@ -1,12 +1,16 @@
 //! Vector registers: x87, SSE and AVX state, switched only when somebody uses it.
 //!
-//! The kernel is compiled without vector instructions. `owner` is the area whose state is in the
-//! registers; the task-switched flag is clear only while the owner runs, so that anybody else's
-//! first use traps.
+//! The kernel is compiled without vector instructions. On each CPU, `owner` is the environment
+//! whose state is in the registers; the task-switched flag is clear only while the owner runs, so
+//! that anybody else's first use traps. An environment's cell says on which CPU its state is. When
+//! it uses the registers of another CPU, that one puts them away first.
 
-use super::cpu::Features;
+use super::cpu::{Features, PerCpu};
+use crate::hardware::Hardware;
 use crate::x86_64::layout::physical;
 use core::arch::asm;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::FrameNumber;
 use x86_64::registers::control::{Cr0, Cr0Flags};
 
@@ -16,52 +20,54 @@ const MXCSR: (usize, u32) = (6, 0x1f80);
 const CONTROL_WORD: (usize, u16) = (0, 0x37f);
 /// Where XSAVE says which parts are in use, in words of 64 bits.
 const IN_USE: usize = 64;
+/// In place of a slot: nobody.
+const NOBODY: u64 = u64::MAX;
 
-/// Who has the vector registers, and who wants them.
+/// Who has the vector registers of a CPU, and who runs there.
 #[derive(Debug)]
 pub(crate) struct Vectors {
-    owner: Option<FrameNumber>,
-    wanted: Option<FrameNumber>,
-    xsave: bool,
+    owner: AtomicU64,
+    wanted: AtomicU64,
+    /// Whether using the registers traps.
+    trap: AtomicU64,
 }
 
 impl Vectors {
-    /// Nobody has them.
-    pub(crate) fn new(features: &Features) -> Self {
-        assert!(features.xsave.is_none_or(|size| size <= 4096), "vector state fits in a page");
-        Self { owner: None, wanted: None, xsave: features.xsave.is_some() }
-    }
-
-    /// The environment with this area runs from now on.
-    pub(crate) fn switch(&mut self, area: FrameNumber) {
-        self.wanted = Some(area);
-        set_trap(self.owner != Some(area));
-    }
-
-    /// The area is gone, and the state with it.
-    pub(crate) fn forget(&mut self, area: FrameNumber) {
-        if self.owner == Some(area) {
-            self.owner = None;
-            set_trap(true);
+    /// Nobody has them, as after [`cpu::initialise`](super::cpu::initialise).
+    pub(crate) const fn new() -> Self {
+        Self {
+            owner: AtomicU64::new(NOBODY),
+            wanted: AtomicU64::new(NOBODY),
+            trap: AtomicU64::new(1),
         }
     }
 
-    /// Somebody has used the registers who does not own them.
-    pub(crate) fn claim(&mut self) {
-        set_trap(false);
-        if self.owner == self.wanted {
+    fn set_trap(&self, on: bool) {
+        if self.trap.load(Relaxed) == u64::from(on) {
             return;
         }
-        if let Some(area) = self.owner.take() {
-            self.save(area);
-        }
-        if let Some(area) = self.wanted {
-            self.load(area);
-        }
-        self.owner = self.wanted;
+        self.trap.store(on.into(), Relaxed);
+        let mut flags = Cr0::read();
+        flags.set(Cr0Flags::TASK_SWITCHED, on);
+        // SAFETY: the flag only makes vector instructions trap, and the kernel has none.
+        unsafe { Cr0::write(flags) };
+    }
+}
+
+/// How vector state is saved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Format {
+    xsave: bool,
+}
+
+impl Format {
+    /// By XSAVE where the CPU has it.
+    pub(crate) fn new(features: &Features) -> Self {
+        assert!(features.xsave.is_none_or(|size| size <= 4096), "vector state fits in a page");
+        Self { xsave: features.xsave.is_some() }
     }
 
-    fn save(&self, area: FrameNumber) {
+    fn save(self, area: FrameNumber) {
         let area = physical::<u8>(area.address());
         // SAFETY: the area is a page of an environment's donated memory that nothing else uses, it
         // is aligned to 64 bytes, and the state fits in a page. The masks ask for everything.
@@ -74,7 +80,7 @@ impl Vectors {
         }
     }
 
-    fn load(&self, area: FrameNumber) {
+    fn load(self, area: FrameNumber) {
         let area = physical::<u64>(area.address());
         // SAFETY: as in `save`. What is loaded was saved here, or is the page as it was created:
         // all zero, which stands for the state at reset, but for two control words that are then
@@ -94,11 +100,64 @@ impl Vectors {
     }
 }
 
-fn set_trap(on: bool) {
-    let mut flags = Cr0::read();
-    if flags.contains(Cr0Flags::TASK_SWITCHED) != on {
-        flags.set(Cr0Flags::TASK_SWITCHED, on);
-        // SAFETY: the flag only makes vector instructions trap, and the kernel has none.
-        unsafe { Cr0::write(flags) };
+impl Hardware {
+    /// The environment in a slot runs here from now on. What the entry code passes on follows.
+    pub(crate) fn want_vectors(&self, slot: u16) {
+        let cpu = PerCpu::here();
+        let cell = self.board.cell(slot);
+        cpu.environment.store(core::ptr::from_ref(cell).cast_mut(), Relaxed);
+        cpu.upcall.switch(self, cell, cpu.number as usize);
+        let vectors = &cpu.vectors;
+        vectors.wanted.store(slot.into(), Relaxed);
+        vectors.set_trap(vectors.owner.load(Relaxed) != u64::from(slot));
+    }
+
+    /// Who runs here has used the registers, and does not own them.
+    pub(crate) fn claim_vectors(&self) {
+        let cpu = PerCpu::here();
+        let wanted = cpu.vectors.wanted.load(Relaxed);
+        self.put_away(cpu);
+        cpu.vectors.set_trap(false);
+        let Some(cell) = self.slot(wanted) else { return };
+        match cell.vectors_on.load(SeqCst) {
+            0 => {}
+            on if on == cpu.number + 1 => {}
+            on => self.recall_vectors(on as usize - 1, wanted as u16),
+        }
+        self.format.load(cell.vectors());
+        cell.vectors_on.store(cpu.number + 1, SeqCst);
+        cpu.vectors.owner.store(wanted, Relaxed);
+    }
+
+    /// Saves what is in the registers of this CPU, whoever's it is.
+    fn put_away(&self, cpu: &PerCpu) {
+        let owner = cpu.vectors.owner.swap(NOBODY, Relaxed);
+        let Some(cell) = self.slot(owner) else { return };
+        cpu.vectors.set_trap(false);
+        self.format.save(cell.vectors());
+        cpu.vectors.set_trap(true);
+        cell.vectors_on.store(0, SeqCst);
+    }
+
+    /// Another CPU wants the state of the environment in a slot.
+    pub(crate) fn put_vectors_away(&self, slot: u16) {
+        let cpu = PerCpu::here();
+        if cpu.vectors.owner.load(Relaxed) == u64::from(slot) {
+            self.put_away(cpu);
+        }
+    }
+
+    /// The environment in a slot has ended, and its state with it.
+    pub(crate) fn forget_vectors(&self, slot: u16) {
+        let cell = self.board.cell(slot);
+        match cell.vectors_on.load(SeqCst) {
+            0 => {}
+            on if on == PerCpu::here().number + 1 => self.put_vectors_away(slot),
+            on => self.recall_vectors(on as usize - 1, slot),
+        }
+    }
+
+    fn slot(&self, slot: u64) -> Option<&exo_core::EnvCell<'static>> {
+        (slot != NOBODY).then(|| self.board.cell(slot as u16))
     }
 }

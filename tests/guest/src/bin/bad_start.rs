@@ -31,7 +31,7 @@ fn main(_: &Start<'_>) -> u64 {
     refused(start(name, ground::GROUND, 0), Error::WrongState);
     // It has no slice: it runs with what is left of this program's, and faults at once.
     let state = || tables::environment_named(name).unwrap_or_default().state;
-    while state() == EnvState::Runnable as u64 {
+    while EnvState::from_number(state()) == Some(EnvState::Preempted) {
         granted("to give way", environment::yield_to(name));
     }
     let entry = tables::environment_named(name).unwrap_or_default();

@@ -27,10 +27,10 @@ fn main(_: &Start<'_>) -> u64 {
     for code in [null, give_way, unknown] {
         // SAFETY: the call behind the jump touches no memory.
         let fault = unsafe { attempt(code, USER_END - 2) };
-        // Behind the last instruction is nothing of the program's: it goes on at 0.
+        // Behind the last instruction is nothing of the program's.
         let expected = FaultCode::FETCH | FaultCode::PROTECTION;
-        page_fault("behind the end", fault, 0, expected);
-        rule::same("where", fault.map(|fault| fault.rip), Some(0));
+        page_fault("behind the end", fault, USER_END, expected);
+        rule::same("where", fault.map(|fault| fault.rip), Some(USER_END));
     }
     0
 }

@@ -1,0 +1,124 @@
+//! A vector of calls with one entry to the kernel.
+//!
+//! The entries stay the program's own memory, which another environment may change meanwhile: each
+//! is read once, just before its call is made, and what undoes it is computed from what was read.
+
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use core::sync::atomic::Ordering::Relaxed;
+use exo_abi::batch::{BATCH_WORDS, BatchFlags};
+use exo_abi::layout::BATCH_MAX;
+use exo_abi::name::PAGE_SIZE;
+use exo_abi::request::NOBODY;
+use exo_abi::{Call, Error, Registers, Rights};
+use secure_bindings::Page;
+
+const ENTRY: u64 = BATCH_WORDS as u64 * 8;
+
+/// Whether a call can be in a batch: afterwards the caller still runs, and the batch goes on.
+fn can_be_in_batch(call: &Call) -> bool {
+    !matches!(
+        call,
+        Call::Yield { .. }
+            | Call::Sleep { .. }
+            | Call::Transfer { .. }
+            | Call::Batch { .. }
+            | Call::EnvironmentDestroy { .. }
+            | Call::MachineExit { .. }
+    )
+}
+
+/// The call that undoes another which got `value`; `Null` if there is nothing to undo.
+fn undoing(call: &Call, value: u64) -> Option<Call> {
+    let name = value as u32;
+    match *call {
+        Call::Null {} => Some(Call::Null {}),
+        Call::FrameAllocate { list, count, .. } => Some(Call::FrameFree { list, count }),
+        Call::RingCreate { .. } => Some(Call::RingDestroy { ring: name }),
+        Call::FilterInstall { .. } => Some(Call::FilterRemove { filter: name }),
+        Call::Slice { cpu, position, environment, capability } if environment != NOBODY => {
+            Some(Call::Slice { cpu, position, environment: NOBODY, capability })
+        }
+        _ => None,
+    }
+}
+
+impl Kernel<'_> {
+    pub(crate) fn batch(
+        &mut self,
+        machine: &impl Machine,
+        caller: u16,
+        list: u64,
+        count: u64,
+        flags: BatchFlags,
+    ) -> Result<u64, Error> {
+        if count > BATCH_MAX {
+            return Err(Error::TooLong);
+        }
+        if !list.is_multiple_of(ENTRY) {
+            return Err(Error::BadAddress);
+        }
+        let rolls_back = flags.contains(BatchFlags::ROLL_BACK);
+        let mut undo = [Call::Null {}; BATCH_MAX as usize];
+        for index in 0..count {
+            let place = list.checked_add(index * ENTRY).ok_or(Error::BadAddress)?;
+            match self.batch_entry(machine, caller, place, rolls_back) {
+                Ok(call) => undo[index as usize] = call,
+                Err(error) if rolls_back => {
+                    for call in undo[..index as usize].iter().rev() {
+                        // Fails only if the program has changed its own list meanwhile.
+                        let _ = self.perform(machine, caller, *call);
+                    }
+                    return Err(error);
+                }
+                // There is no entry to say why.
+                Err(error) if index == 0 && self.entry_page(machine, caller, place).is_err() => {
+                    return Err(error);
+                }
+                // The entry says why.
+                Err(_) => return Ok(index),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Makes the call of one entry and writes what it got; returns what undoes it.
+    fn batch_entry(
+        &mut self,
+        machine: &impl Machine,
+        caller: u16,
+        place: u64,
+        rolls_back: bool,
+    ) -> Result<Call, Error> {
+        let words = self.entry_page(machine, caller, place)?;
+        let first = (place % PAGE_SIZE) as usize / 8;
+        let words = words.get(first..first + BATCH_WORDS).ok_or(Error::BadAddress)?;
+        let number = words[0].load(Relaxed) & 0xffff_ffff;
+        let mut arguments = [0; 6];
+        for (argument, word) in arguments.iter_mut().zip(&words[1..]) {
+            *argument = word.load(Relaxed);
+        }
+        let call = Call::unpack(&Registers { number, arguments })?;
+        let allowed = can_be_in_batch(&call) && (!rolls_back || undoing(&call, 0).is_some());
+        let result =
+            if allowed { self.perform(machine, caller, call) } else { Err(Error::NotInBatch) };
+        // The call may have unbound the page that the entry is in.
+        if let Ok(page) = self.entry_page(machine, caller, place) {
+            let error = result.map_or_else(|error| error as u64, |_| 0);
+            page[first].store(number | error << 32, Relaxed);
+            page[first + BATCH_WORDS - 1].store(result.unwrap_or(0), Relaxed);
+        }
+        Ok(undoing(&call, result?).unwrap_or(Call::Null {}))
+    }
+
+    fn entry_page<'m, M: Machine>(
+        &self,
+        machine: &'m M,
+        caller: u16,
+        place: u64,
+    ) -> Result<&'m Page, Error> {
+        let access = Rights::READ | Rights::WRITE;
+        let frame = self.bindings.translate(machine, caller, place, access);
+        Ok(machine.page(frame.ok_or(Error::NotBound)?))
+    }
+}

@@ -1,0 +1,573 @@
+//! What every CPU uses without a lock: who runs where, and how environments are entered.
+//!
+//! The kernel's lock is for changes to what environments own. Running them needs no lock:
+//!
+//! - A *claim* is the right to run an environment. Its state word says who has it: only the CPU
+//!   whose number is in a `Running` word may change the rest of the [`EnvCell`] or return to the
+//!   environment's code. Claims are taken by one compare-and-exchange, which compares the
+//!   generation of the name too, so that a stale name claims nobody.
+//! - Who ends an environment sets [`DOOMED`] in the word, so that no claim succeeds any more, and
+//!   waits until the CPU that has the claim has let go.
+//! - Code without the lock runs with interrupts off and does not wait. Whoever takes a translation
+//!   or a table away waits for each CPU on which the address space is current
+//!   ([`TranslationCache`](secure_bindings::TranslationCache)), and a CPU answers only outside of
+//!   such code. So what is read here cannot vanish while it is used.
+//! - A sleeper first says that it sleeps and then looks for events; who posts an event first sets
+//!   its bit and then looks for a sleeper. An idle CPU and who makes an environment runnable do the
+//!   same with the bitmap of idle CPUs. One of the two always sees the other.
+
+use crate::context::{CONTEXT_WORDS, Context, Frame};
+use crate::exposed::{Exposed, SystemWord};
+use crate::machine::Machine;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use exo_abi::contract::ContractPage;
+use exo_abi::control::ControlWord;
+use exo_abi::tables::{ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord};
+use exo_abi::{EnvName, Error, FrameNumber};
+use secure_bindings::{FrameMemory, Page, TlbPlace};
+
+/// In a state word: the environment is being ended, and nobody may run it any more.
+pub(crate) const DOOMED: u64 = 1 << 16;
+/// The part of a state word and of a name that is the generation.
+const GENERATION: u64 = !0xffff_ffff;
+/// In [`CpuCell::current`]: nobody runs.
+const NOBODY: u64 = u64::MAX;
+
+/// What running an environment takes: all of it atomic words that only who has the claim writes,
+/// or who holds the kernel's lock while nobody can claim the environment.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct EnvCell<'a> {
+    /// The exposed entry; the state and the run time live there.
+    pub(crate) entry: &'a [AtomicU64; ENV_WORDS],
+    /// The physical address of the top-level table.
+    root: AtomicU64,
+    control: AtomicU64,
+    contract: AtomicU64,
+    tlb: AtomicU64,
+    vectors: AtomicU64,
+    /// The CPU in whose registers the vector state is, plus one; 0 when it is in its page.
+    pub vectors_on: AtomicU64,
+    /// Where it goes on after stopping of its own will: `rip`, `rsp`, flags, and what the call
+    /// returns.
+    pub(crate) rip: AtomicU64,
+    pub(crate) rsp: AtomicU64,
+    pub(crate) rflags: AtomicU64,
+    pub(crate) status: AtomicU64,
+    /// The bases of FS and GS while it does not run.
+    bases: [AtomicU64; 2],
+    /// While asleep: when to wake, in nanoseconds since boot.
+    pub(crate) wake_at: AtomicU64,
+    /// While asleep: who gets its slices, or 0.
+    pub(crate) heir: AtomicU64,
+    /// Whether it has been told of a slice's end and has not yet given the CPU up.
+    pub(crate) epilogue: AtomicU64,
+    /// Slices overrun in a row.
+    pub(crate) overruns: AtomicU64,
+    /// Slices to pass over, for overruns.
+    pub(crate) forfeit: AtomicU64,
+    /// All registers, when it was stopped by force.
+    context: [AtomicU64; CONTEXT_WORDS],
+}
+
+impl<'a> EnvCell<'a> {
+    /// The cell of a free slot with this exposed entry.
+    pub const fn new(entry: &'a [AtomicU64; ENV_WORDS]) -> Self {
+        Self {
+            entry,
+            root: zero(),
+            control: zero(),
+            contract: zero(),
+            tlb: zero(),
+            vectors: zero(),
+            vectors_on: zero(),
+            rip: zero(),
+            rsp: zero(),
+            rflags: zero(),
+            status: zero(),
+            bases: [const { zero() }; 2],
+            wake_at: zero(),
+            heir: zero(),
+            epilogue: zero(),
+            overruns: zero(),
+            forfeit: zero(),
+            context: [const { zero() }; CONTEXT_WORDS],
+        }
+    }
+
+    /// The exposed entry.
+    pub fn entry(&self) -> &'a [AtomicU64; ENV_WORDS] {
+        self.entry
+    }
+
+    pub(crate) fn word(&self, word: EnvWord) -> &AtomicU64 {
+        &self.entry[word as usize]
+    }
+
+    pub(crate) fn state_word(&self) -> u64 {
+        self.word(EnvWord::State).load(SeqCst)
+    }
+
+    /// The CPU on which it runs.
+    pub(crate) fn runs_on(&self) -> Option<usize> {
+        let word = self.state_word();
+        (word & 0xff == EnvState::Running as u64).then_some((word >> 8) as usize & 0xff)
+    }
+
+    pub(crate) fn name(&self) -> EnvName {
+        EnvName(self.word(EnvWord::Name).load(Relaxed))
+    }
+
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state_word() & 0xff == EnvState::Asleep as u64
+    }
+
+    pub(crate) fn run_time(&self) -> u64 {
+        self.word(EnvWord::RunTime).load(Relaxed)
+    }
+
+    /// The page in which the vector state is kept.
+    pub fn vectors(&self) -> FrameNumber {
+        FrameNumber(self.vectors.load(Relaxed) as u32)
+    }
+
+    pub(crate) fn root(&self) -> FrameNumber {
+        FrameNumber(self.root.load(Relaxed) as u32)
+    }
+
+    pub(crate) fn tlb(&self) -> TlbPlace {
+        TlbPlace::from_word(self.tlb.load(Relaxed))
+    }
+
+    /// The control page.
+    pub fn control<'m, M: FrameMemory>(&self, machine: &'m M) -> &'m Page {
+        machine.page(FrameNumber(self.control.load(Relaxed) as u32))
+    }
+
+    pub(crate) fn contract<'m, M: FrameMemory>(&self, machine: &'m M) -> &'m Page {
+        machine.page(FrameNumber(self.contract.load(Relaxed) as u32))
+    }
+
+    pub(crate) fn pending(&self, machine: &impl FrameMemory) -> u64 {
+        self.control(machine)[ControlWord::Pending as usize].load(SeqCst)
+    }
+
+    /// Takes note of the pages of a new environment. Under the lock.
+    pub(crate) fn furnish(
+        &self,
+        root: FrameNumber,
+        tlb: TlbPlace,
+        [control, contract, vectors]: [FrameNumber; 3],
+    ) {
+        for (word, value) in [
+            (&self.root, root.0.into()),
+            (&self.tlb, tlb.to_word()),
+            (&self.control, control.0.into()),
+            (&self.contract, contract.0.into()),
+            (&self.vectors, vectors.0.into()),
+            (&self.vectors_on, 0),
+            (&self.heir, 0),
+            (&self.epilogue, 0),
+            (&self.overruns, 0),
+            (&self.forfeit, 0),
+            (&self.bases[0], 0),
+            (&self.bases[1], 0),
+        ] {
+            word.store(value, Relaxed);
+        }
+    }
+
+    /// Keeps all registers.
+    pub(crate) fn save(&self, context: Context) {
+        for (stored, word) in self.context.iter().zip(context.to_words()) {
+            stored.store(word, Relaxed);
+        }
+    }
+
+    fn load_saved(&self, context: &mut Context) {
+        *context =
+            Context::from_words(core::array::from_fn(|index| self.context[index].load(Relaxed)));
+    }
+
+    /// Keeps what an environment needs that stops of its own will: it goes on behind the call,
+    /// which then returns `status`.
+    pub(crate) fn rest(&self, frame: &Frame, status: u64) {
+        self.rip.store(frame.rip, Relaxed);
+        self.rsp.store(frame.rsp, Relaxed);
+        self.rflags.store(frame.rflags, Relaxed);
+        self.status.store(status, Relaxed);
+        self.epilogue.store(0, Relaxed);
+        self.overruns.store(0, Relaxed);
+    }
+
+    fn load_rested(&self, context: &mut Context) {
+        *context = Context::NOTHING;
+        context.rip = self.rip.load(Relaxed);
+        context.rsp = self.rsp.load(Relaxed);
+        context.rflags = self.rflags.load(Relaxed);
+        context.rax = self.status.load(Relaxed);
+    }
+
+    /// Makes a sleeper runnable, and says whether it was one.
+    pub(crate) fn wake(&self) -> bool {
+        let word = self.state_word();
+        let generation = word & GENERATION;
+        let (asleep, runnable) =
+            (generation | EnvState::Asleep as u64, generation | EnvState::Runnable as u64);
+        self.word(EnvWord::State).compare_exchange(asleep, runnable, SeqCst, Relaxed).is_ok()
+    }
+}
+
+/// What a CPU is doing. Only it writes here, but for `held`, which changes under the lock.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct CpuCell<'a> {
+    pub(crate) number: usize,
+    statistics: &'a [AtomicU64; STATISTICS_WORDS],
+    /// The holders of its slice positions, at most 64.
+    pub(crate) slices: &'a [AtomicU64],
+    /// The slot of who runs.
+    current: AtomicU64,
+    /// A bit for each position that somebody holds.
+    pub(crate) held: AtomicU64,
+    /// The position whose slice this is.
+    pub(crate) position: AtomicU64,
+    /// When the slice ends.
+    pub(crate) slice_end: AtomicU64,
+    /// Whether the slice has ended and the epilogue runs.
+    pub(crate) epilogue: AtomicU64,
+    /// The instruction and the address of the last fault that a refill has answered, and how many
+    /// upcalls its program had received.
+    pub(crate) refilled: [AtomicU64; 3],
+    /// Since when `current` runs, or nobody does.
+    pub(crate) since: AtomicU64,
+    /// What who runs is to be ended for: the code, and the reason plus one in the low byte.
+    verdict: AtomicU64,
+    /// Whether all registers of who runs were loaded since the last entry.
+    loaded: AtomicU64,
+    /// The last page of who runs that an upcall was written to, and its frame; 0: none. A
+    /// translation cache of one entry.
+    page: [AtomicU64; 2],
+}
+
+impl<'a> CpuCell<'a> {
+    /// The CPU with this number, which runs nobody, with its part of the exposed tables.
+    pub const fn new(
+        number: usize,
+        statistics: &'a [AtomicU64; STATISTICS_WORDS],
+        slices: &'a [AtomicU64],
+    ) -> Self {
+        Self {
+            number,
+            statistics,
+            slices,
+            current: AtomicU64::new(NOBODY),
+            held: zero(),
+            position: zero(),
+            slice_end: zero(),
+            epilogue: zero(),
+            refilled: [const { zero() }; 3],
+            since: zero(),
+            verdict: zero(),
+            loaded: zero(),
+            page: [const { zero() }; 2],
+        }
+    }
+
+    /// Its counters.
+    pub fn statistics(&self) -> &'a [AtomicU64; STATISTICS_WORDS] {
+        self.statistics
+    }
+
+    pub(crate) fn count(&self, word: StatisticsWord, value: u64) {
+        add(&self.statistics[word as usize], value);
+    }
+
+    /// The slot of who runs here.
+    pub(crate) fn current(&self) -> Option<u16> {
+        let slot = self.current.load(Relaxed);
+        (slot != NOBODY).then_some(slot as u16)
+    }
+
+    /// Whether the registers in the context are all those of who runs. If not, some are still in
+    /// the CPU, where the program left them.
+    pub fn take_loaded(&self) -> bool {
+        let loaded = self.loaded.load(Relaxed) != 0;
+        self.loaded.store(0, Relaxed);
+        loaded
+    }
+
+    /// Forgets what the kernel itself remembers of the current address space. To be called
+    /// whenever the CPU forgets translations.
+    pub fn forget_page(&self) {
+        self.page[0].store(0, Relaxed);
+    }
+
+    /// Whether it is known that the program that runs can write to a page, and where that is.
+    pub fn remembers(&self, page: u64) -> bool {
+        self.page[0].load(Relaxed) == page
+    }
+
+    /// The frame of the page that [`remembers`](Self::remembers) knows.
+    pub fn remembered_frame(&self) -> FrameNumber {
+        FrameNumber(self.page[1].load(Relaxed) as u32)
+    }
+
+    pub(crate) fn remember_page(&self, page: u64, frame: FrameNumber) {
+        self.page[0].store(page, Relaxed);
+        self.page[1].store(frame.0.into(), Relaxed);
+    }
+
+    pub(crate) fn set_verdict(&self, reason: EndReason, code: u64) {
+        self.verdict.store(code << 8 | (reason as u64 + 1), Relaxed);
+    }
+
+    pub(crate) fn verdict(&self) -> Option<(EndReason, u64)> {
+        let word = self.verdict.load(Relaxed);
+        let reason = (word & 0xff).checked_sub(1).and_then(EndReason::from_number)?;
+        Some((reason, word >> 8))
+    }
+
+    pub(crate) fn take_verdict(&self) -> Option<(EndReason, u64)> {
+        let verdict = self.verdict();
+        self.verdict.store(0, Relaxed);
+        verdict
+    }
+
+    pub(crate) fn set_current(&self, slot: Option<u16>) {
+        self.current.store(slot.map_or(NOBODY, u64::from), Relaxed);
+    }
+}
+
+const fn zero() -> AtomicU64 {
+    AtomicU64::new(0)
+}
+
+/// Adds to a word that nobody else writes.
+pub(crate) fn add(word: &AtomicU64, value: u64) {
+    word.store(word.load(Relaxed).wrapping_add(value), Relaxed);
+}
+
+/// What all CPUs share without a lock.
+#[derive(Debug)]
+pub struct Board<'a> {
+    pub(crate) cells: &'a [EnvCell<'a>],
+    pub(crate) cpus: &'a [CpuCell<'a>],
+    pub(crate) exposed: Exposed<'a>,
+    /// The length of a slice in nanoseconds.
+    pub(crate) slice: u64,
+    /// No sleeper wakes by the clock before this.
+    pub(crate) next_wake: AtomicU64,
+    /// No debt is due before this.
+    pub(crate) next_due: AtomicU64,
+    /// A bit for each CPU that has nobody to run.
+    pub(crate) idle: AtomicU64,
+}
+
+impl<'a> Board<'a> {
+    /// A board of CPUs that run nobody and of free slots.
+    pub const fn new(
+        cells: &'a [EnvCell<'a>],
+        cpus: &'a [CpuCell<'a>],
+        exposed: Exposed<'a>,
+        slice: u64,
+    ) -> Self {
+        Self {
+            cells,
+            cpus,
+            exposed,
+            slice,
+            next_wake: AtomicU64::new(u64::MAX),
+            next_due: AtomicU64::new(u64::MAX),
+            idle: AtomicU64::new(0),
+        }
+    }
+
+    /// The cell of the CPU that asks.
+    pub(crate) fn here(&self, machine: &impl Machine) -> &CpuCell<'a> {
+        &self.cpus[machine.cpu()]
+    }
+
+    /// The cells of the CPUs, by number.
+    pub fn cpus(&self) -> &'a [CpuCell<'a>] {
+        self.cpus
+    }
+
+    /// The slot of who runs on the CPU that asks.
+    pub fn current(&self, machine: &impl Machine) -> Option<u16> {
+        self.here(machine).current()
+    }
+
+    /// The cell of a slot.
+    pub fn cell(&self, slot: u16) -> &EnvCell<'a> {
+        &self.cells[slot as usize]
+    }
+
+    /// Claims the environment with this name, if its state is `from`.
+    ///
+    /// # Errors
+    /// The state word that it has instead, or `None` if there is no such slot.
+    pub(crate) fn claim(
+        &self,
+        cpu: usize,
+        name: EnvName,
+        from: EnvState,
+    ) -> Result<&EnvCell<'a>, Option<u64>> {
+        let cell = self.cells.get(name.index()).ok_or(None)?;
+        let generation = name.0 & GENERATION;
+        let word = cell.word(EnvWord::State);
+        word.compare_exchange(
+            generation | from as u64,
+            generation | running(cpu),
+            Acquire,
+            Relaxed,
+        )
+        .map_err(Some)?;
+        Ok(cell)
+    }
+
+    /// Gives a claim of this CPU's up.
+    pub(crate) fn release(&self, cpu: usize, cell: &EnvCell<'_>, to: EnvState) {
+        // By addition, so that a doom that comes at the same time stays.
+        cell.word(EnvWord::State).fetch_add((to as u64).wrapping_sub(running(cpu)), AcqRel);
+    }
+
+    /// Makes a claimed environment a sleeper, unless an event is pending.
+    pub(crate) fn release_asleep(&self, cpu: usize, cell: &EnvCell<'_>, machine: &impl Machine) {
+        let until = cell.wake_at.load(Relaxed);
+        self.release(cpu, cell, EnvState::Asleep);
+        self.next_wake.fetch_min(until, SeqCst);
+        if cell.pending(machine) != 0 {
+            self.wake(machine, cell);
+        }
+    }
+
+    /// Wakes a sleeper, and lets the idle CPUs know.
+    pub(crate) fn wake(&self, machine: &impl Machine, cell: &EnvCell<'_>) {
+        if cell.wake() {
+            self.call_idle(machine);
+        }
+    }
+
+    /// Makes the other CPUs that have nobody to run look again.
+    pub(crate) fn call_idle(&self, machine: &impl Machine) {
+        let mut idle = self.idle.load(SeqCst);
+        while idle != 0 {
+            let cpu = idle.trailing_zeros() as usize;
+            idle &= idle - 1;
+            if cpu != machine.cpu() {
+                machine.kick(cpu);
+            }
+        }
+    }
+
+    /// Sees to it that nobody runs an environment, or ever will. Under the lock.
+    pub(crate) fn doom(&self, machine: &impl Machine, slot: u16) {
+        let cell = self.cell(slot);
+        cell.word(EnvWord::State).fetch_or(DOOMED, SeqCst);
+        self.drop_doomed(machine);
+        while let Some(cpu) = cell.runs_on() {
+            machine.kick(cpu);
+            machine.pause();
+        }
+        // A CPU that has just let go may still be on the way out of its address space.
+        machine.flush_space(cell.root());
+    }
+
+    /// Wakes those who wait for an environment that has ended. Under the lock.
+    pub(crate) fn bereave(&self, machine: &impl Machine, name: EnvName) {
+        let number = self.here(machine).number;
+        for cell in self.cells {
+            let waits = || cell.heir.load(Relaxed) == name.0;
+            // Once claimed, it does not change any more.
+            if !waits() || self.claim(number, cell.name(), EnvState::Asleep).is_err() {
+                continue;
+            }
+            if waits() {
+                cell.heir.store(0, Relaxed);
+                cell.status.store(Error::StaleEnvironment as u64, Relaxed);
+                self.release(number, cell, EnvState::Runnable);
+                self.call_idle(machine);
+            } else {
+                self.release_asleep(number, cell, machine);
+            }
+        }
+    }
+
+    /// Loads a claimed environment: it runs from now on, with the registers in `context`.
+    pub(crate) fn load(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        slot: u16,
+        forced: bool,
+        context: &mut Context,
+    ) {
+        let cell = self.cell(slot);
+        if forced {
+            cell.load_saved(context);
+        } else {
+            cell.load_rested(context);
+        }
+        cpu.loaded.store(1, Relaxed);
+        self.enter(machine, cpu, cell, slot);
+    }
+
+    /// Makes a claimed environment the one that runs.
+    pub(crate) fn enter(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        slot: u16,
+    ) {
+        cpu.set_current(Some(slot));
+        cpu.forget_page();
+        machine.set_segment_bases([&cell.bases[0], &cell.bases[1]].map(|base| base.load(Relaxed)));
+        machine.switch_vectors(slot);
+        machine.activate(cell.root());
+        const { assert!(core::mem::offset_of!(ContractPage, slice_end) == 2 * 8) };
+        cell.contract(machine)[2].store(cpu.slice_end.load(Relaxed), Relaxed);
+    }
+
+    /// Keeps the segment bases of who runs, and charges its time.
+    pub(crate) fn leave_cell(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        now: u64,
+    ) {
+        self.charge(machine, cpu, now);
+        let bases = machine.segment_bases();
+        cell.bases[0].store(bases[0], Relaxed);
+        cell.bases[1].store(bases[1], Relaxed);
+    }
+
+    /// Charges the time since the last charge to who has run.
+    pub(crate) fn charge(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
+        let passed = now.saturating_sub(cpu.since.load(Relaxed));
+        cpu.since.store(now, Relaxed);
+        match cpu.current() {
+            Some(slot) => {
+                let cell = self.cell(slot);
+                let run_time = cell.word(EnvWord::RunTime);
+                add(run_time, passed);
+                const { assert!(core::mem::offset_of!(ContractPage, run_time) == 8) };
+                cell.contract(machine)[1].store(run_time.load(Relaxed), Relaxed);
+            }
+            None => cpu.count(StatisticsWord::Idle, passed),
+        }
+    }
+
+    /// Writes the time of a tick where everybody can read it.
+    pub(crate) fn expose_time(&self, now: u64) {
+        self.exposed.raise_system(SystemWord::Time, now);
+    }
+}
+
+/// The state of an environment that runs on a CPU, without its generation.
+pub(crate) const fn running(cpu: usize) -> u64 {
+    EnvState::Running as u64 | (cpu as u64) << 8
+}

@@ -1,0 +1,95 @@
+//! The calls that take no lock: those that only concern who runs.
+
+use crate::board::{Board, CpuCell, EnvCell, add};
+use crate::context::Context;
+use crate::machine::Machine;
+use exo_abi::calls::Number;
+use exo_abi::tables::{EnvWord, StatisticsWord};
+use exo_abi::{Error, Registers};
+
+const NULL: u64 = Number::Null as u64;
+const YIELD: u64 = Number::Yield as u64;
+const SLEEP: u64 = Number::Sleep as u64;
+const TRANSFER: u64 = Number::Transfer as u64;
+
+/// What became of a call on the way without the lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fast {
+    /// It was made, and another environment has been entered through its gate.
+    Entered,
+    /// It was made; [`Board::leave`] says what is next.
+    Made,
+    /// Nothing has changed: [`Kernel::call`](crate::Kernel::call) has to make it.
+    Locked,
+}
+
+impl Context {
+    /// The registers of a call.
+    pub(crate) fn call(&self) -> Registers {
+        Registers {
+            number: self.rax,
+            arguments: [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9],
+        }
+    }
+
+    /// Writes what a call has got.
+    pub(crate) fn answer(&mut self, result: Result<u64, Error>) {
+        (self.rax, self.rdx) = match result {
+            Ok(value) => (0, value),
+            Err(error) => (error as u64, 0),
+        };
+    }
+}
+
+impl Board<'_> {
+    /// The program in `cell` has executed `syscall`. Returns whether that was a call that needs nothing, and has
+    /// been made; if not, [`call`](Self::call) has to make it.
+    #[inline]
+    pub fn null(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        context: &mut Context,
+    ) -> bool {
+        if context.rax != NULL || cell.pending(machine) != 0 {
+            return false;
+        }
+        cpu.count(StatisticsWord::Calls, 1);
+        add(cell.word(EnvWord::Calls), 1);
+        context.answer(Ok(cell.name().0));
+        true
+    }
+
+    /// The program in `cell` has executed `syscall` with these registers; `rcx` and `r11` of the context are
+    /// not looked at. If the call gives the CPU up, its answer is in the caller's cell.
+    pub fn call(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        context: &mut Context,
+    ) -> Fast {
+        cpu.count(StatisticsWord::Calls, 1);
+        add(cell.word(EnvWord::Calls), 1);
+        let made = match context.rax {
+            TRANSFER => match self.transfer(machine, cpu, cell, context) {
+                Ok(entered) => return entered,
+                Err(error) => Err(error),
+            },
+            YIELD => self.give_way(machine, cpu, context, cell),
+            SLEEP => {
+                if !self.sleep(machine, cpu, context, cell) {
+                    context.answer(Ok(0));
+                }
+                Ok(())
+            }
+            _ => return Fast::Locked,
+        };
+        if let Err(error) = made {
+            cpu.count(StatisticsWord::Refused, 1);
+            context.answer(Err(error));
+        }
+        Fast::Made
+    }
+}

@@ -1,0 +1,97 @@
+//! Protected control transfer: from one environment straight into another.
+//!
+//! The caller's registers stay where they are. The callee gets the rest of the slice and goes on at
+//! its gate with the stack pointer that it stopped with, so that what it was doing is still on its
+//! stack. Nothing is buffered: a callee that is not at rest refuses.
+
+use crate::board::{Board, CpuCell, EnvCell, add};
+use crate::context::{Frame, USER_FLAGS};
+use crate::fast::Fast;
+use crate::machine::Machine;
+use core::sync::atomic::Ordering::Relaxed;
+use exo_abi::calls::TransferMode;
+use exo_abi::control::{ANYBODY, ControlWord};
+use exo_abi::layout::{USER_END, USER_START};
+use exo_abi::tables::{EnvState, EnvWord, StatisticsWord};
+use exo_abi::{EnvName, Error};
+
+const ASYNCHRONOUS: u64 = TransferMode::Asynchronous as u64;
+const SYNCHRONOUS: u64 = TransferMode::Synchronous as u64;
+const REPLY: u64 = TransferMode::Reply as u64;
+
+impl Board<'_> {
+    /// Transfers control from who runs on this CPU, by the target, the mode and the time in its
+    /// registers. Afterwards `frame` is the callee's; the registers that are not in it pass.
+    pub(crate) fn transfer(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        from: &EnvCell<'_>,
+        frame: &mut Frame,
+    ) -> Result<Fast, Error> {
+        let (target, mode, until) = (EnvName(frame.rdi), frame.rsi, frame.rdx);
+        if mode > REPLY {
+            return Err(Error::BadArgument);
+        }
+        let (to, was) = self.claim_at_rest(cpu.number, target)?;
+        let control = to.control(machine);
+        let gate = control[ControlWord::Gate as usize].load(Relaxed);
+        let keeper = control[ControlWord::Keeper as usize].load(Relaxed);
+        let name = from.name();
+        if !(USER_START..USER_END).contains(&gate) || keeper != ANYBODY && keeper != name.0 {
+            match was {
+                // If its time has come meanwhile, it wakes with the next tick.
+                EnvState::Asleep => self.release_asleep(cpu.number, to, machine),
+                _ => self.release(cpu.number, to, was),
+            }
+            return Err(Error::GateClosed);
+        }
+        from.rest(frame, 0);
+        self.leave_cell(machine, cpu, from, machine.now());
+        if mode == ASYNCHRONOUS {
+            self.release(cpu.number, from, EnvState::Runnable);
+        } else {
+            from.heir.store(if mode == SYNCHRONOUS { target.0 } else { 0 }, Relaxed);
+            from.wake_at.store(until, Relaxed);
+            self.release_asleep(cpu.number, from, machine);
+        }
+        add(from.word(EnvWord::Transfers), 1);
+        cpu.count(StatisticsWord::Transfers, 1);
+        cpu.epilogue.store(0, Relaxed);
+        self.enter(machine, cpu, to, target.index() as u16);
+        frame.rdi = name.0;
+        frame.rip = gate;
+        frame.rsp = to.rsp.load(Relaxed);
+        frame.rflags = USER_FLAGS;
+        Ok(if to.pending(machine) == 0 { Fast::Entered } else { Fast::Made })
+    }
+
+    /// Claims an environment that has stopped of its own will; says what state it was in.
+    fn claim_at_rest(
+        &self,
+        cpu: usize,
+        target: EnvName,
+    ) -> Result<(&EnvCell<'_>, EnvState), Error> {
+        match self.claim(cpu, target, EnvState::Asleep) {
+            Ok(cell) => Ok((cell, EnvState::Asleep)),
+            Err(_) => {
+                let claimed = self.claim(cpu, target, EnvState::Runnable);
+                let cell = claimed.map_err(|word| self.refusal(target, word))?;
+                Ok((cell, EnvState::Runnable))
+            }
+        }
+    }
+
+    /// Why an environment with this state word, or none, cannot be entered.
+    pub(crate) fn refusal(&self, name: EnvName, word: Option<u64>) -> Error {
+        let Some(word) = word else { return Error::NoEnvironment };
+        let current = self.cells[name.index()].name().generation();
+        match EnvState::from_number(word) {
+            _ if name.generation() == 0 || name.generation() > current => Error::NoEnvironment,
+            _ if name.generation() < current => Error::StaleEnvironment,
+            None | Some(EnvState::Free) => Error::StaleEnvironment,
+            Some(EnvState::Ended) => Error::WrongState,
+            _ => Error::NotRunnable,
+        }
+    }
+}

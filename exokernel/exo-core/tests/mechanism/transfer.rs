@@ -1,0 +1,171 @@
+//! Control transfer, slices of several CPUs, and batches.
+
+use crate::environments::{create, start};
+use crate::fake::{Bench, DATA, POSITIONS};
+use exo_abi::batch::{BATCH_WORDS, BatchEntry, BatchFlags};
+use exo_abi::calls::TransferMode;
+use exo_abi::control::{ANYBODY, ControlWord};
+use exo_abi::tables::EnvState;
+use exo_abi::{Call, EnvName, Error};
+use std::sync::atomic::Ordering;
+
+const GATE: u64 = DATA + 0x80;
+const LIST: u64 = DATA + 0x4000;
+
+/// Writes a word of the control page of whoever runs.
+fn set_control(bench: &mut Bench, word: ControlWord, value: u64) {
+    use secure_bindings::FrameMemory;
+    let (control, _) = bench.hardware(exo_abi::layout::CONTROL).unwrap();
+    bench.machine.page(control)[word as usize].store(value, Ordering::Relaxed);
+}
+
+fn transfer(target: EnvName, mode: TransferMode) -> Call {
+    Call::Transfer { target, mode, until: u64::MAX }
+}
+
+/// A child that has opened its gate to `keeper` and sleeps with this stack pointer; the first
+/// environment runs.
+fn server(bench: &mut Bench, keeper: u64, rsp: u64) -> EnvName {
+    let child = create(bench, 300, 0, 100);
+    start(bench, child, 3);
+    bench.call(Call::Yield { target: child }).unwrap();
+    assert_eq!(bench.call(Call::Null {}), Ok(child.0));
+    set_control(bench, ControlWord::Gate, GATE);
+    set_control(bench, ControlWord::Keeper, keeper);
+    bench.context().rsp = rsp;
+    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    assert_eq!(bench.call(Call::Null {}), Ok(bench.name(0).0));
+    child
+}
+
+#[test]
+fn control_enters_at_the_gate_and_comes_back() {
+    let mut bench = Bench::new();
+    let client = bench.name(0);
+    let child = server(&mut bench, ANYBODY, 0x7777);
+    set_control(&mut bench, ControlWord::Gate, GATE + 1);
+    set_control(&mut bench, ControlWord::Keeper, child.0);
+    bench.context().rsp = 0x5555;
+    bench.context().r10 = 99;
+    bench.call(transfer(child, TransferMode::Synchronous)).unwrap_err();
+    let context = *bench.context();
+    assert_eq!((context.rip, context.rsp, context.rdi), (GATE, 0x7777, client.0));
+    assert_eq!((bench.state(0), bench.state(1)), (EnvState::Asleep, EnvState::Running));
+    let _ = bench.call(transfer(client, TransferMode::Reply));
+    let context = *bench.context();
+    assert_eq!((context.rip, context.rsp, context.rdi), (GATE + 1, 0x5555, child.0));
+    assert_eq!((bench.state(0), bench.state(1)), (EnvState::Running, EnvState::Asleep));
+}
+
+#[test]
+fn a_gate_that_is_closed_changes_nothing() {
+    let mut bench = Bench::new();
+    let child = server(&mut bench, 0x1234_0000_0009, 0x7777);
+    let call = transfer(child, TransferMode::Synchronous);
+    assert_eq!(bench.call(call), Err(Error::GateClosed));
+    assert_eq!((bench.state(0), bench.state(1)), (EnvState::Running, EnvState::Asleep));
+    let own = bench.name(0);
+    assert_eq!(bench.call(transfer(own, TransferMode::Reply)), Err(Error::NotRunnable));
+    for name in [EnvName::NONE, EnvName::new(1, 99), EnvName::new(999, 1)] {
+        let call = transfer(name, TransferMode::Asynchronous);
+        assert_eq!(bench.call(call), Err(Error::NoEnvironment), "{name:?}");
+    }
+}
+
+#[test]
+fn who_waits_for_one_that_ends_is_told() {
+    let mut bench = Bench::new();
+    let child = server(&mut bench, ANYBODY, 0);
+    let _ = bench.call(transfer(child, TransferMode::Synchronous));
+    let end = Call::EnvironmentDestroy { environment: EnvName::NONE, capability: 0, code: 4 };
+    assert_eq!(bench.call(end), Err(Error::StaleEnvironment), "the answer of the client's call");
+    assert_eq!(bench.call(Call::Null {}), Ok(bench.name(0).0));
+}
+
+#[test]
+fn the_slices_of_a_client_go_to_whom_it_waits_for() {
+    let mut bench = Bench::new();
+    let child = server(&mut bench, ANYBODY, 0);
+    let (own, capability) = (bench.name(0), 0);
+    let back =
+        Call::Slice { cpu: 0, position: 3, environment: exo_abi::request::NOBODY, capability };
+    bench.call(back).unwrap();
+    let _ = bench.call(transfer(child, TransferMode::Synchronous));
+    for _ in 0..3 {
+        bench.call(Call::Yield { target: EnvName::NONE }).unwrap();
+        assert_eq!(bench.call(Call::Null {}), Ok(child.0), "on the client's slice");
+    }
+    assert_eq!(bench.call(transfer(own, TransferMode::Reply)), Err(Error::GateClosed));
+}
+
+#[test]
+fn nobody_runs_twice() {
+    let mut bench = Bench::new();
+    let child = create(&mut bench, 300, 0, 100);
+    start(&mut bench, child, 3);
+    let slice = Call::Slice { cpu: 1, position: 5, environment: child, capability: 0 };
+    bench.call(slice).unwrap();
+    let beyond = POSITIONS as u32;
+    for (cpu, position) in [(2, 0), (u32::MAX, 0), (0, beyond), (1, u32::MAX)] {
+        let slice = Call::Slice { cpu, position, environment: child, capability: 0 };
+        assert_eq!(bench.call(slice), Err(Error::NoSlice));
+    }
+    bench.on(1).tick(1);
+    assert_eq!(bench.call(Call::Null {}), Ok(child.0), "the second CPU found it");
+    bench.on(0);
+    assert_eq!(bench.call(Call::Yield { target: child }), Err(Error::NotRunnable));
+    let call = transfer(child, TransferMode::Asynchronous);
+    assert_eq!(bench.call(call), Err(Error::NotRunnable));
+    bench.call(Call::Yield { target: EnvName::NONE }).unwrap();
+    assert_eq!(bench.call(Call::Null {}), Ok(bench.name(0).0));
+    bench.on(1).call(Call::Sleep { until: u64::MAX }).unwrap();
+    assert!(bench.idle());
+    bench.on(0).call(Call::Sleep { until: 5_000_000 }).unwrap();
+    bench.tick(5_000_000);
+    assert!(!bench.idle());
+}
+
+fn batch(bench: &mut Bench, calls: &[Call], flags: BatchFlags) -> Result<u64, Error> {
+    for (index, call) in calls.iter().enumerate() {
+        let registers = call.pack();
+        let mut words = [0; BATCH_WORDS];
+        words[0] = registers.number;
+        words[1..7].copy_from_slice(&registers.arguments);
+        bench.poke(LIST + index as u64 * 64, &words);
+    }
+    bench.call(Call::Batch { list: LIST, count: calls.len() as u64, flags })
+}
+
+fn result(bench: &mut Bench, index: u64) -> Result<u64, Error> {
+    let head = bench.peek(LIST + index * 64);
+    let value = bench.peek(LIST + index * 64 + 56);
+    let entry = BatchEntry { error: (head >> 32) as u32, value, ..BatchEntry::default() };
+    entry.result()
+}
+
+#[test]
+fn a_batch_stops_at_the_first_refusal_or_undoes_all() {
+    let mut bench = Bench::new();
+    let own = bench.name(0).0;
+    let take =
+        |position| Call::Slice { cpu: 0, position, environment: EnvName(own), capability: 0 };
+    let calls = [Call::Null {}, take(7), take(7), Call::Null {}];
+    assert_eq!(batch(&mut bench, &calls, BatchFlags::empty()), Ok(2));
+    assert_eq!(result(&mut bench, 0), Ok(own));
+    assert_eq!(result(&mut bench, 2), Err(Error::SliceTaken));
+    let calls = [take(8), take(9), take(7)];
+    assert_eq!(batch(&mut bench, &calls, BatchFlags::ROLL_BACK), Err(Error::SliceTaken));
+    for position in [8, 9] {
+        bench.call(take(position)).unwrap();
+    }
+    let sleep = Call::Sleep { until: 0 };
+    assert_eq!(batch(&mut bench, &[sleep], BatchFlags::empty()), Ok(0));
+    assert_eq!(result(&mut bench, 0), Err(Error::NotInBatch));
+    let calls = [Call::Acknowledge { kind: exo_abi::Kind::Frames, epoch: 0 }];
+    assert_eq!(batch(&mut bench, &calls, BatchFlags::ROLL_BACK), Err(Error::NotInBatch));
+    let call = |list, count| Call::Batch { list, count, flags: BatchFlags::empty() };
+    assert_eq!(bench.call(call(LIST + 8, 1)), Err(Error::BadAddress));
+    assert_eq!(bench.call(call(LIST, 65)), Err(Error::TooLong));
+    assert_eq!(bench.call(call(0x7000_0000_0000, 1)), Err(Error::NotBound));
+    assert_eq!(bench.call(call(u64::MAX - 63, 1)), Err(Error::NotBound));
+}
