@@ -67,6 +67,9 @@ pub struct EnvCell<'a> {
     pub(crate) overruns: AtomicU64,
     /// Slices to pass over, for overruns.
     pub(crate) forfeit: AtomicU64,
+    /// The last page that an upcall was written to, its frame, and the count of breaks up to which
+    /// that holds: a translation cache of one entry.
+    page: [AtomicU64; 3],
     /// All registers, when it was stopped by force.
     context: [AtomicU64; CONTEXT_WORDS],
 }
@@ -92,6 +95,7 @@ impl<'a> EnvCell<'a> {
             epilogue: zero(),
             overruns: zero(),
             forfeit: zero(),
+            page: [const { zero() }; 3],
             context: [const { zero() }; CONTEXT_WORDS],
         }
     }
@@ -105,6 +109,7 @@ impl<'a> EnvCell<'a> {
         &self.entry[word as usize]
     }
 
+    #[inline]
     pub(crate) fn state_word(&self) -> u64 {
         self.word(EnvWord::State).load(SeqCst)
     }
@@ -153,6 +158,19 @@ impl<'a> EnvCell<'a> {
         self.control(machine)[ControlWord::Pending as usize].load(SeqCst)
     }
 
+    /// The frame of a page to which the program can write, if that was seen since the last break.
+    #[inline]
+    pub fn remembered(&self, page: u64, breaks: u64) -> Option<FrameNumber> {
+        let [last, frame, at] = [0, 1, 2].map(|word: usize| self.page[word].load(Relaxed));
+        (last == page && at == breaks).then_some(FrameNumber(frame as u32))
+    }
+
+    pub(crate) fn remember(&self, page: u64, frame: FrameNumber, breaks: u64) {
+        for (stored, word) in self.page.iter().zip([page, frame.0.into(), breaks]) {
+            stored.store(word, Relaxed);
+        }
+    }
+
     /// Takes note of the pages of a new environment. Under the lock.
     pub(crate) fn furnish(
         &self,
@@ -173,6 +191,7 @@ impl<'a> EnvCell<'a> {
             (&self.forfeit, 0),
             (&self.bases[0], 0),
             (&self.bases[1], 0),
+            (&self.page[0], 0),
         ] {
             word.store(value, Relaxed);
         }
@@ -201,12 +220,22 @@ impl<'a> EnvCell<'a> {
         self.overruns.store(0, Relaxed);
     }
 
+    #[inline]
     fn load_rested(&self, context: &mut Context) {
-        *context = Context::NOTHING;
+        context.clear();
         context.rip = self.rip.load(Relaxed);
         context.rsp = self.rsp.load(Relaxed);
         context.rflags = self.rflags.load(Relaxed);
         context.rax = self.status.load(Relaxed);
+    }
+
+    /// Claims the environment, if it has this name and its state is `from`; otherwise says what word
+    /// it has instead.
+    #[inline]
+    pub(crate) fn claim(&self, cpu: usize, name: EnvName, from: EnvState) -> Result<u64, u64> {
+        let generation = name.0 & GENERATION;
+        let (old, new) = (generation | from as u64, generation | running(cpu));
+        self.word(EnvWord::State).compare_exchange(old, new, Acquire, Relaxed)
     }
 
     /// Makes a sleeper runnable, and says whether it was one.
@@ -246,9 +275,6 @@ pub struct CpuCell<'a> {
     verdict: AtomicU64,
     /// Whether all registers of who runs were loaded since the last entry.
     loaded: AtomicU64,
-    /// The last page of who runs that an upcall was written to, and its frame; 0: none. A
-    /// translation cache of one entry.
-    page: [AtomicU64; 2],
 }
 
 impl<'a> CpuCell<'a> {
@@ -271,8 +297,18 @@ impl<'a> CpuCell<'a> {
             since: zero(),
             verdict: zero(),
             loaded: zero(),
-            page: [const { zero() }; 2],
         }
+    }
+
+    /// Charges the time since the last charge to an environment, which has run here.
+    #[inline]
+    pub(crate) fn charge(&self, machine: &impl FrameMemory, cell: &EnvCell<'_>, now: u64) {
+        let passed = now.saturating_sub(self.since.load(Relaxed));
+        self.since.store(now, Relaxed);
+        let run_time = cell.run_time().wrapping_add(passed);
+        cell.word(EnvWord::RunTime).store(run_time, Relaxed);
+        const { assert!(core::mem::offset_of!(ContractPage, run_time) == 8) };
+        cell.contract(machine)[1].store(run_time, Relaxed);
     }
 
     /// Its counters.
@@ -298,32 +334,15 @@ impl<'a> CpuCell<'a> {
         loaded
     }
 
-    /// Forgets what the kernel itself remembers of the current address space. To be called
-    /// whenever the CPU forgets translations.
-    pub fn forget_page(&self) {
-        self.page[0].store(0, Relaxed);
-    }
-
-    /// Whether it is known that the program that runs can write to a page, and where that is.
-    pub fn remembers(&self, page: u64) -> bool {
-        self.page[0].load(Relaxed) == page
-    }
-
-    /// The frame of the page that [`remembers`](Self::remembers) knows.
-    pub fn remembered_frame(&self) -> FrameNumber {
-        FrameNumber(self.page[1].load(Relaxed) as u32)
-    }
-
-    pub(crate) fn remember_page(&self, page: u64, frame: FrameNumber) {
-        self.page[0].store(page, Relaxed);
-        self.page[1].store(frame.0.into(), Relaxed);
-    }
-
     pub(crate) fn set_verdict(&self, reason: EndReason, code: u64) {
         self.verdict.store(code << 8 | (reason as u64 + 1), Relaxed);
     }
 
-    pub(crate) fn verdict(&self) -> Option<(EndReason, u64)> {
+    pub(crate) fn is_judged(&self) -> bool {
+        self.verdict.load(Relaxed) != 0
+    }
+
+    fn verdict(&self) -> Option<(EndReason, u64)> {
         let word = self.verdict.load(Relaxed);
         let reason = (word & 0xff).checked_sub(1).and_then(EndReason::from_number)?;
         Some((reason, word >> 8))
@@ -363,6 +382,8 @@ pub struct Board<'a> {
     pub(crate) next_due: AtomicU64,
     /// A bit for each CPU that has nobody to run.
     pub(crate) idle: AtomicU64,
+    /// How often translations were taken away, from anybody.
+    pub(crate) breaks: AtomicU64,
 }
 
 impl<'a> Board<'a> {
@@ -380,7 +401,8 @@ impl<'a> Board<'a> {
             slice,
             next_wake: AtomicU64::new(u64::MAX),
             next_due: AtomicU64::new(u64::MAX),
-            idle: AtomicU64::new(0),
+            idle: zero(),
+            breaks: zero(),
         }
     }
 
@@ -392,6 +414,18 @@ impl<'a> Board<'a> {
     /// The cells of the CPUs, by number.
     pub fn cpus(&self) -> &'a [CpuCell<'a>] {
         self.cpus
+    }
+
+    /// Takes note that translations have been taken away. To be called after the tables have changed
+    /// and before anybody relies on it.
+    pub fn note_break(&self) {
+        self.breaks.fetch_add(1, SeqCst);
+    }
+
+    /// How often [`note_break`](Self::note_break) was called.
+    #[inline]
+    pub fn breaks(&self) -> u64 {
+        self.breaks.load(SeqCst)
     }
 
     /// The slot of who runs on the CPU that asks.
@@ -415,15 +449,7 @@ impl<'a> Board<'a> {
         from: EnvState,
     ) -> Result<&EnvCell<'a>, Option<u64>> {
         let cell = self.cells.get(name.index()).ok_or(None)?;
-        let generation = name.0 & GENERATION;
-        let word = cell.word(EnvWord::State);
-        word.compare_exchange(
-            generation | from as u64,
-            generation | running(cpu),
-            Acquire,
-            Relaxed,
-        )
-        .map_err(Some)?;
+        cell.claim(cpu, name, from).map_err(Some)?;
         Ok(cell)
     }
 
@@ -515,6 +541,7 @@ impl<'a> Board<'a> {
     }
 
     /// Makes a claimed environment the one that runs.
+    #[inline]
     pub(crate) fn enter(
         &self,
         machine: &impl Machine,
@@ -523,7 +550,6 @@ impl<'a> Board<'a> {
         slot: u16,
     ) {
         cpu.set_current(Some(slot));
-        cpu.forget_page();
         machine.set_segment_bases([&cell.bases[0], &cell.bases[1]].map(|base| base.load(Relaxed)));
         machine.switch_vectors(slot);
         machine.activate(cell.root());
@@ -532,6 +558,7 @@ impl<'a> Board<'a> {
     }
 
     /// Keeps the segment bases of who runs, and charges its time.
+    #[inline]
     pub(crate) fn leave_cell(
         &self,
         machine: &impl Machine,
@@ -539,7 +566,7 @@ impl<'a> Board<'a> {
         cell: &EnvCell<'_>,
         now: u64,
     ) {
-        self.charge(machine, cpu, now);
+        cpu.charge(machine, cell, now);
         let bases = machine.segment_bases();
         cell.bases[0].store(bases[0], Relaxed);
         cell.bases[1].store(bases[1], Relaxed);
@@ -547,17 +574,12 @@ impl<'a> Board<'a> {
 
     /// Charges the time since the last charge to who has run.
     pub(crate) fn charge(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
-        let passed = now.saturating_sub(cpu.since.load(Relaxed));
-        cpu.since.store(now, Relaxed);
         match cpu.current() {
-            Some(slot) => {
-                let cell = self.cell(slot);
-                let run_time = cell.word(EnvWord::RunTime);
-                add(run_time, passed);
-                const { assert!(core::mem::offset_of!(ContractPage, run_time) == 8) };
-                cell.contract(machine)[1].store(run_time.load(Relaxed), Relaxed);
+            Some(slot) => cpu.charge(machine, self.cell(slot), now),
+            None => {
+                cpu.count(StatisticsWord::Idle, now.saturating_sub(cpu.since.load(Relaxed)));
+                cpu.since.store(now, Relaxed);
             }
-            None => cpu.count(StatisticsWord::Idle, passed),
         }
     }
 

@@ -90,8 +90,17 @@ const ALWAYS_ONE: u64 = 0x2;
 pub(crate) const USER_FLAGS: u64 = INTERRUPTS | ALWAYS_ONE;
 
 impl Context {
-    /// A program's registers, all zero.
-    pub(crate) const NOTHING: Self = Self::start(0, 0, 0);
+    /// Makes all registers zero, but for what is always the same. One by one, which takes fewer
+    /// instructions than a copy.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        (self.r15, self.r14, self.r13) = (0, 0, 0);
+        (self.r12, self.rbp, self.rbx) = (0, 0, 0);
+        let frame = &mut self.frame;
+        (frame.r11, frame.r10, frame.r9, frame.r8) = (0, 0, 0, 0);
+        (frame.rdi, frame.rsi, frame.rdx, frame.rcx) = (0, 0, 0, 0);
+        (frame.cs, frame.ss) = (USER_CODE, USER_DATA);
+    }
 
     /// A program about to start: one argument, everything else zero.
     pub const fn start(entry: u64, stack: u64, argument: u64) -> Self {

@@ -15,6 +15,7 @@ use crate::machine::Machine;
 use crate::schedule::Next;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use exo_abi::FrameNumber;
 use exo_abi::control::ControlWord;
 use exo_abi::layout::{USER_END, USER_START};
 use exo_abi::name::PAGE_SIZE;
@@ -141,15 +142,13 @@ impl EnvCell<'_> {
         (place.wrapping_sub(base) < size).then_some(Push { entry, place, mask })
     }
 
-    /// Takes note of the frame of a page, if the program can write to it.
+    /// The frame of a page to which the program can write, for the next time too.
     #[cold]
     #[inline(never)]
-    fn remember(&self, machine: &impl FrameMemory, cpu: &CpuCell<'_>, page: u64) -> bool {
-        let frame = writable_frame(machine, self.root(), page);
-        frame.is_some_and(|frame| {
-            cpu.remember_page(page, frame);
-            true
-        })
+    fn find_page(&self, machine: &impl FrameMemory, page: u64, breaks: u64) -> Option<FrameNumber> {
+        let frame = writable_frame(machine, self.root(), page)?;
+        self.remember(page, frame, breaks);
+        Some(frame)
     }
 
     /// Enters the handler, whose frame has been written.
@@ -224,10 +223,12 @@ impl Board<'_> {
         let Some(push) = cell.prepare(control, frame.rsp) else { return false };
         let first = (push.place % PAGE_SIZE) as usize / 8;
         let page = push.place & !(PAGE_SIZE - 1);
-        if !cpu.remembers(page) && !cell.remember(machine, cpu, page) {
+        let breaks = self.breaks();
+        let known = cell.remembered(page, breaks);
+        let Some(frame_of_page) = known.or_else(|| cell.find_page(machine, page, breaks)) else {
             return false;
-        }
-        let page = machine.page(cpu.remembered_frame());
+        };
+        let page = machine.page(frame_of_page);
         // One that goes over the end of a page is written with the lock.
         let Some(stored) = page[first..].first_chunk::<FRAME_WORDS>() else { return false };
         upcall.write(frame, push.mask, stored);
@@ -237,6 +238,7 @@ impl Board<'_> {
     }
 
     /// Delivers the first pending event that who runs wants and does not hold back.
+    #[inline]
     pub(crate) fn deliver(
         &self,
         machine: &impl Machine,
@@ -245,7 +247,21 @@ impl Board<'_> {
     ) -> Next {
         let Some(slot) = cpu.current() else { return Next::Idle };
         let cell = self.cell(slot);
-        let Some(event) = cell.deliverable(machine) else { return Next::Run };
+        match cell.deliverable(machine) {
+            Some(event) => self.deliver_event(machine, cpu, cell, context, event),
+            None => Next::Run,
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_event(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        context: &mut Context,
+        event: Event,
+    ) -> Next {
         let upcall = Upcall { cause: event.cause(), code: 0, address: 0 };
         if !self.push(machine, cpu, context, cell, upcall) {
             return Next::Resolve;

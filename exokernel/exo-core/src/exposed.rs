@@ -51,10 +51,12 @@ impl Exposed<'_> {
         store(self.system, word as usize, value);
     }
 
-    /// Sets a word that never goes down.
+    /// Sets a word that does not go down, but for an instant if two CPUs set it at once.
     pub(crate) fn raise_system(&self, word: SystemWord, value: u64) {
         if let Some(word) = self.system.get(word as usize) {
-            word.fetch_max(value, Ordering::Relaxed);
+            if word.load(Ordering::Relaxed) < value {
+                word.store(value, Ordering::Relaxed);
+            }
         }
     }
 

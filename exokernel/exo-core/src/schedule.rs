@@ -49,26 +49,42 @@ impl<'a> Board<'a> {
         context: &mut Context,
         cell: &EnvCell<'_>,
     ) -> Result<(), Error> {
-        let (number, target) = (cpu.number, EnvName(context.rdi));
+        let target = EnvName(context.rdi);
         let now = machine.now();
-        let mut claimed = None;
         if !target.is_none() && target != cell.name() {
-            claimed = Some((target.index() as u16, self.claim_runnable(number, target)?));
+            return self.give_way_to(machine, cpu, context, cell, now);
         }
         cell.rest(context, 0);
         self.leave_cell(machine, cpu, cell, now);
-        self.release(number, cell, EnvState::Runnable);
+        self.release(cpu.number, cell, EnvState::Runnable);
+        if !self.run_next(machine, cpu, context, now) {
+            cpu.set_current(None);
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn give_way_to(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        context: &mut Context,
+        cell: &EnvCell<'_>,
+        now: u64,
+    ) -> Result<(), Error> {
+        let target = EnvName(context.rdi);
+        let forced = self.claim_runnable(cpu.number, target)?;
+        let slot = target.index() as u16;
+        cell.rest(context, 0);
+        self.leave_cell(machine, cpu, cell, now);
+        self.release(cpu.number, cell, EnvState::Runnable);
         cpu.set_current(None);
-        match claimed {
-            Some((slot, forced)) if now < cpu.slice_end.load(Relaxed) => {
-                self.run(machine, cpu, slot, forced, context);
-                self.set_alarm(machine, cpu, now);
-            }
-            Some((slot, forced)) => {
-                let back = if forced { EnvState::Preempted } else { EnvState::Runnable };
-                self.release(number, self.cell(slot), back);
-            }
-            None => {}
+        if now < cpu.slice_end.load(Relaxed) {
+            self.run(machine, cpu, slot, forced, context);
+            self.set_alarm(machine, cpu, now);
+        } else {
+            let back = if forced { EnvState::Preempted } else { EnvState::Runnable };
+            self.release(cpu.number, self.cell(slot), back);
         }
         Ok(())
     }
@@ -211,6 +227,7 @@ impl<'a> Board<'a> {
     }
 
     /// Asks for the next tick.
+    #[inline]
     fn set_alarm(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
         let mut at = (now + LONGEST_WAIT).min(self.next_wake.load(Relaxed));
         at = at.min(self.next_due.load(Relaxed).max(now + self.slice));
@@ -224,19 +241,38 @@ impl<'a> Board<'a> {
     /// After each entry to the kernel: finds somebody to run if nobody does, then delivers events.
     /// Afterwards `context` is what is to run.
     pub fn leave(&self, machine: &impl Machine, cpu: &CpuCell<'_>, context: &mut Context) -> Next {
-        if cpu.verdict().is_some() {
+        if cpu.is_judged() {
             return Next::Resolve;
         }
-        if cpu.current().is_none() && !self.run_next(machine, cpu, context) {
-            // Who becomes runnable from here on sees the bit, or is seen by the second look.
-            self.idle.fetch_or(1 << cpu.number, SeqCst);
-            if !self.run_next(machine, cpu, context) {
-                machine.deactivate();
-                self.set_alarm(machine, cpu, machine.now());
-                return Next::Idle;
-            }
+        if cpu.current().is_none() && !self.find_somebody(machine, cpu, context) {
+            return Next::Idle;
         }
         self.deliver(machine, cpu, context)
+    }
+
+    /// Runs somebody on a CPU that runs nobody. Returns whether anybody can run.
+    #[inline(never)]
+    fn find_somebody(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        context: &mut Context,
+    ) -> bool {
+        let now = machine.now();
+        self.charge(machine, cpu, now);
+        if self.run_next(machine, cpu, context, now) {
+            return true;
+        }
+        // Who becomes runnable from here on sees the bit, or is seen by the second look.
+        self.idle.fetch_or(1 << cpu.number, SeqCst);
+        let found = self.run_next(machine, cpu, context, now);
+        if found {
+            self.idle.fetch_and(!(1 << cpu.number), SeqCst);
+        } else {
+            machine.deactivate();
+            self.set_alarm(machine, cpu, now);
+        }
+        found
     }
 
     /// Takes note that an idle CPU looks again.
@@ -247,14 +283,15 @@ impl<'a> Board<'a> {
     }
 
     /// Begins the next slice. Returns whether there is somebody to run.
-    fn run_next(&self, machine: &impl Machine, cpu: &CpuCell<'_>, context: &mut Context) -> bool {
+    #[inline]
+    fn run_next(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        context: &mut Context,
+        now: u64,
+    ) -> bool {
         let Some((slot, forced)) = self.next_holder(cpu) else { return false };
-        let now = machine.now();
-        if self.idle.load(Relaxed) & 1 << cpu.number != 0 {
-            self.idle.fetch_and(!(1 << cpu.number), SeqCst);
-            self.charge(machine, cpu, now);
-        }
-        cpu.since.store(now, Relaxed);
         cpu.slice_end.store(now + self.slice, Relaxed);
         self.run(machine, cpu, slot, forced, context);
         self.set_alarm(machine, cpu, now);
@@ -262,6 +299,7 @@ impl<'a> Board<'a> {
     }
 
     /// Runs a claimed environment for the rest of the slice.
+    #[inline]
     fn run(
         &self,
         machine: &impl Machine,
@@ -272,34 +310,39 @@ impl<'a> Board<'a> {
     ) {
         cpu.epilogue.store(0, Relaxed);
         cpu.count(StatisticsWord::Switches, 1);
-        self.cell(slot).withdraw(machine, Event::SliceEnd);
         self.load(machine, cpu, slot, forced, context);
     }
 
-    /// Claims the next environment that can run, by the order of the positions. One that has
-    /// forfeited slices pays with this one, unless nobody else can run.
+    /// Claims the next environment that can run, by the order of the positions; says whether it was
+    /// stopped by force. One that has forfeited slices pays with this one, unless nobody else can
+    /// run.
+    #[inline]
     fn next_holder(&self, cpu: &CpuCell<'_>) -> Option<(u16, bool)> {
-        let mut last_resort = None;
         let first = cpu.position.load(Relaxed) + 1;
-        let mut held = cpu.held.load(SeqCst).rotate_right(first as u32);
-        let mut step = 0;
+        let mut held = cpu.held.load(Relaxed).rotate_right(first as u32);
+        let mut last_resort = None;
         while held != 0 {
-            let skip = u64::from(held.trailing_zeros());
-            step += skip;
-            held >>= skip;
-            held &= !1;
-            let position = (first + step) % 64;
+            let position = (first + u64::from(held.trailing_zeros())) % 64;
+            held &= held - 1;
             let Some(holder) = cpu.slices.get(position as usize) else { continue };
             let holder = EnvName(holder.load(Relaxed));
             let Some(cell) = self.cells.get(holder.index()) else { continue };
+            if cell.is_asleep() && cell.heir.load(Relaxed) == 0 {
+                continue;
+            }
             if cell.forfeit.load(Relaxed) > 0 && cell.can_run() {
                 cell.forfeit.fetch_sub(1, Relaxed);
                 last_resort = last_resort.or(Some((position, holder)));
                 continue;
             }
-            if let Some(found) = self.claim_holder(cpu.number, holder) {
+            let found = if cell.claim(cpu.number, holder, EnvState::Runnable).is_ok() {
+                Some((holder.index() as u16, false))
+            } else {
+                self.claim_holder(cpu.number, holder)
+            };
+            if found.is_some() {
                 cpu.position.store(position, Relaxed);
-                return Some(found);
+                return found;
             }
         }
         let (position, holder) = last_resort?;
@@ -308,6 +351,7 @@ impl<'a> Board<'a> {
     }
 
     /// Claims the holder of a position, or whoever it waits for.
+    #[inline(never)]
     fn claim_holder(&self, number: usize, holder: EnvName) -> Option<(u16, bool)> {
         let mut name = holder;
         for _ in 0..HEIRS {

@@ -46,12 +46,22 @@ impl System {
     }
 
     /// Finishes an entry.
+    #[inline]
     fn leave(&self, cpu: &Cpu, context: &mut Context) -> Exit {
+        if self.hardware.board.leave(&self.hardware, cpu, context) != Next::Run {
+            self.leave_slowly(cpu, context);
+        }
+        if cpu.take_loaded() { Exit::All } else { Exit::Frame }
+    }
+
+    /// Does what keeps an entry from ending, and what comes of that.
+    #[cold]
+    #[inline(never)]
+    fn leave_slowly(&self, cpu: &Cpu, context: &mut Context) {
         let hardware = &self.hardware;
         loop {
             match hardware.board.leave(hardware, cpu, context) {
-                Next::Run if cpu.take_loaded() => return Exit::All,
-                Next::Run => return Exit::Frame,
+                Next::Run => return,
                 Next::Resolve => self.with_kernel(|kernel| kernel.resolve(hardware, context)),
                 Next::Idle => self.idle(cpu, context),
             }
@@ -152,6 +162,8 @@ extern "sysv64" fn call_further(
     cpu: &Cpu,
     environment: &Environment,
 ) -> Exit {
+    // As the instruction has left them; the entry code has not saved them twice.
+    (context.rcx, context.r11) = (context.rip, context.rflags);
     match system.hardware.board.call(&system.hardware, cpu, environment, context) {
         Fast::Entered => Exit::Sysret,
         fast => finish_call(context, system, cpu, fast),
@@ -160,8 +172,6 @@ extern "sysv64" fn call_further(
 
 #[inline(never)]
 fn finish_call(context: &mut Context, system: &System, cpu: &Cpu, fast: Fast) -> Exit {
-    // As the instruction has left them; the entry code has not saved them twice.
-    (context.rcx, context.r11) = (context.rip, context.rflags);
     let frame = (context.rip, context.rsp);
     if fast == Fast::Locked {
         system.with_kernel(|kernel| kernel.call(&system.hardware, context));

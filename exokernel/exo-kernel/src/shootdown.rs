@@ -43,7 +43,6 @@ impl Hardware {
     /// Does what other CPUs have asked of this one.
     pub(crate) fn serve(&self) {
         let cpu = PerCpu::here();
-        self.board.cpus()[cpu.number as usize].forget_page();
         cpu.upcall.forget();
         let mailbox = &cpu.mailbox;
         let wanted = mailbox.wanted.load(SeqCst);
@@ -82,7 +81,7 @@ impl Hardware {
     /// current. The caller has changed the tables before.
     pub(crate) fn shoot_down(&self, root: FrameNumber, address: Option<u64>) {
         let here = PerCpu::here();
-        self.board.cpus()[here.number as usize].forget_page();
+        self.board.note_break();
         here.upcall.forget();
         for cpu in self.cpus() {
             if cpu.root.load(SeqCst) != root.address() {

@@ -91,14 +91,12 @@ impl Hardware {
         let size = FRAME_WORDS as u64 * 8;
         let place = (top & !15).wrapping_sub(size);
         let (page, offset) = (place & !(PAGE_SIZE - 1), place % PAGE_SIZE);
-        let board = &self.board.cpus()[cpu.number as usize];
+        let known = cell.remembered(page, self.board.breaks());
         // Checked as for the upcall itself, because the page is the program's to write to.
         let fits = place.wrapping_sub(base) < top.wrapping_sub(base) && offset + size <= PAGE_SIZE;
-        if entry >= USER_END || !fits || !board.remembers(page) {
-            return;
-        }
+        let Some(frame) = known.filter(|_| entry < USER_END && fits) else { return };
         let upcall = &cpu.upcall;
-        let frame = address(self.page(board.remembered_frame())) + offset;
+        let frame = address(self.page(frame)) + offset;
         for (word, value) in [
             (&upcall.place, place),
             (&upcall.entry, entry),
