@@ -53,10 +53,10 @@ impl Exposed<'_> {
 
     /// Sets a word that does not go down, but for an instant if two CPUs set it at once.
     pub(crate) fn raise_system(&self, word: SystemWord, value: u64) {
-        if let Some(word) = self.system.get(word as usize) {
-            if word.load(Ordering::Relaxed) < value {
-                word.store(value, Ordering::Relaxed);
-            }
+        if let Some(word) = self.system.get(word as usize)
+            && word.load(Ordering::Relaxed) < value
+        {
+            word.store(value, Ordering::Relaxed);
         }
     }
 

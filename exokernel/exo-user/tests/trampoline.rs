@@ -1,8 +1,7 @@
 //! The trampoline of upcalls, on the host: a stand-in for the kernel pushes a frame and enters it,
 //! with a known value in every register, and looks at them when it has come back.
 //!
-//! `iretq` from ring 3 to ring 3 works on the host as it does in the machine, and the control page
-//! is mapped where the kernel would map it.
+//! The control page is mapped where the kernel would map it.
 
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
@@ -50,9 +49,8 @@ unsafe extern "sysv64" fn interrupt(upcall: *mut Upcall) {
         "mov rax, [rdi + {general} + 16]; mov [rsi + 16], rax",
         "mov rax, [rdi + {general} + 24]; mov [rsi + 24], rax",
         "mov rax, [rdi + {general} + 32]; mov [rsi + 32], rax; lea rax, [rip + 2f]",
-        "mov [rsi + {rip}], rax; mov eax, cs; mov [rsi + {rip} + 8], rax",
-        "mov rax, [rdi + {flags}]; mov [rsi + {rip} + 16], rax",
-        "mov [rsi + {rip} + 24], rsp; mov eax, ss; mov [rsi + {rip} + 32], rax",
+        "mov [rsi + {rip}], rax; mov rax, [rdi + {flags}]",
+        "mov [rsi + {rflags}], rax; mov [rsi + {rsp}], rsp",
         // The registers that an upcall leaves as they are.
         "mov rbx, [rdi + {general} + 40]; mov rbp, [rdi + {general} + 48]",
         "mov r8, [rdi + {general} + 56]; mov r9, [rdi + {general} + 64]",
@@ -85,6 +83,8 @@ unsafe extern "sysv64" fn interrupt(upcall: *mut Upcall) {
         after_flags = const offset_of!(Upcall, after) + offset_of!(Registers, flags),
         after_vectors = const offset_of!(Upcall, after),
         rip = const offset_of!(UpcallFrame, rip),
+        rflags = const offset_of!(UpcallFrame, rflags),
+        rsp = const offset_of!(UpcallFrame, rsp),
         cause = const offset_of!(UpcallFrame, cause),
     )
 }
