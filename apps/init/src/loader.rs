@@ -146,6 +146,7 @@ pub(crate) fn load(
     start.archive_length = archive.bytes.len() as u64;
     start.image = (image.range().start, image.range().end);
     start.seed = seed;
+    start.part = number;
     let mut block = vec![0; PAGE_SIZE as usize];
     start.write(&mut block).map_err(|_| LoadError::ArgumentsTooLong)?;
     let pages = pages(&image, &block);

@@ -1,14 +1,14 @@
 //! How a program starts: the start block that `init` writes and [`Start`] reads.
 
-use crate::layout;
+use crate::{capability, layout};
 use core::ops::Range;
 use exo_abi::name::PAGE_SIZE;
-use exo_abi::{Error, FrameNumber};
+use exo_abi::{CapabilityName, Error, FrameNumber};
 
 /// `"exostart"` in the first word.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"exostart");
 /// The words before the arguments.
-pub const HEADER_WORDS: usize = 7;
+pub const HEADER_WORDS: usize = 8;
 /// The most bytes of arguments.
 pub const ARGUMENTS_MAX: usize = PAGE_SIZE as usize - HEADER_WORDS * 8;
 
@@ -24,6 +24,8 @@ pub struct Start<'a> {
     pub image: (u64, u64),
     /// The seed for everything random.
     pub seed: u64,
+    /// The last part of the program's name.
+    pub part: u8,
     /// The arguments, one text.
     arguments: &'a str,
 }
@@ -32,12 +34,18 @@ impl<'a> Start<'a> {
     /// A start with these arguments and everything else zero, to be filled in.
     pub const fn new(arguments: &'a str) -> Self {
         let archive_frame = FrameNumber(0);
-        Self { archive_frame, archive_length: 0, image: (0, 0), seed: 0, arguments }
+        Self { archive_frame, archive_length: 0, image: (0, 0), seed: 0, part: 0, arguments }
     }
 
     /// The arguments, one text.
     pub fn arguments(&self) -> &'a str {
         self.arguments
+    }
+
+    /// The program's own name, for which it has the capability in slot
+    /// [`OWN`](crate::capability::OWN).
+    pub fn name(&self) -> CapabilityName {
+        capability::programs().child(self.part).unwrap_or_default()
     }
 
     /// The value of the argument `name=value`, if there is one.
@@ -64,6 +72,7 @@ impl<'a> Start<'a> {
             self.image.0,
             self.image.1,
             self.seed,
+            self.part.into(),
             self.arguments.len() as u64,
         ];
         let (header, rest) = page.split_at_mut_checked(HEADER_WORDS * 8).ok_or(Error::TooLong)?;
@@ -83,13 +92,14 @@ impl<'a> Start<'a> {
         for (word, chunk) in words.iter_mut().zip(header.chunks_exact(8)) {
             *word = u64::from_le_bytes(chunk.try_into().ok()?);
         }
-        let [magic, frame, archive_length, from, to, seed, length] = words;
+        let [magic, frame, archive_length, from, to, seed, part, length] = words;
         let arguments = core::str::from_utf8(rest.get(..length.try_into().ok()?)?).ok()?;
         (magic == MAGIC).then_some(Self {
             archive_frame: FrameNumber(frame.try_into().ok()?),
             archive_length,
             image: (from, to),
             seed,
+            part: part.try_into().ok()?,
             arguments,
         })
     }
@@ -173,6 +183,7 @@ mod tests {
             archive_length: 123_456,
             image: (0x20_0000, 0x21_0000),
             seed: 9,
+            part: 3,
             ..Start::new("seconds=5 name=x flag")
         };
         let mut page = [0; PAGE_SIZE as usize];
@@ -198,7 +209,7 @@ mod tests {
         fn no_page_makes_the_reader_fail(mut page: [u8; 96], magic: bool, length in 0..99u64) {
             if magic {
                 page[..8].copy_from_slice(&MAGIC.to_le_bytes());
-                page[48..56].copy_from_slice(&length.to_le_bytes());
+                page[48..64].copy_from_slice(&(u128::from(length) << 64).to_le_bytes());
             }
             let _ = Start::read(&page);
         }
