@@ -10,6 +10,7 @@
 //! | calls, by the noun that they are about | [`frame`], [`binding`], [`environment`], [`capability`], [`slice`](mod@slice), [`revocation`], [`ring`], [`filter`], [`packet`], [`console`] |
 //! | what the kernel tells | [`tables`], [`contract`], [`loss`], [`time`] |
 //! | what the kernel asks | [`upcall`], [`control`] |
+//! | another environment, entered at its gate | [`gate`], [`rpc`](mod@rpc) |
 //! | where things are | [`layout`] |
 //! | a heap for programs that want no other | [`heap`] |
 //!
@@ -36,6 +37,7 @@ pub mod control;
 pub mod environment;
 pub mod filter;
 pub mod frame;
+pub mod gate;
 pub mod heap;
 pub mod layout;
 pub mod loss;
@@ -45,6 +47,7 @@ pub mod packet;
 pub mod panic;
 pub mod revocation;
 pub mod ring;
+pub mod rpc;
 mod shared;
 pub mod slice;
 pub mod start;
