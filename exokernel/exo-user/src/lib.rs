@@ -10,7 +10,7 @@
 //! | calls, by the noun that they are about | [`frame`], [`binding`], [`environment`], [`capability`], [`slice`](mod@slice), [`revocation`], [`ring`], [`filter`], [`packet`], [`console`] |
 //! | what the kernel tells | [`tables`], [`contract`], [`loss`], [`time`] |
 //! | what the kernel asks | [`upcall`], [`control`] |
-//! | another environment, entered at its gate | [`gate`], [`rpc`](mod@rpc) |
+//! | another environment, entered at its gate | [`gate`], [`rpc`](mod@rpc), [`lrpc`] |
 //! | where things are | [`layout`] |
 //! | a heap for programs that want no other | [`heap`] |
 //!
@@ -41,6 +41,7 @@ pub mod gate;
 pub mod heap;
 pub mod layout;
 pub mod loss;
+pub mod lrpc;
 pub mod machine;
 pub mod memory;
 pub mod packet;
