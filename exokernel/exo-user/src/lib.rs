@@ -10,7 +10,7 @@
 //! | calls, by the noun that they are about | [`frame`], [`binding`], [`environment`], [`capability`], [`slice`](mod@slice), [`revocation`], [`ring`], [`filter`], [`packet`], [`console`] |
 //! | what the kernel tells | [`tables`], [`contract`], [`loss`], [`time`] |
 //! | what the kernel asks | [`upcall`], [`control`] |
-//! | another environment, entered at its gate | [`gate`], [`rpc`](mod@rpc), [`lrpc`] |
+//! | another environment, entered at its gate | [`gate`], [`rpc`](mod@rpc), [`lrpc`], [`pipe`] |
 //! | where things are | [`layout`] |
 //! | a heap for programs that want no other | [`heap`] |
 //!
@@ -46,6 +46,7 @@ pub mod machine;
 pub mod memory;
 pub mod packet;
 pub mod panic;
+pub mod pipe;
 pub mod revocation;
 pub mod ring;
 pub mod rpc;
