@@ -11,6 +11,7 @@
 //! | what the kernel tells | [`tables`], [`contract`], [`loss`], [`time`] |
 //! | what the kernel asks | [`upcall`], [`control`] |
 //! | another environment, entered at its gate | [`gate`], [`rpc`](mod@rpc), [`lrpc`], [`pipe`] |
+//! | several calls with one entry | [`batch`] |
 //! | where things are | [`layout`] |
 //! | a heap for programs that want no other | [`heap`] |
 //!
@@ -28,6 +29,7 @@
 extern crate alloc;
 
 pub mod backtrace;
+pub mod batch;
 pub mod binding;
 pub mod call;
 pub mod capability;
