@@ -12,6 +12,7 @@
 //! | what the kernel asks | [`upcall`], [`control`] |
 //! | another environment, entered at its gate | [`gate`], [`rpc`](mod@rpc), [`lrpc`], [`pipe`] |
 //! | several calls with one entry | [`batch`] |
+//! | a function in an environment of its own | [`child`] |
 //! | where things are | [`layout`] |
 //! | a heap for programs that want no other | [`heap`] |
 //!
@@ -33,6 +34,7 @@ pub mod batch;
 pub mod binding;
 pub mod call;
 pub mod capability;
+pub mod child;
 pub mod console;
 pub mod contract;
 pub mod control;
