@@ -15,6 +15,7 @@ pub mod attempt;
 pub mod child;
 pub mod ground;
 pub mod neighbour;
+pub mod peer;
 pub mod random;
 pub mod rule;
 pub mod traffic;

@@ -8,4 +8,5 @@ mod network;
 mod processors;
 mod revocation;
 mod template;
+mod transfer;
 mod web;
