@@ -71,6 +71,8 @@ pub struct Contract {
     pub floor: u32,
     /// Slices of processor time in each round.
     pub slices: u32,
+    /// Over how many processors the slices are spread.
+    pub cpus: u32,
     /// Most packet filters.
     pub filters: u32,
     /// Most rings.
@@ -100,6 +102,7 @@ impl Default for Contract {
             frames: 256,
             floor: 32,
             slices: 4,
+            cpus: 1,
             filters: 0,
             rings: 0,
             envs: 0,
@@ -214,6 +217,7 @@ impl Contract {
             frames: self.frames,
             floor: self.floor,
             slices: self.slices,
+            cpus: self.cpus,
             filters: self.filters,
             rings: self.rings,
             environments: self.envs,

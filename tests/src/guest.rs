@@ -1,6 +1,7 @@
 //! Booting a machine with some programs, in as few words as a test should need.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process;
@@ -22,6 +23,9 @@ use qemu::workspace::{Source, Workspace};
 
 /// How long a guest may take to end when nothing else is said.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The environment variable with the number of processors that a machine has where a test says
+/// nothing else: the same tests hold on several.
+const CPUS: &str = "EXO_TEST_CPUS";
 /// Guests that run at once: more would only wait for each other's processor.
 const AT_ONCE: usize = 2;
 /// Host ports for the guests: below those that the system gives to clients.
@@ -59,6 +63,11 @@ pub struct Guest {
     _place: Place,
 }
 
+/// How many processors a machine has for which a test says nothing else.
+fn usual_cpus() -> u32 {
+    env::var(CPUS).ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// How a machine ended.
 pub use qemu::guest::Outcome;
 
@@ -71,7 +80,11 @@ impl Guest {
             programs: programs.map(str::to_owned).to_vec(),
             arguments: Vec::new(),
             contracts: Vec::new(),
-            configuration: Configuration { clock: Clock::Instructions, ..Configuration::default() },
+            configuration: Configuration {
+                cpus: usual_cpus(),
+                clock: Clock::Instructions,
+                ..Configuration::default()
+            },
             foreign: Vec::new(),
             crafted: Vec::new(),
             wire: None,

@@ -8,16 +8,17 @@
 
 extern crate alloc;
 
+mod deal;
 mod holdings;
 mod loader;
 mod report;
 mod run;
 
-use alloc::vec::Vec;
-use exo_user::{Error, capability, environment, machine, println, slice, tables};
+use deal::deal_slices;
+use exo_user::{capability, environment, machine, println};
 use holdings::Holdings;
 use init::manifest::{MANIFEST_PATH, Manifest, Program};
-use loader::{Archive, Child, LoadError};
+use loader::{Archive, LoadError};
 use run::Run;
 
 exo_user::program!(first = main);
@@ -69,36 +70,4 @@ fn run_all(manifest: &Manifest, archive: &Archive<'_>) -> u64 {
 fn refuse(run: &mut Run, program: &Program, error: &LoadError) {
     println!("{} is not started: {error}", program.name);
     run.ended(&program.name, NOT_LOADED);
-}
-
-/// Deals the free slice positions of the first CPU, one to each program in turn until each has what
-/// its contract says: the positions of a program then lie apart, and nobody waits long.
-fn deal_slices(run: &Run, programs: &[Program]) {
-    let positions = tables::system().positions as u32;
-    let mut free = (0..positions).filter(|&position| {
-        tables::slices().get(position as usize).is_some_and(|slice| slice.holder == 0)
-    });
-    let mut wanting: Vec<(&Child, u32)> = run
-        .children()
-        .iter()
-        .filter_map(|child| {
-            let program = programs.iter().find(|program| program.name == child.name)?;
-            Some((child, program.slices))
-        })
-        .collect();
-    while !wanting.is_empty() {
-        wanting.retain_mut(|(child, left)| {
-            let taken = free.next().filter(|_| *left > 0).map_or(Err(Error::NoSlice), |position| {
-                slice::take(0, position, child.environment, capability::OWN)
-            });
-            *left = left.saturating_sub(1);
-            match taken {
-                Ok(()) => *left > 0,
-                Err(error) => {
-                    println!("{} gets fewer slices than it should: {error:?}", child.name);
-                    false
-                }
-            }
-        });
-    }
 }

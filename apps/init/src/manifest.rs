@@ -62,6 +62,9 @@ pub struct Program {
     pub floor: u32,
     /// Slices of processor time that it gets in each round.
     pub slices: u32,
+    /// Over how many processors these are spread. It runs on one at a time; programs that are
+    /// spread over one only are dealt to the processors in turn.
+    pub cpus: u32,
     /// Most packet filters that it may install.
     pub filters: u32,
     /// Most rings that it may bind.
