@@ -4,7 +4,7 @@ use crate::frame::{FrameTable, Link};
 use crate::memory::{FrameMemory, TranslationCache};
 use crate::space::Space;
 use crate::tables::{self, ACCESSED, DIRTY, PRESENT};
-use crate::tlb::{Entry, Tlb, TlbPlace, WAYS};
+use crate::tlb::{Entry, LOST, Tlb, TlbPlace, VALID, WAYS, rights_in};
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -82,9 +82,9 @@ fn check_rights(rights: Rights) -> Result<(), Error> {
 const ACCESS: FaultCode = FaultCode::WRITE.union(FaultCode::FETCH);
 
 /// The hardware entry that answers an access, from a page's entry in the software TLB; or why the
-/// access is refused.
-fn wanted_entry(entry: Entry<'_>, access: FaultCode) -> Result<u64, FaultCode> {
-    if entry.is_lost() {
+/// access is refused. Everything about rights is in `head`, the entry's first word, read once.
+fn wanted_entry(entry: Entry<'_>, head: u64, access: FaultCode) -> Result<u64, FaultCode> {
+    if head & (VALID | LOST) == LOST {
         return Err(access | FaultCode::LOST);
     }
     let (needed, used) = if access.contains(FaultCode::WRITE) {
@@ -94,8 +94,8 @@ fn wanted_entry(entry: Entry<'_>, access: FaultCode) -> Result<u64, FaultCode> {
     } else {
         (Rights::READ, ACCESSED)
     };
-    let rights = entry.rights();
-    if !entry.is_valid() || !rights.contains(needed) {
+    let rights = rights_in(head);
+    if head & VALID == 0 || !rights.contains(needed) {
         return Err(access | FaultCode::PROTECTION);
     }
     Ok(tables::page_entry(entry.target().0, rights) | used | entry.remembered())
@@ -148,13 +148,15 @@ pub fn refill<M: FrameMemory + TranslationCache>(
     let Some(slot) = tlb.find(m, page) else { return Refill::Refused(access) };
     let entry = tlb.entry(m, slot);
     let before = entry.head();
-    let new = match wanted_entry(entry, access) {
+    let new = match wanted_entry(entry, before, access) {
         Ok(new) => new,
         Err(code) => return Refill::Refused(code),
     };
     let Some(hardware) = tables::entry(m, root, page) else { return Refill::TableMissing };
     refresh(m, root, hardware, page, new);
-    if entry.head_again() != before {
+    // The page may have been bound anew meanwhile, with the same rights to another frame: then only
+    // the frame tells.
+    if entry.head_again() != before || entry.target().0 != tables::frame_in(new) {
         hardware.swap(0, Relaxed);
     }
     Refill::Done
@@ -320,8 +322,10 @@ impl<'a> Bindings<'a> {
         };
         space.wired += u32::from(rights.contains(Rights::WIRED));
         if let Some(leaf) = space.leaf(m, &mut self.frames, page, false) {
-            // The old entry, if there was one, went with the old binding.
-            leaf[tables::index(page, 0)].store(tables::page_entry(frame, rights), Relaxed);
+            // The old entry, if there was one, went with the old binding. One that stands here comes
+            // from a refill on another CPU, and may have noted a write already.
+            let new = tables::page_entry(frame, rights);
+            let _ = leaf[tables::index(page, 0)].compare_exchange(0, new, Relaxed, Relaxed);
         }
         Ok(())
     }
@@ -490,7 +494,7 @@ impl<'a> Bindings<'a> {
             return Err(code);
         }
         let entry = space.tlb.entry(m, space.tlb.find(m, page).ok_or(code)?);
-        let new = wanted_entry(entry, code)?;
+        let new = wanted_entry(entry, entry.head(), code)?;
         let (frame, generation) = entry.target();
         if self.frames.held(frame) != Some(generation) {
             return Err(code | FaultCode::LOST);

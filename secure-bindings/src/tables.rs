@@ -50,10 +50,15 @@ pub(crate) fn page_entry(frame: FrameNumber, rights: Rights) -> u64 {
     entry
 }
 
+/// The frame of an entry.
+pub(crate) fn frame_in(entry: u64) -> FrameNumber {
+    FrameNumber(((entry & ADDRESS) >> 12) as u32)
+}
+
 /// The frame of an entry through which the program may write.
 pub(crate) fn writable_frame(entry: u64) -> Option<FrameNumber> {
     const WRITABLE: u64 = PRESENT | WRITE | USER;
-    (entry & WRITABLE == WRITABLE).then_some(FrameNumber(((entry & ADDRESS) >> 12) as u32))
+    (entry & WRITABLE == WRITABLE).then_some(frame_in(entry))
 }
 
 /// The entry of a page that the kernel provides. It counts as used, so that the hardware never
@@ -70,7 +75,7 @@ pub(crate) fn recursive_entry(root: FrameNumber) -> u64 {
 
 fn child(memory: &impl FrameMemory, table: FrameNumber, index: usize) -> Option<FrameNumber> {
     let entry = memory.page(table)[index & 511].load(Ordering::Relaxed);
-    (entry & PRESENT != 0).then_some(FrameNumber(((entry & ADDRESS) >> 12) as u32))
+    (entry & PRESENT != 0).then_some(frame_in(entry))
 }
 
 /// How many tables are missing between the root and the page with this address.

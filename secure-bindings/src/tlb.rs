@@ -49,6 +49,11 @@ const DIRTY: u64 = 1 << 17;
 /// A batch has claimed the entry for a wired page and has not yet bound it.
 const CLAIMED: u64 = 1 << 18;
 
+/// The rights in an entry's first word.
+pub(crate) fn rights_in(head: u64) -> Rights {
+    Rights::from_bits_truncate((head & RIGHTS) as u16)
+}
+
 /// An entry where it stands in memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'m>(&'m [AtomicU64; 4]);
@@ -69,11 +74,6 @@ impl Entry<'_> {
         self.0[0].load(SeqCst)
     }
 
-    /// Whether it was a binding, and its frame was repossessed.
-    pub(crate) fn is_lost(self) -> bool {
-        self.head() & (VALID | LOST) == LOST
-    }
-
     /// Whether it is a binding.
     pub(crate) fn is_valid(self) -> bool {
         self.head() & VALID != 0
@@ -81,7 +81,7 @@ impl Entry<'_> {
 
     /// The rights that the page has now.
     pub(crate) fn rights(self) -> Rights {
-        Rights::from_bits_truncate((self.head() & RIGHTS) as u16)
+        rights_in(self.head())
     }
 
     /// The rights that the page was bound with.
