@@ -167,7 +167,9 @@ impl<'a> Board<'a> {
 
     /// The slice is over. Who can be told gets the grace to save its registers itself. From who
     /// can't, because it doesn't want to know or holds events back, the CPU is taken without
-    /// reproach. Who has been told before, and has not given the CPU up since, overruns.
+    /// reproach. Who has been told before, and has not given the CPU up since, overruns. Who was
+    /// entered by a transfer in another's epilogue has what is left of it, or two could hand the CPU
+    /// to and fro for ever.
     fn end_slice(
         &self,
         machine: &impl Machine,
@@ -176,17 +178,17 @@ impl<'a> Board<'a> {
         cell: &EnvCell<'_>,
         now: u64,
     ) {
-        if cell.epilogue.load(Relaxed) == 0 {
-            if !cell.would_deliver(machine, Event::SliceEnd) {
-                return self.preempt(machine, context, now);
-            }
+        let told = cell.epilogue.load(Relaxed) != 0;
+        let epilogue = cpu.epilogue.load(Relaxed) != 0;
+        let over = !epilogue || now >= cpu.slice_end.load(Relaxed) + self.slice / GRACE_PART;
+        if !told && !epilogue && cell.would_deliver(machine, Event::SliceEnd) {
             cpu.epilogue.store(1, Relaxed);
             cell.epilogue.store(1, Relaxed);
             cell.post(machine, Event::SliceEnd);
-        } else if cpu.epilogue.load(Relaxed) == 0
-            || now >= cpu.slice_end.load(Relaxed) + self.slice / GRACE_PART
-        {
+        } else if told && over {
             self.overrun(machine, cpu, context, cell, now);
+        } else if over {
+            self.preempt(machine, context, now);
         }
     }
 

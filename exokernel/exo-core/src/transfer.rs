@@ -57,7 +57,6 @@ impl Board<'_> {
         }
         add(from.word(EnvWord::Transfers), 1);
         cpu.count(StatisticsWord::Transfers, 1);
-        cpu.epilogue.store(0, Relaxed);
         self.enter(machine, cpu, to, target.index() as u16);
         frame.rdi = name.0;
         frame.rip = gate;
