@@ -203,7 +203,8 @@ impl<'a> Board<'a> {
     ) {
         add(cell.word(EnvWord::Excess), now - cpu.slice_end.load(Relaxed));
         add(&cell.overruns, 1);
-        add(&cell.forfeit, 1);
+        // Other CPUs count down at the same time.
+        cell.forfeit.fetch_add(1, Relaxed);
         cell.contract(machine)[3].store(cell.word(EnvWord::Excess).load(Relaxed), Relaxed);
         if cell.overruns.load(Relaxed) > OVERRUNS {
             cpu.set_verdict(EndReason::Overrun, OVERRUNS + 1);
@@ -332,8 +333,8 @@ impl<'a> Board<'a> {
             if cell.is_asleep() && cell.heir.load(Relaxed) == 0 {
                 continue;
             }
-            if cell.forfeit.load(Relaxed) > 0 && cell.can_run() {
-                cell.forfeit.fetch_sub(1, Relaxed);
+            let pays = || cell.forfeit.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+            if cell.forfeit.load(Relaxed) > 0 && cell.can_run() && pays().is_ok() {
                 last_resort = last_resort.or(Some((position, holder)));
                 continue;
             }
