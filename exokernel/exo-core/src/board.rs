@@ -503,21 +503,39 @@ impl<'a> Board<'a> {
 
     /// Wakes those who wait for an environment that has ended. Under the lock.
     pub(crate) fn bereave(&self, machine: &impl Machine, name: EnvName) {
-        let number = self.here(machine).number;
         for cell in self.cells {
-            let waits = || cell.heir.load(Relaxed) == name.0;
-            // Once claimed, it does not change any more.
-            if !waits() || self.claim(number, cell.name(), EnvState::Asleep).is_err() {
-                continue;
-            }
-            if waits() {
-                cell.heir.store(0, Relaxed);
-                cell.status.store(Error::StaleEnvironment as u64, Relaxed);
-                self.release(number, cell, EnvState::Runnable);
-                self.call_idle(machine);
-            } else {
-                self.release_asleep(number, cell, machine);
-            }
+            self.let_down(machine, cell, name);
+        }
+    }
+
+    /// Wakes an environment if it waits for another that has ended.
+    fn let_down(&self, machine: &impl Machine, cell: &EnvCell<'_>, name: EnvName) {
+        let number = self.here(machine).number;
+        let waits = || cell.heir.load(Relaxed) == name.0;
+        // Once claimed, it does not change any more.
+        if !waits() || self.claim(number, cell.name(), EnvState::Asleep).is_err() {
+            return;
+        }
+        if waits() {
+            cell.heir.store(0, Relaxed);
+            cell.status.store(Error::StaleEnvironment as u64, Relaxed);
+            self.release(number, cell, EnvState::Runnable);
+            self.call_idle(machine);
+        } else {
+            self.release_asleep(number, cell, machine);
+        }
+    }
+
+    /// Gives a claim of a sleeper up that was not used. Whom it waits for may have ended meanwhile,
+    /// and [`Board::bereave`] have passed over a claimed environment.
+    pub(crate) fn let_sleep(&self, cpu: usize, cell: &EnvCell<'_>, machine: &impl Machine) {
+        self.release_asleep(cpu, cell, machine);
+        let heir = EnvName(cell.heir.load(Relaxed));
+        if let Some(other) = self.cells.get(heir.index())
+            && !heir.is_none()
+            && other.state_word() & GENERATION != heir.0 & GENERATION
+        {
+            self.let_down(machine, cell, heir);
         }
     }
 

@@ -41,7 +41,7 @@ impl Board<'_> {
         if !(USER_START..USER_END).contains(&gate) || keeper != ANYBODY && keeper != name.0 {
             match was {
                 // If its time has come meanwhile, it wakes with the next tick.
-                EnvState::Asleep => self.release_asleep(cpu.number, to, machine),
+                EnvState::Asleep => self.let_sleep(cpu.number, to, machine),
                 _ => self.release(cpu.number, to, was),
             }
             return Err(Error::GateClosed);
