@@ -70,6 +70,8 @@ pub struct EnvCell<'a> {
     /// The last page that an upcall was written to, its frame, and the count of breaks up to which
     /// that holds: a translation cache of one entry.
     page: [AtomicU64; 3],
+    /// A bit for each CPU on which it holds slices.
+    pub(crate) homes: AtomicU64,
     /// All registers, when it was stopped by force.
     context: [AtomicU64; CONTEXT_WORDS],
 }
@@ -96,6 +98,7 @@ impl<'a> EnvCell<'a> {
             overruns: zero(),
             forfeit: zero(),
             page: [const { zero() }; 3],
+            homes: zero(),
             context: [const { zero() }; CONTEXT_WORDS],
         }
     }
@@ -189,6 +192,7 @@ impl<'a> EnvCell<'a> {
             (&self.epilogue, 0),
             (&self.overruns, 0),
             (&self.forfeit, 0),
+            (&self.homes, 0),
             (&self.bases[0], 0),
             (&self.bases[1], 0),
             (&self.page[0], 0),
@@ -476,9 +480,22 @@ impl<'a> Board<'a> {
         }
     }
 
+    /// Lets those idle CPUs know of an environment that has become runnable that might run it: where
+    /// it holds slices, or any if it holds none, since it then runs in the place of another.
+    pub(crate) fn offer(&self, machine: &impl Machine, cell: &EnvCell<'_>) {
+        let (idle, homes) = (self.idle.load(SeqCst), cell.homes.load(Relaxed));
+        let called = if homes == 0 { idle } else { idle & homes };
+        if called != 0 {
+            self.kick(machine, called);
+        }
+    }
+
     /// Makes the other CPUs that have nobody to run look again.
     pub(crate) fn call_idle(&self, machine: &impl Machine) {
-        let mut idle = self.idle.load(SeqCst);
+        self.kick(machine, self.idle.load(SeqCst));
+    }
+
+    fn kick(&self, machine: &impl Machine, mut idle: u64) {
         while idle != 0 {
             let cpu = idle.trailing_zeros() as usize;
             idle &= idle - 1;

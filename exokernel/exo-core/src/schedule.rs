@@ -57,6 +57,7 @@ impl<'a> Board<'a> {
         cell.rest(context, 0);
         self.leave_cell(machine, cpu, cell, now);
         self.release(cpu.number, cell, EnvState::Runnable);
+        self.offer(machine, cell);
         if !self.run_next(machine, cpu, context, now) {
             cpu.set_current(None);
         }
@@ -78,6 +79,7 @@ impl<'a> Board<'a> {
         cell.rest(context, 0);
         self.leave_cell(machine, cpu, cell, now);
         self.release(cpu.number, cell, EnvState::Runnable);
+        self.offer(machine, cell);
         cpu.set_current(None);
         if now < cpu.slice_end.load(Relaxed) {
             self.run(machine, cpu, slot, forced, context);
@@ -85,6 +87,7 @@ impl<'a> Board<'a> {
         } else {
             let back = if forced { EnvState::Preempted } else { EnvState::Runnable };
             self.release(cpu.number, self.cell(slot), back);
+            self.offer(machine, self.cell(slot));
         }
         Ok(())
     }
@@ -129,6 +132,7 @@ impl<'a> Board<'a> {
         cell.save(*context);
         self.leave_cell(machine, cpu, cell, now);
         self.release(cpu.number, cell, EnvState::Preempted);
+        self.offer(machine, cell);
         cpu.set_current(None);
     }
 
@@ -363,7 +367,8 @@ impl<'a> Board<'a> {
                 return Some((slot, forced));
             }
             let cell = self.cells.get(name.index())?;
-            if !cell.is_asleep() {
+            // A position's name may be gone already, and its slot be another's.
+            if cell.name() != name || !cell.is_asleep() {
                 return None;
             }
             name = EnvName(cell.heir.load(Relaxed));
@@ -428,7 +433,7 @@ impl Kernel<'_> {
             let from = from.ok_or(Error::SliceTaken)?;
             cpu.held.fetch_and(!bit, SeqCst);
             entry.store(0, Relaxed);
-            self.release_slice(machine, from);
+            self.release_slice(machine, cpu, from);
             return Ok(0);
         }
         let to = self.living_target(caller, environment, capability, Rights::CONTROL)?;
@@ -436,17 +441,23 @@ impl Kernel<'_> {
             return Err(Error::SliceTaken);
         }
         self.hold(machine, to, Kind::Slices, 1)?;
-        if let Some(from) = from {
-            self.release_slice(machine, from);
-        }
         self.exposed.count_environment(to, EnvWord::Slices, 1);
         entry.store(self.environment(to).name.0, Relaxed);
         cpu.held.fetch_or(bit, SeqCst);
+        self.board.cell(to).homes.fetch_or(1 << cpu.number, SeqCst);
+        if let Some(from) = from {
+            self.release_slice(machine, cpu, from);
+        }
         self.board.call_idle(machine);
         Ok(0)
     }
 
-    fn release_slice(&mut self, machine: &impl Machine, from: u16) {
+    /// Takes note that an environment no longer holds a position of a CPU.
+    fn release_slice(&mut self, machine: &impl Machine, cpu: &CpuCell<'_>, from: u16) {
+        let name = self.environment(from).name.0;
+        if cpu.slices.iter().all(|holder| holder.load(Relaxed) != name) {
+            self.board.cell(from).homes.fetch_and(!(1 << cpu.number), SeqCst);
+        }
         self.release(machine, from, Kind::Slices, 1);
         self.exposed.count_environment(from, EnvWord::Slices, u64::MAX);
     }
@@ -460,7 +471,7 @@ impl Kernel<'_> {
                 if entry.load(Relaxed) == name.0 {
                     cpu.held.fetch_and(!(1 << position), SeqCst);
                     entry.store(0, Relaxed);
-                    self.release_slice(machine, slot);
+                    self.release_slice(machine, cpu, slot);
                 }
             }
         }

@@ -42,7 +42,10 @@ impl Board<'_> {
             match was {
                 // If its time has come meanwhile, it wakes with the next tick.
                 EnvState::Asleep => self.let_sleep(cpu.number, to, machine),
-                _ => self.release(cpu.number, to, was),
+                _ => {
+                    self.release(cpu.number, to, was);
+                    self.offer(machine, to);
+                }
             }
             return Err(Error::GateClosed);
         }
@@ -50,6 +53,7 @@ impl Board<'_> {
         self.leave_cell(machine, cpu, from, machine.now());
         if mode == ASYNCHRONOUS {
             self.release(cpu.number, from, EnvState::Runnable);
+            self.offer(machine, from);
         } else {
             from.heir.store(if mode == SYNCHRONOUS { target.0 } else { 0 }, Relaxed);
             from.wake_at.store(until, Relaxed);
