@@ -98,17 +98,20 @@ impl Kernel<'_> {
         for (argument, word) in arguments.iter_mut().zip(&words[1..]) {
             *argument = word.load(Relaxed);
         }
-        let call = Call::unpack(&Registers { number, arguments })?;
-        let allowed = can_be_in_batch(&call) && (!rolls_back || undoing(&call, 0).is_some());
-        let result =
-            if allowed { self.perform(machine, caller, call) } else { Err(Error::NotInBatch) };
+        let call = Call::unpack(&Registers { number, arguments });
+        let result = match call {
+            Ok(call) if !can_be_in_batch(&call) => Err(Error::NotInBatch),
+            Ok(call) if rolls_back && undoing(&call, 0).is_none() => Err(Error::NotInBatch),
+            Ok(call) => self.perform(machine, caller, call),
+            Err(error) => Err(error),
+        };
         // The call may have unbound the page that the entry is in.
         if let Ok(page) = self.entry_page(machine, caller, place) {
             let error = result.map_or_else(|error| error as u64, |_| 0);
             page[first].store(number | error << 32, Relaxed);
             page[first + BATCH_WORDS - 1].store(result.unwrap_or(0), Relaxed);
         }
-        Ok(undoing(&call, result?).unwrap_or(Call::Null {}))
+        Ok(undoing(&call?, result?).unwrap_or(Call::Null {}))
     }
 
     fn entry_page<'m, M: Machine>(
