@@ -266,6 +266,15 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// With one processor and a time that is the guest's instructions and nothing else: what is
+    /// measured in it is the same in every run.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        self.configuration.cpus = 1;
+        self.configuration.clock = Clock::Exact;
+        self
+    }
+
     /// Builds what is stale and boots.
     ///
     /// # Errors

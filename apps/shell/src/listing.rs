@@ -41,7 +41,6 @@ fn state(number: u64) -> &'static str {
         Some(EnvState::Running) => "running",
         Some(EnvState::Asleep) => "asleep",
         Some(EnvState::Ended) => "ended",
-        Some(EnvState::Preempted) => "preempted",
         None => "?",
     }
 }

@@ -310,7 +310,6 @@ fn environment(entry: &EnvEntry) -> Environment {
             Some(EnvState::Running) => "running",
             Some(EnvState::Asleep) => "asleep",
             Some(EnvState::Ended) => "ended",
-            Some(EnvState::Preempted) => "preempted",
             None => "unknown",
         },
         end: (state == Some(EnvState::Ended)).then_some(End { reason, code: entry.end_code }),

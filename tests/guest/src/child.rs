@@ -35,6 +35,15 @@ pub fn request(
     label: &str,
     spare: u64,
 ) -> (EnvironmentRequest, [FrameNumber; DONATION_MAX], usize) {
+    request_named(own_name(), label, spare)
+}
+
+/// As [`request`], for a program that knows its name.
+pub fn request_named(
+    own: CapabilityName,
+    label: &str,
+    spare: u64,
+) -> (EnvironmentRequest, [FrameNumber; DONATION_MAX], usize) {
     let count = tables::system().donation_minimum as usize + 1;
     rule::holds("the least donation is small", count <= DONATION_MAX);
     let mut frames = [FrameNumber::ANY; DONATION_MAX];
@@ -45,7 +54,7 @@ pub fn request(
     for (place, byte) in bytes.iter_mut().zip(label.bytes()) {
         *place = byte;
     }
-    let name = own_name().child(1).unwrap_or_default();
+    let name = own.child(1).unwrap_or_default();
     let rights = Rights::READ | Rights::WRITE | Rights::EXECUTE | Rights::GRANT | Rights::CONTROL;
     let request = EnvironmentRequest {
         donation: 0,

@@ -13,6 +13,8 @@
 
 pub mod attempt;
 pub mod child;
+pub mod exchange;
+pub mod fork;
 pub mod ground;
 pub mod neighbour;
 pub mod peer;

@@ -1,0 +1,41 @@
+//! Several processors that create, end, fault, transfer, revoke and sleep at once.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use system_tests::Guest;
+use system_tests::guest::Setup;
+
+/// How many programs run the mix; each has up to three children.
+const PROGRAMS: [&str; 4] = ["stress"; 4];
+/// How much longer than asked for a run may take: all children have to be ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the mix for some seconds and looks whether every program found all in order; the harness
+/// looks whether all was given back.
+fn survive(mut setup: Setup<'_>, seconds: u64) -> Result<()> {
+    for label in ["stress", "stress-2", "stress-3", "stress-4"] {
+        setup = setup.args(label, &format!("seconds={seconds} report=5"));
+    }
+    let outcome = setup.boot()?.finish_within(Duration::from_secs(seconds) + PATIENCE)?;
+    let folder = outcome.folder.display();
+    for (name, code) in &outcome.exits {
+        let said = |line: &&String| line.contains("broken: ");
+        let broken = outcome.transcript.iter().filter(said).collect::<Vec<_>>();
+        ensure!(*code == 0, "{name} ended with {code}: {broken:?}, all of it: {folder}");
+    }
+    ensure!(outcome.exits.len() == PROGRAMS.len(), "some have not ended: {folder}");
+    let created = outcome.transcript.iter().find(|line| line.contains("survived with "));
+    created.context("nothing was done")?;
+    Ok(())
+}
+
+#[test]
+fn nothing_is_lost_on_four_processors() -> Result<()> {
+    survive(Guest::with(PROGRAMS).cpus(4).timed(), 20)
+}
+
+#[test]
+fn nothing_is_lost_on_one_processor() -> Result<()> {
+    survive(Guest::with(PROGRAMS).exact(), 5)
+}
