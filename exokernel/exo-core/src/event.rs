@@ -128,9 +128,10 @@ impl EnvCell<'_> {
         let [entry, base, top, mask] =
             [ControlWord::Entry, ControlWord::StackBase, ControlWord::StackTop, ControlWord::Mask]
                 .map(|word| control[word as usize].load(Relaxed));
-        // What is below this is checked by whoever writes the frame; an entry that is no code
+        // Without an entry nothing is to be written: the exception itself ends its owner. Whether
+        // there is a page below is checked by whoever writes the frame; an entry that is no code
         // faults there.
-        if entry >= USER_END {
+        if entry.wrapping_sub(1) >= USER_END - 1 {
             return None;
         }
         // A handler that has run out of stack has its stack pointer just below.

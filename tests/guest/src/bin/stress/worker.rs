@@ -445,7 +445,10 @@ impl Worker {
         self.tally.set(Count::Intent, intent);
         match intent {
             FAULTS => control::word(ControlWord::Entry).store(0, SeqCst),
-            LOSES_STACK => control::word(ControlWord::StackTop).store(16, SeqCst),
+            LOSES_STACK => {
+                control::word(ControlWord::StackBase).store(0, SeqCst);
+                control::word(ControlWord::StackTop).store(0, SeqCst);
+            }
             _ => environment::exit(DONE),
         }
         // SAFETY: it ends the environment.
