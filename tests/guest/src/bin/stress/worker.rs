@@ -76,6 +76,7 @@ fn peek(address: u64) -> Result<u64, attempt::Fault> {
     let code = code!("mov rax, [rdi]", "mov rax, [rax]", "mov [rdi + 8], rax");
     // SAFETY: it reads what is at the address, and writes the second word of the pair.
     match unsafe { attempt(code, pair.as_mut_ptr() as u64) } {
+        // SAFETY: the pair is this function's own.
         None => Ok(unsafe { pair.as_ptr().add(1).read_volatile() }),
         Some(fault) => Err(fault),
     }
