@@ -1,8 +1,8 @@
 //! bench: does one small thing many times, and says how long it took. An instruction counter under
 //! the machine, if there is one, sees the marks around it; `cargo xtask bench` reads both.
 //!
-//! Arguments: `benches=NAME,…`, from the tables in [`processor`] and [`memory`]; or `role=NAME` for
-//! the second program that some of them need, from the table in [`peer`].
+//! Arguments: `benches=NAME,…`, from the tables in [`processor`], [`transfer`] and [`memory`]; or
+//! `role=NAME` for the second program that some of them need, from the table in [`peer`].
 //!
 //! To add a bench: a line in a table here and a function beside it; a line in the table of figures
 //! of the host tool (`qemu/src/bench/figure.rs`) and one in `qemu/linux/bench.c` for its peer.
@@ -18,6 +18,7 @@ mod memory;
 mod peer;
 mod processor;
 mod repossession;
+mod transfer;
 
 use exo_user::{Start, println};
 use measurement::Measurement;
@@ -59,5 +60,5 @@ fn main(start: &Start<'_>) -> u64 {
 }
 
 fn benches() -> impl Iterator<Item = Bench> {
-    processor::BENCHES.iter().chain(memory::BENCHES).copied()
+    processor::BENCHES.iter().chain(transfer::BENCHES).chain(memory::BENCHES).copied()
 }

@@ -7,8 +7,9 @@ use core::arch::asm;
 use core::hint::black_box;
 use core::sync::atomic::Ordering;
 use exo_user::abi::tables::StatisticsWord;
+use exo_user::batch::Batch;
 use exo_user::upcall::{self, Handlers, Interrupted};
-use exo_user::{Error, contract, environment};
+use exo_user::{Call, Error, contract, environment};
 
 /// The benches of this group.
 pub(crate) const BENCHES: &[Bench] = &[
@@ -16,6 +17,7 @@ pub(crate) const BENCHES: &[Bench] = &[
     ("getpid_lib", getpid_lib),
     ("exception", exception),
     ("slice_switch", slice_switch),
+    ("batch_call", batch_call),
     ("known_loop", known_loop),
 ];
 
@@ -76,6 +78,18 @@ fn slice_switch(measurement: &mut Measurement) -> Result<(), Error> {
         now() - before
     });
     Ok(())
+}
+
+/// Null calls in batches. What a batch itself costs is counted as part of its other calls.
+fn batch_call(measurement: &mut Measurement) -> Result<(), Error> {
+    const CALLS: usize = 64;
+    const BATCHES: u64 = 500;
+    let mut batch = Batch::of([Call::Null {}; CALLS]);
+    let mut made = 0;
+    // SAFETY: null calls do nothing.
+    measurement.repeat(BATCHES, || made = unsafe { batch.run() }.unwrap_or(0));
+    measurement.correct(BATCHES * (CALLS as u64 - 1));
+    if made == CALLS { Ok(()) } else { Err(Error::NotInBatch) }
 }
 
 /// No figure: 1 + 2 × [`ROUNDS`] instructions, by which the counter itself is measured.

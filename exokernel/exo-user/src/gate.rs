@@ -242,6 +242,15 @@ pub fn transfer(target: EnvName, mode: TransferMode, until: u64) -> Result<Reste
     rest(Rest::transfer(target, mode, until), target)
 }
 
+/// Gives the rest of the slice to an environment that can run, and rests with the gate open for it
+/// alone.
+///
+/// # Errors
+/// As [`transfer`].
+pub fn give_way(target: EnvName) -> Result<Rested, Failure> {
+    rest(Rest::give_way(target), target)
+}
+
 /// Sends words one way: the target runs at once, on the rest of the slice, and the caller goes on
 /// when it is its turn again.
 ///

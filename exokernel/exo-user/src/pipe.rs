@@ -237,7 +237,7 @@ impl End {
 
     /// Gives the CPU to the other end if it can run here, or else to nobody for a moment.
     fn give_way(&self) {
-        if gate::rest(Rest::give_way(self.other), self.other).is_err() {
+        if gate::give_way(self.other).is_err() {
             core::hint::spin_loop();
         }
     }

@@ -106,11 +106,9 @@ pub const FIGURES: &[Figure] = &[
         peer("signal", "SIGILL, its handler, back behind it"),
     )
     .faster(10.0),
-    processor("pct_oneway", 150, "control transfer, one way", HAND_OVER).with("transfer"),
-    processor("rpc", 450, "a call to another environment, all registers saved", PIPE).with("rpc"),
-    processor("pipe", 1_000, "a byte to another environment and one back", PIPE)
-        .faster(10.0)
-        .with("pipe"),
+    processor("pct_oneway", 150, "control transfer, one way", HAND_OVER),
+    processor("rpc", 450, "a call to another environment, all registers saved", PIPE),
+    processor("pipe", 1_000, "a byte to another environment and one back", PIPE).faster(10.0),
     processor(
         "slice_switch",
         600,

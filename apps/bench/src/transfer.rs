@@ -1,0 +1,101 @@
+//! Control transfer between this program and a child of its own.
+
+use crate::Bench;
+use crate::measurement::Measurement;
+use core::hint::black_box;
+use exo_user::abi::calls::TransferMode;
+use exo_user::abi::request::BindRequest;
+use exo_user::child::{self, Contract, Entry};
+use exo_user::gate::{self, Answer, Request, Rested};
+use exo_user::pipe::{End, PipeError, Side};
+use exo_user::time::NEVER;
+use exo_user::{
+    EnvName, Error, Rights, binding, capability, contract, environment, frame, layout, rpc,
+};
+
+/// The benches of this group.
+pub(crate) const BENCHES: &[Bench] = &[("pct_oneway", pct_oneway), ("rpc", call), ("pipe", pipe)];
+
+/// How often each is done in a batch.
+const OPERATIONS: u64 = 20_000;
+/// The page that a pipe lies in.
+const PAGE: u64 = layout::FREE.start;
+
+/// A child without slices, which runs on this program's alone.
+fn start(entry: Entry, page: Option<u64>) -> Result<EnvName, Error> {
+    let contract = Contract { label: "peer", number: 1, frames: 0, slices: 0 };
+    let child = child::create(contract)?;
+    if let Some(page) = page {
+        child::share(child, page, Rights::READ | Rights::WRITE | Rights::WIRED)?;
+    }
+    child::start(child, entry, contract::name().0)?;
+    Ok(child)
+}
+
+/// There and back: two transfers in one operation. Whoever sleeps leaves its slices to the child.
+fn pct_oneway(measurement: &mut Measurement) -> Result<(), Error> {
+    let child = start(reflect, None)?;
+    while gate::transfer(child, TransferMode::Synchronous, NEVER) != Ok(Rested::Entered) {
+        environment::yield_to(child)?;
+    }
+    measurement.repeat(OPERATIONS, || {
+        black_box(gate::transfer(child, TransferMode::Synchronous, NEVER).is_ok());
+    });
+    measurement.correct(2 * OPERATIONS);
+    child::remove(child);
+    Ok(())
+}
+
+extern "sysv64" fn reflect(parent: u64) -> ! {
+    loop {
+        if gate::transfer(EnvName(parent), TransferMode::Reply, NEVER).is_err() {
+            // It is not at its gate yet. What comes of this, the next transfer says.
+            let _ = gate::give_way(EnvName(parent));
+        }
+    }
+}
+
+fn call(measurement: &mut Measurement) -> Result<(), Error> {
+    let child = start(serve, None)?;
+    let mut answered = true;
+    measurement.repeat(OPERATIONS, || {
+        answered &= black_box(rpc::call(child, [1; gate::WORDS], NEVER)).is_ok();
+    });
+    child::remove(child);
+    if answered { Ok(()) } else { Err(Error::NotRunnable) }
+}
+
+extern "sysv64" fn serve(_: u64) -> ! {
+    loop {
+        gate::serve(gate::EVERYBODY, NEVER, &mut |_: &mut Request| Answer::Now);
+    }
+}
+
+fn pipe(measurement: &mut Measurement) -> Result<(), Error> {
+    let rights = Rights::READ | Rights::WRITE | Rights::WIRED;
+    let page = frame::allocate_any(capability::OWN)?;
+    // SAFETY: nothing else is there.
+    unsafe { binding::bind(&[BindRequest::new(PAGE, page, rights, capability::OWN)])? };
+    let child = start(echo, Some(PAGE))?;
+    // SAFETY: the page has just been bound for this.
+    let mut end = unsafe { End::new(PAGE, Side::First, child) };
+    let mut result = Ok(0);
+    measurement.repeat(OPERATIONS, || {
+        let mut byte = [7];
+        result = result.and(end.write(&byte, NEVER)).and(end.read(&mut byte, NEVER));
+    });
+    child::remove(child);
+    match result {
+        Ok(_) => Ok(()),
+        Err(PipeError::Refused(error)) => Err(error),
+        Err(_) => Err(Error::WrongState),
+    }
+}
+
+extern "sysv64" fn echo(parent: u64) -> ! {
+    // SAFETY: the parent has bound the page for this.
+    let mut end = unsafe { End::new(PAGE, Side::Second, EnvName(parent)) };
+    let mut byte = [0];
+    while end.read(&mut byte, NEVER) == Ok(1) && end.write(&byte, NEVER) == Ok(1) {}
+    environment::exit(1)
+}
