@@ -9,6 +9,7 @@
 //! out of the program's, which needs the frames and one environment.
 
 use crate::start::{self, Start};
+use crate::upcall::{self, Handlers};
 use crate::{binding, capability, environment, frame, layout, slice, tables};
 use exo_abi::contract::KINDS;
 use exo_abi::layout::LABEL;
@@ -205,6 +206,20 @@ pub fn start(child: EnvName, entry: Entry, argument: u64) -> Result<(), Error> {
     // As if it had been called: the place of a return address is on the stack.
     let stack = layout::STACK.end - 8;
     environment::start(child, capability::OWN, entry as *const () as u64, stack, argument)
+}
+
+/// Where a child starts that computes for ever, and at the end of each slice does nothing but give
+/// the processor up: whom a scheduler can be tried on. It needs one frame beyond those with which
+/// it starts, for its upcall stack.
+pub extern "sysv64" fn compute(_: u64) -> ! {
+    static HANDLERS: Handlers =
+        Handlers { slice_end: Some(upcall::give_slice_up), ..Handlers::NONE };
+    if upcall::install_with_stack(1, &HANDLERS).is_err() {
+        environment::exit(1);
+    }
+    loop {
+        core::hint::black_box(());
+    }
 }
 
 /// Takes a slice for a child.

@@ -257,6 +257,11 @@ pub fn environment_named(name: EnvName) -> Option<EnvEntry> {
     environments().get(name.index()).filter(|entry| entry.name == name.0)
 }
 
+/// How many nanoseconds an environment has run; 0 if its slot is somebody else's by now.
+pub fn run_time(name: EnvName) -> u64 {
+    environment_named(name).map_or(0, |entry| entry.run_time)
+}
+
 /// The label of an environment.
 pub fn label(entry: &EnvEntry) -> &str {
     text(&entry.label)

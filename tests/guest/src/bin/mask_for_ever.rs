@@ -12,17 +12,13 @@ exo_user::program!(main);
 
 static HANDLERS: Handlers = Handlers { slice_end: Some(upcall::give_slice_up), ..Handlers::NONE };
 
-fn run_time(name: EnvName) -> u64 {
-    tables::environment_named(name).unwrap_or_default().run_time
-}
-
 fn main(_: &Start<'_>) -> u64 {
     granted("an upcall stack", upcall::install_with_stack(4, &HANDLERS));
     let witness = neighbour::witness();
     let masked = Masked::hold();
-    let (before, since) = (run_time(witness), time::now());
+    let (before, since) = (tables::run_time(witness), time::now());
     // The witness gives way whenever it has looked at a page; it needs little.
-    while run_time(witness) < before + time::MILLISECOND {
+    while tables::run_time(witness) < before + time::MILLISECOND {
         holds("the others run", time::now() < since + 20 * time::SECOND);
     }
     same("what it overran", contract::excess(), 0);
