@@ -7,6 +7,7 @@ mod hostile;
 mod network;
 mod processors;
 mod revocation;
+mod schedulers;
 mod stress;
 mod template;
 mod transfer;
