@@ -5,12 +5,14 @@
 
 use crate::kernel::Kernel;
 use crate::machine::Machine;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::batch::{BATCH_WORDS, BatchFlags};
+use exo_abi::calls::Number;
 use exo_abi::layout::BATCH_MAX;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::request::NOBODY;
-use exo_abi::{Call, Error, Registers, Rights};
+use exo_abi::{Call, EnvName, Error, Registers, Rights};
 use secure_bindings::Page;
 
 const ENTRY: u64 = BATCH_WORDS as u64 * 8;
@@ -43,6 +45,17 @@ fn undoing(call: &Call, value: u64) -> Option<Call> {
     }
 }
 
+/// Answers an entry if its call is `Null`.
+fn answer_null(entry: &[AtomicU64; BATCH_WORDS], name: EnvName) -> bool {
+    let number = entry[0].load(Relaxed) & 0xffff_ffff;
+    if number != Number::Null as u64 {
+        return false;
+    }
+    entry[0].store(number, Relaxed);
+    entry[BATCH_WORDS - 1].store(name.0, Relaxed);
+    true
+}
+
 impl Kernel<'_> {
     pub(crate) fn batch(
         &mut self,
@@ -55,31 +68,65 @@ impl Kernel<'_> {
         if count > BATCH_MAX {
             return Err(Error::TooLong);
         }
-        if !list.is_multiple_of(ENTRY) {
+        if !list.is_multiple_of(ENTRY) || list.checked_add(count * ENTRY).is_none() {
             return Err(Error::BadAddress);
         }
-        let rolls_back = flags.contains(BatchFlags::ROLL_BACK);
-        let mut undo = [Call::Null {}; BATCH_MAX as usize];
-        for index in 0..count {
-            let place = list.checked_add(index * ENTRY).ok_or(Error::BadAddress)?;
-            match self.batch_entry(machine, caller, place, rolls_back) {
-                Ok(call) => undo[index as usize] = call,
-                Err(error) if rolls_back => {
-                    for call in undo[..index as usize].iter().rev() {
-                        // Fails only if the program has changed its own list meanwhile.
-                        let _ = self.perform(machine, caller, *call);
-                    }
-                    return Err(error);
-                }
+        if !flags.contains(BatchFlags::ROLL_BACK) {
+            return match self.batch_up_to(machine, caller, list, count, None) {
                 // There is no entry to say why.
-                Err(error) if index == 0 && self.entry_page(machine, caller, place).is_err() => {
-                    return Err(error);
-                }
+                (0, Some(error)) if self.entry_page(machine, caller, list).is_err() => Err(error),
                 // The entry says why.
-                Err(_) => return Ok(index),
-            }
+                (made, _) => Ok(made),
+            };
         }
-        Ok(count)
+        let mut undo = [Call::Null {}; BATCH_MAX as usize];
+        let (made, error) = self.batch_up_to(machine, caller, list, count, Some(&mut undo));
+        let Some(error) = error else { return Ok(made) };
+        for call in undo[..made as usize].iter().rev() {
+            // Fails only if the program has changed its own list meanwhile.
+            let _ = self.perform(machine, caller, *call);
+        }
+        Err(error)
+    }
+
+    /// Makes the calls up to the first that is refused, and writes down what undoes them if that is
+    /// asked for. Returns how many were made, and why no more were.
+    fn batch_up_to(
+        &mut self,
+        machine: &impl Machine,
+        caller: u16,
+        list: u64,
+        count: u64,
+        mut undo: Option<&mut [Call; BATCH_MAX as usize]>,
+    ) -> (u64, Option<Error>) {
+        let name = self.environment(caller).name;
+        let mut made = 0;
+        while made < count {
+            let place = list + made * ENTRY;
+            let page = match self.entry_page(machine, caller, place) {
+                Ok(page) => page,
+                Err(error) => return (made, Some(error)),
+            };
+            // Null calls change no binding: the page is where it was.
+            let (entries, _) = page[(place % PAGE_SIZE) as usize / 8..].as_chunks::<BATCH_WORDS>();
+            let entries = entries.iter().take((count - made) as usize);
+            let left = entries.len();
+            let nulls = entries.take_while(|entry| answer_null(entry, name)).count();
+            made += nulls as u64;
+            if nulls == left {
+                continue;
+            }
+            match self.batch_entry(machine, caller, list + made * ENTRY, undo.is_some()) {
+                Ok(call) => {
+                    if let Some(undo) = &mut undo {
+                        undo[made as usize] = call;
+                    }
+                }
+                Err(error) => return (made, Some(error)),
+            }
+            made += 1;
+        }
+        (made, None)
     }
 
     /// Makes the call of one entry and writes what it got; returns what undoes it.

@@ -167,5 +167,5 @@ fn a_batch_stops_at_the_first_refusal_or_undoes_all() {
     assert_eq!(bench.call(call(LIST + 8, 1)), Err(Error::BadAddress));
     assert_eq!(bench.call(call(LIST, 65)), Err(Error::TooLong));
     assert_eq!(bench.call(call(0x7000_0000_0000, 1)), Err(Error::NotBound));
-    assert_eq!(bench.call(call(u64::MAX - 63, 1)), Err(Error::NotBound));
+    assert_eq!(bench.call(call(u64::MAX - 63, 1)), Err(Error::BadAddress));
 }
