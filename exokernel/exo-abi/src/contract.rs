@@ -86,16 +86,10 @@ pub const ACCOUNT_WORDS: usize = 10;
 pub struct ContractPage {
     /// The environment's own name.
     pub name: u64,
-    /// Its run time in nanoseconds, as of the last time that the kernel was entered.
-    pub run_time: u64,
-    /// When its slice ends, in nanoseconds since boot.
-    pub slice_end: u64,
-    /// Nanoseconds of slices that it overran.
-    pub excess: u64,
     /// The least notice, in nanoseconds by the clock, that anybody who asks must give.
     pub notice: u64,
     /// Reserved, zero.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 6],
     /// The accounts, indexed by [`Kind`].
     pub accounts: [Account; KINDS],
 }

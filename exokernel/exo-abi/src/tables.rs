@@ -370,10 +370,12 @@ pub struct Statistics {
     pub ended: u64,
     /// Control transfers.
     pub transfers: u64,
+    /// No counter: when the slice ends that runs there, in nanoseconds since boot.
+    pub slice_end: u64,
 }
 
 /// The words of [`Statistics`].
-pub const STATISTICS_WORDS: usize = 17;
+pub const STATISTICS_WORDS: usize = 18;
 
 /// The word of a field in [`Statistics`], as the kernel counts it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -397,6 +399,7 @@ pub enum StatisticsWord {
     Created,
     Ended,
     Transfers,
+    SliceEnd,
 }
 
 #[cfg(test)]
@@ -411,7 +414,7 @@ mod tests {
         assert_eq!(offset_of!(EnvEntry, frames), EnvWord::Frames as usize * 8);
         assert_eq!(offset_of!(EnvEntry, asks), EnvWord::Asks as usize * 8);
         assert_eq!(size_of::<Statistics>(), STATISTICS_WORDS * 8);
-        assert_eq!(offset_of!(Statistics, transfers), StatisticsWord::Transfers as usize * 8);
+        assert_eq!(offset_of!(Statistics, slice_end), StatisticsWord::SliceEnd as usize * 8);
         assert!(size_of::<SystemPage>() <= 4096);
     }
 

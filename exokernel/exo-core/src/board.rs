@@ -21,11 +21,12 @@ use crate::exposed::{Exposed, SystemWord};
 use crate::machine::Machine;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use exo_abi::contract::ContractPage;
 use exo_abi::control::ControlWord;
 use exo_abi::tables::{ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord};
 use exo_abi::{EnvName, Error, FrameNumber};
 use secure_bindings::{FrameMemory, Page, TlbPlace};
+
+pub mod offsets;
 
 /// In a state word: the environment is being ended, and nobody may run it any more.
 pub(crate) const DOOMED: u64 = 1 << 16;
@@ -44,7 +45,8 @@ pub struct EnvCell<'a> {
     /// The physical address of the top-level table.
     root: AtomicU64,
     control: AtomicU64,
-    contract: AtomicU64,
+    /// Where the kernel sees the control page.
+    control_address: AtomicU64,
     tlb: AtomicU64,
     vectors: AtomicU64,
     /// The CPU in whose registers the vector state is, plus one; 0 when it is in its page.
@@ -61,10 +63,9 @@ pub struct EnvCell<'a> {
     pub(crate) wake_at: AtomicU64,
     /// While asleep: who gets its slices, or 0.
     pub(crate) heir: AtomicU64,
-    /// Whether it has been told of a slice's end and has not yet given the CPU up.
-    pub(crate) epilogue: AtomicU64,
-    /// Slices overrun in a row.
-    pub(crate) overruns: AtomicU64,
+    /// Twice the number of slices overrun in a row, plus 1 if it has been told of a slice's end and
+    /// has not yet given the CPU up.
+    reproach: AtomicU64,
     /// Slices to pass over, for overruns.
     pub(crate) forfeit: AtomicU64,
     /// The last page that an upcall was written to, its frame, and the count of breaks up to which
@@ -83,7 +84,7 @@ impl<'a> EnvCell<'a> {
             entry,
             root: zero(),
             control: zero(),
-            contract: zero(),
+            control_address: zero(),
             tlb: zero(),
             vectors: zero(),
             vectors_on: zero(),
@@ -94,8 +95,7 @@ impl<'a> EnvCell<'a> {
             bases: [const { zero() }; 2],
             wake_at: zero(),
             heir: zero(),
-            epilogue: zero(),
-            overruns: zero(),
+            reproach: zero(),
             forfeit: zero(),
             page: [const { zero() }; 3],
             homes: zero(),
@@ -123,7 +123,8 @@ impl<'a> EnvCell<'a> {
         (word & 0xff == EnvState::Running as u64).then_some((word >> 8) as usize & 0xff)
     }
 
-    pub(crate) fn name(&self) -> EnvName {
+    /// The name, which a free slot keeps until its next life.
+    pub fn name(&self) -> EnvName {
         EnvName(self.word(EnvWord::Name).load(Relaxed))
     }
 
@@ -153,10 +154,6 @@ impl<'a> EnvCell<'a> {
         machine.page(FrameNumber(self.control.load(Relaxed) as u32))
     }
 
-    pub(crate) fn contract<'m, M: FrameMemory>(&self, machine: &'m M) -> &'m Page {
-        machine.page(FrameNumber(self.contract.load(Relaxed) as u32))
-    }
-
     pub(crate) fn pending(&self, machine: &impl FrameMemory) -> u64 {
         self.control(machine)[ControlWord::Pending as usize].load(SeqCst)
     }
@@ -177,20 +174,21 @@ impl<'a> EnvCell<'a> {
     /// Takes note of the pages of a new environment. Under the lock.
     pub(crate) fn furnish(
         &self,
+        machine: &impl FrameMemory,
         root: FrameNumber,
         tlb: TlbPlace,
-        [control, contract, vectors]: [FrameNumber; 3],
+        [control, vectors]: [FrameNumber; 2],
     ) {
+        let control_address = machine.page(control).as_ptr().addr() as u64;
         for (word, value) in [
             (&self.root, root.0.into()),
             (&self.tlb, tlb.to_word()),
             (&self.control, control.0.into()),
-            (&self.contract, contract.0.into()),
+            (&self.control_address, control_address),
             (&self.vectors, vectors.0.into()),
             (&self.vectors_on, 0),
             (&self.heir, 0),
-            (&self.epilogue, 0),
-            (&self.overruns, 0),
+            (&self.reproach, 0),
             (&self.forfeit, 0),
             (&self.homes, 0),
             (&self.bases[0], 0),
@@ -220,8 +218,22 @@ impl<'a> EnvCell<'a> {
         self.rsp.store(frame.rsp, Relaxed);
         self.rflags.store(frame.rflags, Relaxed);
         self.status.store(status, Relaxed);
-        self.epilogue.store(0, Relaxed);
-        self.overruns.store(0, Relaxed);
+        self.reproach.store(0, Relaxed);
+    }
+
+    /// Whether it has been told of a slice's end and has not yet given the CPU up.
+    pub(crate) fn was_told(&self) -> bool {
+        self.reproach.load(Relaxed) & 1 != 0
+    }
+
+    pub(crate) fn note_told(&self) {
+        self.reproach.store(self.reproach.load(Relaxed) | 1, Relaxed);
+    }
+
+    /// Takes note of one more overrun. Returns how many there were in a row.
+    pub(crate) fn count_overrun(&self) -> u64 {
+        add(&self.reproach, 2);
+        self.reproach.load(Relaxed) / 2
     }
 
     #[inline]
@@ -266,8 +278,6 @@ pub struct CpuCell<'a> {
     pub(crate) held: AtomicU64,
     /// The position whose slice this is.
     pub(crate) position: AtomicU64,
-    /// When the slice ends.
-    pub(crate) slice_end: AtomicU64,
     /// Whether the slice has ended and the epilogue runs.
     pub(crate) epilogue: AtomicU64,
     /// The instruction and the address of the last fault that a refill has answered, and how many
@@ -295,7 +305,6 @@ impl<'a> CpuCell<'a> {
             current: AtomicU64::new(NOBODY),
             held: zero(),
             position: zero(),
-            slice_end: zero(),
             epilogue: zero(),
             refilled: [const { zero() }; 3],
             since: zero(),
@@ -306,13 +315,11 @@ impl<'a> CpuCell<'a> {
 
     /// Charges the time since the last charge to an environment, which has run here.
     #[inline]
-    pub(crate) fn charge(&self, machine: &impl FrameMemory, cell: &EnvCell<'_>, now: u64) {
+    pub(crate) fn charge(&self, cell: &EnvCell<'_>, now: u64) {
         let passed = now.saturating_sub(self.since.load(Relaxed));
         self.since.store(now, Relaxed);
         let run_time = cell.run_time().wrapping_add(passed);
         cell.word(EnvWord::RunTime).store(run_time, Relaxed);
-        const { assert!(core::mem::offset_of!(ContractPage, run_time) == 8) };
-        cell.contract(machine)[1].store(run_time, Relaxed);
     }
 
     /// Its counters.
@@ -322,6 +329,15 @@ impl<'a> CpuCell<'a> {
 
     pub(crate) fn count(&self, word: StatisticsWord, value: u64) {
         add(&self.statistics[word as usize], value);
+    }
+
+    /// When the slice ends.
+    pub(crate) fn slice_end(&self) -> u64 {
+        self.statistics[StatisticsWord::SliceEnd as usize].load(Relaxed)
+    }
+
+    pub(crate) fn set_slice_end(&self, at: u64) {
+        self.statistics[StatisticsWord::SliceEnd as usize].store(at, Relaxed);
     }
 
     /// The slot of who runs here.
@@ -432,6 +448,16 @@ impl<'a> Board<'a> {
         self.breaks.load(SeqCst)
     }
 
+    /// The cells of all slots.
+    pub fn cells(&self) -> &'a [EnvCell<'a>] {
+        self.cells
+    }
+
+    /// The word before which no sleeper wakes by the clock.
+    pub fn next_wake(&self) -> &AtomicU64 {
+        &self.next_wake
+    }
+
     /// The slot of who runs on the CPU that asks.
     pub fn current(&self, machine: &impl Machine) -> Option<u16> {
         self.here(machine).current()
@@ -467,6 +493,11 @@ impl<'a> Board<'a> {
     pub(crate) fn release_asleep(&self, cpu: usize, cell: &EnvCell<'_>, machine: &impl Machine) {
         let until = cell.wake_at.load(Relaxed);
         self.release(cpu, cell, EnvState::Asleep);
+        self.settle(machine, cell, until);
+    }
+
+    /// Sees to it that an environment that has just become a sleeper wakes when it is to.
+    pub fn settle(&self, machine: &impl Machine, cell: &EnvCell<'_>, until: u64) {
         self.next_wake.fetch_min(until, SeqCst);
         if cell.pending(machine) != 0 {
             self.wake(machine, cell);
@@ -588,8 +619,6 @@ impl<'a> Board<'a> {
         machine.set_segment_bases([&cell.bases[0], &cell.bases[1]].map(|base| base.load(Relaxed)));
         machine.switch_vectors(slot);
         machine.activate(cell.root());
-        const { assert!(core::mem::offset_of!(ContractPage, slice_end) == 2 * 8) };
-        cell.contract(machine)[2].store(cpu.slice_end.load(Relaxed), Relaxed);
     }
 
     /// Keeps the segment bases of who runs, and charges its time.
@@ -601,16 +630,16 @@ impl<'a> Board<'a> {
         cell: &EnvCell<'_>,
         now: u64,
     ) {
-        cpu.charge(machine, cell, now);
+        cpu.charge(cell, now);
         let bases = machine.segment_bases();
         cell.bases[0].store(bases[0], Relaxed);
         cell.bases[1].store(bases[1], Relaxed);
     }
 
     /// Charges the time since the last charge to who has run.
-    pub(crate) fn charge(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
+    pub(crate) fn charge(&self, cpu: &CpuCell<'_>, now: u64) {
         match cpu.current() {
-            Some(slot) => cpu.charge(machine, self.cell(slot), now),
+            Some(slot) => cpu.charge(self.cell(slot), now),
             None => {
                 cpu.count(StatisticsWord::Idle, now.saturating_sub(cpu.since.load(Relaxed)));
                 cpu.since.store(now, Relaxed);
@@ -625,6 +654,6 @@ impl<'a> Board<'a> {
 }
 
 /// The state of an environment that runs on a CPU, without its generation.
-pub(crate) const fn running(cpu: usize) -> u64 {
+pub const fn running(cpu: usize) -> u64 {
     EnvState::Running as u64 | (cpu as u64) << 8
 }

@@ -34,9 +34,9 @@ mod schedule;
 mod transfer;
 mod user_memory;
 
-pub use board::{Board, CpuCell, EnvCell};
+pub use board::{Board, CpuCell, EnvCell, offsets, running};
 pub use boot::{BootError, MODULE_GUARD};
-pub use context::{Context, Frame, USER_CODE, USER_DATA};
+pub use context::{Context, Frame, USER_CODE, USER_DATA, USER_FLAGS};
 pub use environment::Environment;
 pub use event::Exception;
 pub use exposed::Exposed;

@@ -164,11 +164,11 @@ impl Kernel<'_> {
         let root = self.bindings.root(slot).ok_or(Error::NoEnvironment)?;
         let tlb = self.bindings.tlb_place(slot).ok_or(Error::NoEnvironment)?;
         let cell = self.board.cell(slot);
-        cell.furnish(root, tlb, [pages.control, pages.contract, pages.vectors]);
+        cell.furnish(machine, root, tlb, [pages.control, pages.vectors]);
         let contract = machine.page(pages.contract);
-        const { assert!(offset_of!(ContractPage, notice) == 4 * 8) };
+        const { assert!(offset_of!(ContractPage, notice) == 8) };
         contract[0].store(self.environment(slot).name.0, Relaxed);
-        contract[4].store(plan.notice, Relaxed);
+        contract[1].store(plan.notice, Relaxed);
         self.exposed.clear_environment(slot);
         self.exposed.set_label(slot, &plan.label);
         self.exposed.set_environment(slot, EnvWord::Name, self.environment(slot).name.0);

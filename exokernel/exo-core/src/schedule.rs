@@ -81,7 +81,7 @@ impl<'a> Board<'a> {
         self.release(cpu.number, cell, EnvState::Runnable);
         self.offer(machine, cell);
         cpu.set_current(None);
-        if now < cpu.slice_end.load(Relaxed) {
+        if now < cpu.slice_end() {
             self.run(machine, cpu, slot, forced, context);
             self.set_alarm(machine, cpu, now);
         } else {
@@ -144,7 +144,7 @@ impl<'a> Board<'a> {
         if cell.state_word() & DOOMED == 0 {
             return false;
         }
-        self.charge(machine, cpu, machine.now());
+        self.charge(cpu, machine.now());
         machine.deactivate();
         cpu.set_current(None);
         self.release(cpu.number, cell, EnvState::Runnable);
@@ -160,10 +160,10 @@ impl<'a> Board<'a> {
             self.wake_sleepers(machine, now);
         }
         match cpu.current() {
-            Some(slot) if now >= cpu.slice_end.load(Relaxed) => {
+            Some(slot) if now >= cpu.slice_end() => {
                 self.end_slice(machine, cpu, context, self.cell(slot), now);
             }
-            _ => self.charge(machine, cpu, now),
+            _ => self.charge(cpu, now),
         }
         self.set_alarm(machine, cpu, now);
         now >= self.next_due.load(Relaxed)
@@ -182,12 +182,12 @@ impl<'a> Board<'a> {
         cell: &EnvCell<'_>,
         now: u64,
     ) {
-        let told = cell.epilogue.load(Relaxed) != 0;
+        let told = cell.was_told();
         let epilogue = cpu.epilogue.load(Relaxed) != 0;
-        let over = !epilogue || now >= cpu.slice_end.load(Relaxed) + self.slice / GRACE_PART;
+        let over = !epilogue || now >= cpu.slice_end() + self.slice / GRACE_PART;
         if !told && !epilogue && cell.would_deliver(machine, Event::SliceEnd) {
             cpu.epilogue.store(1, Relaxed);
-            cell.epilogue.store(1, Relaxed);
+            cell.note_told();
             cell.post(machine, Event::SliceEnd);
         } else if told && over {
             self.overrun(machine, cpu, context, cell, now);
@@ -205,12 +205,10 @@ impl<'a> Board<'a> {
         cell: &EnvCell<'_>,
         now: u64,
     ) {
-        add(cell.word(EnvWord::Excess), now - cpu.slice_end.load(Relaxed));
-        add(&cell.overruns, 1);
+        add(cell.word(EnvWord::Excess), now - cpu.slice_end());
         // Other CPUs count down at the same time.
         cell.forfeit.fetch_add(1, Relaxed);
-        cell.contract(machine)[3].store(cell.word(EnvWord::Excess).load(Relaxed), Relaxed);
-        if cell.overruns.load(Relaxed) > OVERRUNS {
+        if cell.count_overrun() > OVERRUNS {
             cpu.set_verdict(EndReason::Overrun, OVERRUNS + 1);
         } else {
             self.preempt(machine, context, now);
@@ -240,7 +238,7 @@ impl<'a> Board<'a> {
         at = at.min(self.next_due.load(Relaxed).max(now + self.slice));
         if cpu.current().is_some() {
             let grace = if cpu.epilogue.load(Relaxed) != 0 { self.slice / GRACE_PART } else { 0 };
-            at = at.min(cpu.slice_end.load(Relaxed) + grace);
+            at = at.min(cpu.slice_end() + grace);
         }
         machine.set_alarm(now, at);
     }
@@ -266,7 +264,7 @@ impl<'a> Board<'a> {
         context: &mut Context,
     ) -> bool {
         let now = machine.now();
-        self.charge(machine, cpu, now);
+        self.charge(cpu, now);
         if self.run_next(machine, cpu, context, now) {
             return true;
         }
@@ -286,7 +284,7 @@ impl<'a> Board<'a> {
     pub fn stir(&self, machine: &impl Machine) {
         let cpu = self.here(machine);
         self.idle.fetch_and(!(1 << cpu.number), SeqCst);
-        self.charge(machine, cpu, machine.now());
+        self.charge(cpu, machine.now());
     }
 
     /// Begins the next slice. Returns whether there is somebody to run.
@@ -299,7 +297,7 @@ impl<'a> Board<'a> {
         now: u64,
     ) -> bool {
         let Some((slot, forced)) = self.next_holder(cpu) else { return false };
-        cpu.slice_end.store(now + self.slice, Relaxed);
+        cpu.set_slice_end(now + self.slice);
         self.run(machine, cpu, slot, forced, context);
         self.set_alarm(machine, cpu, now);
         true

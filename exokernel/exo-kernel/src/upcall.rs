@@ -14,7 +14,7 @@ use exo_abi::control::ControlWord;
 use exo_abi::layout::USER_END;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::upcall::FRAME_WORDS;
-use exo_core::EnvCell;
+use exo_core::{CpuCell, EnvCell};
 use secure_bindings::FrameMemory;
 
 /// The words that the entry code knows, for one CPU. Addresses are the kernel's own.
@@ -71,12 +71,16 @@ impl Upcall {
         self.frame.store(0, Relaxed);
     }
 
+    /// The CPU's counters are those of this cell, for ever.
+    pub(crate) fn set_statistics(&self, cell: &CpuCell<'_>) {
+        self.statistics.store(address(cell.statistics()), Relaxed);
+    }
+
     /// Another environment runs here.
-    pub(crate) fn switch(&self, hardware: &Hardware, cell: &EnvCell<'_>, cpu: usize) {
+    pub(crate) fn switch(&self, hardware: &Hardware, cell: &EnvCell<'_>) {
         self.forget();
         self.control.store(address(cell.control(hardware)), Relaxed);
         self.environment.store(address(cell.entry()), Relaxed);
-        self.statistics.store(address(hardware.board.cpus()[cpu].statistics()), Relaxed);
     }
 }
 

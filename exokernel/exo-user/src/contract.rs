@@ -14,24 +14,9 @@ pub fn name() -> EnvName {
     EnvName(word(0))
 }
 
-/// Its run time in nanoseconds, as of the last time that the kernel was entered.
-pub fn run_time() -> u64 {
-    word(1)
-}
-
-/// When its slice ends, in nanoseconds since boot.
-pub fn slice_end() -> u64 {
-    word(2)
-}
-
-/// Nanoseconds of slices that it overran.
-pub fn excess() -> u64 {
-    word(3)
-}
-
 /// The least notice, in nanoseconds, that anybody who asks must give.
 pub fn notice() -> u64 {
-    word(4)
+    word(1)
 }
 
 /// The account of a kind of resource. The kernel may change it between two of its words; `debt` is
@@ -76,7 +61,6 @@ mod tests {
         let account = read(&words, Kind::Environments);
         assert_eq!(account.epoch + 1, words.len() as u64);
         assert_eq!(account.debt, account.limit + offset_of!(Account, debt) as u64 / 8);
-        assert_eq!(offset_of!(ContractPage, slice_end), 2 * 8);
-        assert_eq!(offset_of!(ContractPage, notice), 4 * 8);
+        assert_eq!(offset_of!(ContractPage, notice), 8);
     }
 }

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::layout::LABEL;
 use exo_abi::tables::{
     ENV_WORDS, EnvEntry, EnvWord, FilterEntry, FrameEntry, RingEntry, STATISTICS_WORDS, SliceEntry,
-    Statistics, SystemPage, TableReference,
+    Statistics, StatisticsWord, SystemPage, TableReference,
 };
 use exo_abi::{EnvName, FrameNumber};
 
@@ -125,6 +125,7 @@ impl Entry for Statistics {
             created: word(14),
             ended: word(15),
             transfers: word(16),
+            slice_end: word(17),
         }
     }
 }
@@ -246,10 +247,11 @@ pub fn counters() -> Table<'static, Statistics> {
     table(system().statistics)
 }
 
-/// The kernel's counters, all CPUs together.
+/// The kernel's counters, all CPUs together, and the end of the slice that ends last.
 pub fn statistics() -> Statistics {
     let counters = counters();
-    Statistics::read(|word| counters.column(word).sum())
+    let slice_end = counters.column(StatisticsWord::SliceEnd as usize).max().unwrap_or(0);
+    Statistics { slice_end, ..Statistics::read(|word| counters.column(word).sum()) }
 }
 
 /// The entry of an environment, unless its slot is somebody else's by now.

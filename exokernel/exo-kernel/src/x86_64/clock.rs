@@ -18,7 +18,7 @@ pub(crate) struct Clock {
     /// The counter's ticks per second.
     pub(crate) frequency: u64,
     /// Nanoseconds for each tick, with 32 binary places.
-    scale: u64,
+    pub(crate) scale: u64,
 }
 
 /// The counter.

@@ -12,9 +12,14 @@ pub(crate) fn use_instructions(there: bool) {
     INSTRUCTIONS.store(there, Relaxed);
 }
 
+/// Whether there are instructions for it.
+pub(crate) fn has_instructions() -> bool {
+    INSTRUCTIONS.load(Relaxed)
+}
+
 /// The bases of the program that runs. Its GS is swapped away while the kernel runs.
 pub(crate) fn bases() -> [u64; 2] {
-    if INSTRUCTIONS.load(Relaxed) {
+    if has_instructions() {
         let (fs, gs);
         // SAFETY: the instructions are there; GS is the kernel's again afterwards, and interrupts
         // are off in between.
@@ -35,7 +40,7 @@ pub(crate) fn bases() -> [u64; 2] {
 pub(crate) fn set_bases([fs, gs]: [u64; 2]) {
     // A base that is no address was none when it was saved, and faults here: QEMU alone allows it.
     let [fs, gs] = [fs, gs].map(|base| ((base << 16) as i64 >> 16) as u64);
-    if INSTRUCTIONS.load(Relaxed) {
+    if has_instructions() {
         // SAFETY: as in `bases`; the kernel's memory is reached through no FS.
         unsafe {
             asm!(

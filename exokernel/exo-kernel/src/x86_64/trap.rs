@@ -14,6 +14,7 @@ use crate::upcall::Upcall;
 use crate::x86_64::cpu::PerCpu;
 use core::arch::global_asm;
 use core::mem::offset_of;
+use exo_abi::calls::Number;
 use exo_abi::control::ControlPage;
 use exo_abi::tables::{EnvEntry, Statistics};
 use exo_abi::upcall::{HANDLER_FLAGS_OFF, UpcallFrame};
@@ -230,7 +231,10 @@ inside_entry:
     // The context is written in place; what is not written is not looked at, or is always the same.
     .global call_entry
 call_entry:
+    cmp rax, {transfer}
+    je transfer_entry
     swapgs
+call_further:
     mov gs:[{context} + {kept} + {rsp}], rsp
     mov rsp, gs:[0]
     mov gs:[{context} + {kept} + {rip}], rcx
@@ -275,6 +279,7 @@ leave_kernel:
     kept = const offset_of!(Context, frame),
     context = const offset_of!(PerCpu, context),
     registers = const offset_of!(PerCpu, registers),
+    transfer = const Number::Transfer as u64,
     system = const offset_of!(PerCpu, system),
     cell = const offset_of!(PerCpu, cell),
     environment = const offset_of!(PerCpu, environment),

@@ -9,6 +9,7 @@ use super::cpu::{Features, PerCpu};
 use crate::hardware::Hardware;
 use crate::x86_64::layout::physical;
 use core::arch::asm;
+use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::FrameNumber;
@@ -23,11 +24,10 @@ const IN_USE: usize = 64;
 /// In place of a slot: nobody.
 const NOBODY: u64 = u64::MAX;
 
-/// Who has the vector registers of a CPU, and who runs there.
+/// Who has the vector registers of a CPU.
 #[derive(Debug)]
 pub(crate) struct Vectors {
     owner: AtomicU64,
-    wanted: AtomicU64,
     /// Whether using the registers traps.
     trap: AtomicU64,
 }
@@ -35,12 +35,13 @@ pub(crate) struct Vectors {
 impl Vectors {
     /// Nobody has them, as after [`cpu::initialise`](super::cpu::initialise).
     pub(crate) const fn new() -> Self {
-        Self {
-            owner: AtomicU64::new(NOBODY),
-            wanted: AtomicU64::new(NOBODY),
-            trap: AtomicU64::new(1),
-        }
+        Self { owner: AtomicU64::new(NOBODY), trap: AtomicU64::new(1) }
     }
+
+    /// Where the slot of the owner is, in bytes from the start.
+    pub(crate) const OWNER: usize = offset_of!(Self, owner);
+    /// Where it says whether using the registers traps.
+    pub(crate) const TRAP: usize = offset_of!(Self, trap);
 
     fn set_trap(&self, on: bool) {
         if self.trap.load(Relaxed) == u64::from(on) {
@@ -106,27 +107,27 @@ impl Hardware {
         let cpu = PerCpu::here();
         let cell = self.board.cell(slot);
         cpu.environment.store(core::ptr::from_ref(cell).cast_mut(), Relaxed);
-        cpu.upcall.switch(self, cell, cpu.number as usize);
+        cpu.transfer.name.store(cell.name().0, Relaxed);
+        cpu.upcall.switch(self, cell);
         let vectors = &cpu.vectors;
-        vectors.wanted.store(slot.into(), Relaxed);
         vectors.set_trap(vectors.owner.load(Relaxed) != u64::from(slot));
     }
 
     /// Who runs here has used the registers, and does not own them.
     pub(crate) fn claim_vectors(&self) {
         let cpu = PerCpu::here();
-        let wanted = cpu.vectors.wanted.load(Relaxed);
         self.put_away(cpu);
         cpu.vectors.set_trap(false);
-        let Some(cell) = self.slot(wanted) else { return };
+        let Some(slot) = self.board.current(self) else { return };
+        let cell = self.board.cell(slot);
         match cell.vectors_on.load(SeqCst) {
             0 => {}
             on if on == cpu.number + 1 => {}
-            on => self.recall_vectors(on as usize - 1, wanted as u16),
+            on => self.recall_vectors(on as usize - 1, slot),
         }
         self.format.load(cell.vectors());
         cell.vectors_on.store(cpu.number + 1, SeqCst);
-        cpu.vectors.owner.store(wanted, Relaxed);
+        cpu.vectors.owner.store(slot.into(), Relaxed);
     }
 
     /// Saves what is in the registers of this CPU, whoever's it is.

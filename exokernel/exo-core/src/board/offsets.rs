@@ -1,0 +1,50 @@
+//! Where the fields of a cell are that the entry code uses itself, in bytes from the start of the
+//! cell.
+
+use core::mem::offset_of;
+
+/// Of an [`EnvCell`](crate::EnvCell).
+pub mod environment {
+    use super::offset_of;
+    use crate::board::EnvCell;
+
+    /// The address of the exposed entry.
+    pub const ENTRY: usize = offset_of!(EnvCell<'_>, entry);
+    /// The frame number of the top-level table.
+    pub const ROOT: usize = offset_of!(EnvCell<'_>, root);
+    /// The kernel's address of the control page.
+    pub const CONTROL: usize = offset_of!(EnvCell<'_>, control_address);
+    /// While at rest: the instruction pointer.
+    pub const RIP: usize = offset_of!(EnvCell<'_>, rip);
+    /// While at rest: the stack pointer.
+    pub const RSP: usize = offset_of!(EnvCell<'_>, rsp);
+    /// While at rest: the flags.
+    pub const RFLAGS: usize = offset_of!(EnvCell<'_>, rflags);
+    /// While at rest: what the call returns.
+    pub const STATUS: usize = offset_of!(EnvCell<'_>, status);
+    /// While it does not run: the base of FS.
+    pub const FS: usize = offset_of!(EnvCell<'_>, bases);
+    /// While it does not run: the base of GS.
+    pub const GS: usize = FS + 8;
+    /// While asleep: when to wake.
+    pub const WAKE_AT: usize = offset_of!(EnvCell<'_>, wake_at);
+    /// While asleep: who gets its slices.
+    pub const HEIR: usize = offset_of!(EnvCell<'_>, heir);
+    /// What is to be reproached with it for slices overrun.
+    pub const REPROACH: usize = offset_of!(EnvCell<'_>, reproach);
+    /// The size of a cell.
+    pub const SIZE: usize = size_of::<EnvCell<'_>>();
+}
+
+/// Of a [`CpuCell`](crate::CpuCell).
+pub mod cpu {
+    use super::offset_of;
+    use crate::board::CpuCell;
+
+    /// The address of the counters.
+    pub const STATISTICS: usize = offset_of!(CpuCell<'_>, statistics);
+    /// The slot of who runs.
+    pub const CURRENT: usize = offset_of!(CpuCell<'_>, current);
+    /// Since when it runs.
+    pub const SINCE: usize = offset_of!(CpuCell<'_>, since);
+}

@@ -1,0 +1,319 @@
+//! The short way of a control transfer: from the caller's `syscall` to the callee's gate.
+//!
+//! It is `Board::transfer` once more, for what nearly every transfer is: synchronous or a reply, to
+//! an environment that sleeps with its gate open and has no event pending. Whatever else comes, the
+//! short way leaves to the long one, before anything has changed but what nobody looks at while the
+//! caller runs: the place where it would go on.
+//!
+//! What holds at each label:
+//! - From the claim on, only this CPU touches the callee's cell, and nothing else writes to its
+//!   control page but who shares the frame: so the gate is read once, and what was checked is used.
+//! - A claim that is of no use is given back as it was taken, without a look at what has happened
+//!   meanwhile: the long way claims again and looks.
+//! - Until the release, the caller is this CPU's. Behind it, another CPU may run the caller at once;
+//!   what is read of its cell then cannot vanish, because its address space is still this CPU's.
+//! - The registers that pass are never touched: `rbx`, `rbp`, `r8` to `r10`, `r12` to `r15`. The
+//!   others carry nothing of the kernel's in the end.
+
+use crate::entry::{System, settle};
+use crate::upcall::Upcall;
+use crate::x86_64::cpu::PerCpu;
+use crate::x86_64::segments;
+use crate::x86_64::vectors::Vectors;
+use core::arch::global_asm;
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use exo_abi::calls::{Number, TransferMode};
+use exo_abi::control::{ANYBODY, ControlPage};
+use exo_abi::layout::{USER_END, USER_START};
+use exo_abi::tables::{EnvEntry, EnvState, Statistics};
+use exo_core::{USER_FLAGS, offsets, running};
+
+global_asm!(
+    r#"
+    .text
+    .global transfer_entry
+transfer_entry:
+    swapgs
+    // The caller's place, as if it rested.
+    mov rax, gs:[{environment}]
+    mov [rax + {rip}], rcx
+    mov [rax + {rflags}], r11
+    mov [rax + {rsp}], rsp
+    mov [rax + {wake_at}], rdx
+    lea rcx, [rsi - {synchronous}]
+    cmp rcx, {modes}
+    ja 8f
+    // The callee's cell.
+    mov ecx, edi
+    cmp rcx, gs:[{short} + {t_count}]
+    jae 8f
+    imul rcx, rcx, {size}
+    add rcx, gs:[{short} + {t_cells}]
+    // The claim: this generation, asleep, becomes this generation, running here.
+    mov r11, [rcx + {entry}]
+    mov rdx, gs:[{short} + {t_running}]
+    mov eax, edi
+    xor rax, rdi
+    or rdx, rax
+    or rax, {asleep}
+    lock cmpxchg [r11 + {e_state}], rdx
+    jne 8f
+    // Its gate.
+    mov rdx, [rcx + {control}]
+    cmp qword ptr [rdx + {c_pending}], 0
+    jne 7f
+    mov rax, [rdx + {c_keeper}]
+    cmp rax, {anybody}
+    je 1f
+    cmp rax, gs:[{short} + {t_name}]
+    jne 7f
+1:  mov rax, [rdx + {c_gate}]
+    mov gs:[{short} + {t_gate}], rax
+    sub rax, {user_start}
+    cmp rax, gs:[{short} + {t_span}]
+    jae 7f
+    // It is who runs here.
+    mov gs:[{upcall} + {u_control}], rdx
+    mov gs:[{upcall} + {u_environment}], r11
+    mov qword ptr gs:[{upcall} + {u_frame}], 0
+    mov r11, gs:[{environment}]
+    mov gs:[{environment}], rcx
+    mov gs:[{short} + {t_name}], rdi
+    mov rax, gs:[{cell}]
+    mov edx, edi
+    mov [rax + {p_current}], rdx
+    cmp gs:[{vectors} + {v_owner}], rdx
+    je 4f
+    cmp byte ptr gs:[{vectors} + {v_trap}], 0
+    je 5f
+    // The caller is a sleeper, with the callee as its heir if it waits for an answer.
+2:  xor eax, eax
+    mov [r11 + {status}], rax
+    mov [r11 + {reproach}], rax
+    cmp esi, {synchronous}
+    cmove rax, rdi
+    mov [r11 + {heir}], rax
+    rdfsbase rax
+    mov [r11 + {fs}], rax
+    mov rax, [rcx + {fs}]
+    wrfsbase rax
+    swapgs
+    rdgsbase rax
+    swapgs
+    mov [r11 + {gs}], rax
+    // Its run time.
+    rdtsc
+    shl rdx, 32
+    or rax, rdx
+    sub rax, gs:[{short} + {t_start}]
+    mul qword ptr gs:[{short} + {t_scale}]
+    shrd rax, rdx, 32
+    mov rdx, gs:[{cell}]
+    mov rdi, [r11 + {entry}]
+    mov rsi, rax
+    sub rsi, [rdx + {p_since}]
+    mov [rdx + {p_since}], rax
+    add [rdi + {e_run_time}], rsi
+    inc qword ptr [rdi + {e_calls}]
+    inc qword ptr [rdi + {e_transfers}]
+    mov rdx, [rdx + {p_statistics}]
+    inc qword ptr [rdx + {s_calls}]
+    inc qword ptr [rdx + {s_transfers}]
+    // The release. Who posts an event first sets its bit and then looks for a sleeper.
+    mov rax, [r11 + {wake_at}]
+    mov rdx, gs:[{short} + {t_asleep}]
+    lock add [rdi + {e_state}], rdx
+    mov rdx, gs:[{short} + {t_next_wake}]
+    cmp rax, [rdx]
+    jb 6f
+    mov rdx, [r11 + {control}]
+    cmp qword ptr [rdx + {c_pending}], 0
+    jne 6f
+    // The callee's address space. The instruction orders memory as the exchange on the long way.
+3:  mov rax, [rcx + {root}]
+    shl rax, 12
+    mov gs:[{current_root}], rax
+    mov cr3, rax
+    // The gate.
+    mov rdi, [rdi + {e_name}]
+    mov rdx, gs:[{short} + {t_gate}]
+    mov rsp, [rcx + {rsp}]
+    swapgs
+    mov rax, [rcx + {gs}]
+    wrgsbase rax
+    mov rcx, rdx
+    mov r11d, {user_flags}
+    xor esi, esi
+    sysretq
+
+    // The vector registers are the callee's.
+4:  cmp byte ptr gs:[{vectors} + {v_trap}], 0
+    je 2b
+    clts
+    mov byte ptr gs:[{vectors} + {v_trap}], 0
+    jmp 2b
+    // They are somebody else's, and do not trap.
+5:  mov rax, cr0
+    or eax, {task_switched}
+    mov cr0, rax
+    mov byte ptr gs:[{vectors} + {v_trap}], 1
+    jmp 2b
+    // The caller wakes before everybody else, or is to wake already.
+6:  mov rsp, gs:[0]
+    push rcx
+    push rdi
+    push r8
+    push r9
+    push r10
+    sub rsp, 8
+    mov rdi, gs:[{system}]
+    mov rsi, r11
+    mov rdx, rax
+    call {settle}
+    add rsp, 8
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rcx
+    jmp 3b
+7:  mov rdx, gs:[{short} + {t_asleep}]
+    lock add [r11 + {e_state}], rdx
+8:  mov r11, gs:[{environment}]
+    mov rdx, [r11 + {wake_at}]
+    mov rcx, [r11 + {rip}]
+    mov r11, [r11 + {rflags}]
+    mov eax, {transfer}
+    jmp call_further
+"#,
+    environment = const offset_of!(PerCpu, environment),
+    cell = const offset_of!(PerCpu, cell),
+    system = const offset_of!(PerCpu, system),
+    current_root = const offset_of!(PerCpu, root),
+    short = const offset_of!(PerCpu, transfer),
+    t_cells = const offset_of!(Transfer, cells),
+    t_count = const offset_of!(Transfer, count),
+    t_running = const offset_of!(Transfer, running),
+    t_asleep = const offset_of!(Transfer, asleep),
+    t_name = const offset_of!(Transfer, name),
+    t_gate = const offset_of!(Transfer, gate),
+    t_span = const offset_of!(Transfer, span),
+    t_start = const offset_of!(Transfer, start),
+    t_scale = const offset_of!(Transfer, scale),
+    t_next_wake = const offset_of!(Transfer, next_wake),
+    upcall = const offset_of!(PerCpu, upcall),
+    u_control = const offset_of!(Upcall, control),
+    u_environment = const offset_of!(Upcall, environment),
+    u_frame = const offset_of!(Upcall, frame),
+    vectors = const offset_of!(PerCpu, vectors),
+    v_owner = const Vectors::OWNER,
+    v_trap = const Vectors::TRAP,
+    entry = const offsets::environment::ENTRY,
+    root = const offsets::environment::ROOT,
+    control = const offsets::environment::CONTROL,
+    rip = const offsets::environment::RIP,
+    rsp = const offsets::environment::RSP,
+    rflags = const offsets::environment::RFLAGS,
+    status = const offsets::environment::STATUS,
+    fs = const offsets::environment::FS,
+    gs = const offsets::environment::GS,
+    wake_at = const offsets::environment::WAKE_AT,
+    heir = const offsets::environment::HEIR,
+    reproach = const offsets::environment::REPROACH,
+    size = const offsets::environment::SIZE,
+    p_statistics = const offsets::cpu::STATISTICS,
+    p_current = const offsets::cpu::CURRENT,
+    p_since = const offsets::cpu::SINCE,
+    e_name = const offset_of!(EnvEntry, name),
+    e_state = const offset_of!(EnvEntry, state),
+    e_run_time = const offset_of!(EnvEntry, run_time),
+    e_calls = const offset_of!(EnvEntry, calls),
+    e_transfers = const offset_of!(EnvEntry, transfers),
+    s_calls = const offset_of!(Statistics, calls),
+    s_transfers = const offset_of!(Statistics, transfers),
+    c_pending = const offset_of!(ControlPage, pending),
+    c_gate = const offset_of!(ControlPage, gate),
+    c_keeper = const offset_of!(ControlPage, keeper),
+    anybody = const ANYBODY as i64,
+    asleep = const EnvState::Asleep as u64,
+    synchronous = const SYNCHRONOUS,
+    modes = const TransferMode::Reply as u64 - SYNCHRONOUS,
+    transfer = const Number::Transfer as u64,
+    user_start = const USER_START,
+    user_flags = const USER_FLAGS,
+    task_switched = const TASK_SWITCHED,
+    settle = sym settle,
+);
+
+const SYNCHRONOUS: u64 = TransferMode::Synchronous as u64;
+/// The bit of CR0 that makes vector instructions trap.
+const TASK_SWITCHED: u64 = 1 << 3;
+
+/// What the short way needs to know, for one CPU. All but the name and the gate stay as they are.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Transfer {
+    /// The address of the first cell, and how many there are: none where the short way cannot be
+    /// gone.
+    cells: AtomicU64,
+    count: AtomicU64,
+    /// The state of who runs here, without the generation, and what added to it makes a sleeper.
+    running: AtomicU64,
+    asleep: AtomicU64,
+    /// The name of who runs here.
+    pub(crate) name: AtomicU64,
+    /// The gate that has been checked.
+    gate: AtomicU64,
+    /// How many addresses a gate can have.
+    span: AtomicU64,
+    /// The clock.
+    start: AtomicU64,
+    scale: AtomicU64,
+    /// The address of the word before which nobody wakes by the clock.
+    next_wake: AtomicU64,
+}
+
+const fn zero() -> AtomicU64 {
+    AtomicU64::new(0)
+}
+
+impl Transfer {
+    /// Every transfer takes the long way.
+    pub(crate) const fn new() -> Self {
+        Self {
+            cells: zero(),
+            count: zero(),
+            running: zero(),
+            asleep: zero(),
+            name: zero(),
+            gate: zero(),
+            span: zero(),
+            start: zero(),
+            scale: zero(),
+            next_wake: zero(),
+        }
+    }
+
+    /// Opens the short way on a CPU, if it has what that takes.
+    pub(crate) fn open(&self, system: &'static System, cpu: usize) {
+        if !segments::has_instructions() {
+            return;
+        }
+        let hardware = &system.hardware;
+        let cells = hardware.board.cells();
+        for (word, value) in [
+            (&self.cells, cells.as_ptr().addr() as u64),
+            (&self.running, running(cpu)),
+            (&self.asleep, (EnvState::Asleep as u64).wrapping_sub(running(cpu))),
+            (&self.span, USER_END - USER_START),
+            (&self.start, hardware.clock.start),
+            (&self.scale, hardware.clock.scale),
+            (&self.next_wake, core::ptr::from_ref(hardware.board.next_wake()).addr() as u64),
+            (&self.count, cells.len() as u64),
+        ] {
+            word.store(value, Relaxed);
+        }
+    }
+}
