@@ -12,8 +12,8 @@
 //!   meanwhile: the long way claims again and looks.
 //! - Until the release, the caller is this CPU's. Behind it, another CPU may run the caller at once;
 //!   what is read of its cell then cannot vanish, because its address space is still this CPU's.
-//! - The registers that pass are never touched: `rbx`, `rbp`, `r8` to `r10`, `r12` to `r15`. The
-//!   others carry nothing of the kernel's in the end.
+//! - The registers that pass are never touched: `rsi`, `rbx`, `rbp`, `r8` to `r10`, `r12` to `r15`.
+//!   The others carry nothing of the kernel's in the end: `rax` has the callee's own base of GS.
 
 use crate::entry::{System, settle};
 use crate::upcall::Upcall;
@@ -111,41 +111,39 @@ transfer_entry:
     mul qword ptr gs:[{short} + {t_scale}]
     shrd rax, rdx, 32
     mov rdx, gs:[{cell}]
-    mov rdi, [r11 + {entry}]
-    mov rsi, rax
-    sub rsi, [rdx + {p_since}]
+    mov rdi, [rdx + {p_since}]
     mov [rdx + {p_since}], rax
-    add [rdi + {e_run_time}], rsi
+    sub rax, rdi
+    mov rdi, [r11 + {entry}]
+    add [rdi + {e_run_time}], rax
     inc qword ptr [rdi + {e_calls}]
     inc qword ptr [rdi + {e_transfers}]
     mov rdx, [rdx + {p_statistics}]
     inc qword ptr [rdx + {s_calls}]
     inc qword ptr [rdx + {s_transfers}]
     // The release. Who posts an event first sets its bit and then looks for a sleeper.
-    mov rax, [r11 + {wake_at}]
-    mov rdx, gs:[{short} + {t_asleep}]
-    lock add [rdi + {e_state}], rdx
-    mov rdx, gs:[{short} + {t_next_wake}]
-    cmp rax, [rdx]
+    mov rdx, [r11 + {wake_at}]
+    mov rax, gs:[{short} + {t_asleep}]
+    lock add [rdi + {e_state}], rax
+    mov rax, gs:[{short} + {t_next_wake}]
+    cmp rdx, [rax]
     jb 6f
-    mov rdx, [r11 + {control}]
-    cmp qword ptr [rdx + {c_pending}], 0
+    mov rax, [r11 + {control}]
+    cmp qword ptr [rax + {c_pending}], 0
     jne 6f
     // The callee's address space. The instruction orders memory as the exchange on the long way.
 3:  mov rax, [rcx + {root}]
     shl rax, 12
     mov gs:[{current_root}], rax
     mov cr3, rax
-    // The gate.
+    // The gate, with the caller's name, the mode and the time in the registers.
     mov rdi, [rdi + {e_name}]
-    mov rdx, gs:[{short} + {t_gate}]
     mov rsp, [rcx + {rsp}]
-    swapgs
     mov rax, [rcx + {gs}]
-    wrgsbase rax
-    mov rcx, rdx
+    mov rcx, gs:[{short} + {t_gate}]
     mov r11d, {user_flags}
-    xor esi, esi
+    swapgs
+    wrgsbase rax
     sysretq
 
     // The vector registers are the callee's.
@@ -163,6 +161,8 @@ transfer_entry:
     // The caller wakes before everybody else, or is to wake already.
 6:  mov rsp, gs:[0]
     push rcx
+    push rdx
+    push rsi
     push rdi
     push r8
     push r9
@@ -170,13 +170,14 @@ transfer_entry:
     sub rsp, 8
     mov rdi, gs:[{system}]
     mov rsi, r11
-    mov rdx, rax
     call {settle}
     add rsp, 8
     pop r10
     pop r9
     pop r8
     pop rdi
+    pop rsi
+    pop rdx
     pop rcx
     jmp 3b
 7:  mov rdx, gs:[{short} + {t_asleep}]

@@ -234,6 +234,7 @@ call_entry:
     cmp rax, {transfer}
     je transfer_entry
     swapgs
+    .global call_further
 call_further:
     mov gs:[{context} + {kept} + {rsp}], rsp
     mov rsp, gs:[0]
