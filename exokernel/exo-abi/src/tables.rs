@@ -222,7 +222,7 @@ pub struct EnvEntry {
     pub end_address: u64,
     /// Run time in nanoseconds.
     pub run_time: u64,
-    /// Calls made.
+    /// Calls made, but for control transfers.
     pub calls: u64,
     /// Upcalls received.
     pub upcalls: u64,
@@ -336,7 +336,7 @@ pub struct RingEntry {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Statistics {
-    /// Calls.
+    /// Calls, but for control transfers.
     pub calls: u64,
     /// Calls refused.
     pub refused: u64,

@@ -493,11 +493,11 @@ impl<'a> Board<'a> {
     pub(crate) fn release_asleep(&self, cpu: usize, cell: &EnvCell<'_>, machine: &impl Machine) {
         let until = cell.wake_at.load(Relaxed);
         self.release(cpu, cell, EnvState::Asleep);
-        self.settle(machine, cell, until);
+        self.settle_sleeper(machine, cell, until);
     }
 
     /// Sees to it that an environment that has just become a sleeper wakes when it is to.
-    pub fn settle(&self, machine: &impl Machine, cell: &EnvCell<'_>, until: u64) {
+    pub(crate) fn settle_sleeper(&self, machine: &impl Machine, cell: &EnvCell<'_>, until: u64) {
         self.next_wake.fetch_min(until, SeqCst);
         if cell.pending(machine) != 0 {
             self.wake(machine, cell);

@@ -70,8 +70,10 @@ impl Board<'_> {
         cell: &EnvCell<'_>,
         context: &mut Context,
     ) -> Fast {
-        cpu.count(StatisticsWord::Calls, 1);
-        add(cell.word(EnvWord::Calls), 1);
+        if context.rax != TRANSFER {
+            cpu.count(StatisticsWord::Calls, 1);
+            add(cell.word(EnvWord::Calls), 1);
+        }
         let made = match context.rax {
             TRANSFER => match self.transfer(machine, cpu, cell, context) {
                 Ok(entered) => return entered,

@@ -69,6 +69,16 @@ impl Board<'_> {
         Ok(if to.pending(machine) == 0 { Fast::Entered } else { Fast::Made })
     }
 
+    /// Does what the short way has left to do of a transfer: the caller, who may run elsewhere by
+    /// now, has been released.
+    pub fn settle(&self, machine: &impl Machine, from: &EnvCell<'_>, mode: u64, until: u64) {
+        if mode == ASYNCHRONOUS {
+            self.offer(machine, from);
+        } else {
+            self.settle_sleeper(machine, from, until);
+        }
+    }
+
     /// Claims an environment that has stopped of its own will; says what state it was in.
     fn claim_at_rest(
         &self,

@@ -182,10 +182,14 @@ fn finish_call(context: &mut Context, system: &System, cpu: &Cpu, fast: Fast) ->
     }
 }
 
-/// An environment has become a sleeper by a control transfer, until an event or a time that may have
-/// come already, or that nobody waits for yet.
-pub(crate) extern "sysv64" fn settle(system: &System, environment: &Environment, until: u64) {
-    system.hardware.board.settle(&system.hardware, environment, until);
+/// A control transfer's short way has come to where it cannot do the rest.
+pub(crate) extern "sysv64" fn settle(
+    system: &System,
+    environment: &Environment,
+    until: u64,
+    mode: u64,
+) {
+    system.hardware.board.settle(&system.hardware, environment, mode, until);
 }
 
 /// A program has caused an exception that is none of those below.

@@ -1,9 +1,9 @@
 //! The short way of a control transfer: from the caller's `syscall` to the callee's gate.
 //!
-//! It is `Board::transfer` once more, for what nearly every transfer is: synchronous or a reply, to
-//! an environment that sleeps with its gate open and has no event pending. Whatever else comes, the
-//! short way leaves to the long one, before anything has changed but what nobody looks at while the
-//! caller runs: the place where it would go on.
+//! It is `Board::transfer` once more, for what nearly every transfer is: to an environment that rests
+//! with its gate open and has no event pending. Whatever else comes, the short way leaves to the long
+//! one, before anything has changed but what nobody looks at while the caller runs: the place where
+//! it would go on.
 //!
 //! What holds at each label:
 //! - From the claim on, only this CPU touches the callee's cell, and nothing else writes to its
@@ -32,6 +32,23 @@ use exo_core::{USER_FLAGS, offsets, running};
 
 global_asm!(
     r#"
+    // The claimed callee's control page, whose gate is open for the caller, with nothing pending.
+    .macro check_gate else
+    mov rdx, [rcx + {control}]
+    cmp qword ptr [rdx + {c_pending}], 0
+    jne \else
+    mov rax, [rdx + {c_keeper}]
+    cmp rax, {anybody}
+    je 1f
+    cmp rax, gs:[{short} + {t_name}]
+    jne \else
+1:  mov rax, [rdx + {c_gate}]
+    mov gs:[{short} + {t_gate}], rax
+    sub rax, {user_start}
+    cmp rax, gs:[{short} + {t_span}]
+    jae \else
+    .endm
+
     .text
     .global transfer_entry
 transfer_entry:
@@ -42,13 +59,12 @@ transfer_entry:
     mov [rax + {rflags}], r11
     mov [rax + {rsp}], rsp
     mov [rax + {wake_at}], rdx
-    lea rcx, [rsi - {synchronous}]
-    cmp rcx, {modes}
-    ja 8f
+    cmp rsi, {reply}
+    ja 90f
     // The callee's cell.
     mov ecx, edi
     cmp rcx, gs:[{short} + {t_count}]
-    jae 8f
+    jae 90f
     imul rcx, rcx, {size}
     add rcx, gs:[{short} + {t_cells}]
     // The claim: this generation, asleep, becomes this generation, running here.
@@ -59,23 +75,10 @@ transfer_entry:
     or rdx, rax
     or rax, {asleep}
     lock cmpxchg [r11 + {e_state}], rdx
-    jne 8f
-    // Its gate.
-    mov rdx, [rcx + {control}]
-    cmp qword ptr [rdx + {c_pending}], 0
-    jne 7f
-    mov rax, [rdx + {c_keeper}]
-    cmp rax, {anybody}
-    je 1f
-    cmp rax, gs:[{short} + {t_name}]
-    jne 7f
-1:  mov rax, [rdx + {c_gate}]
-    mov gs:[{short} + {t_gate}], rax
-    sub rax, {user_start}
-    cmp rax, gs:[{short} + {t_span}]
-    jae 7f
+    jne 70f
+    check_gate 80f
     // It is who runs here.
-    mov gs:[{upcall} + {u_control}], rdx
+20: mov gs:[{upcall} + {u_control}], rdx
     mov gs:[{upcall} + {u_environment}], r11
     mov qword ptr gs:[{upcall} + {u_frame}], 0
     mov r11, gs:[{environment}]
@@ -85,11 +88,11 @@ transfer_entry:
     mov edx, edi
     mov [rax + {p_current}], rdx
     cmp gs:[{vectors} + {v_owner}], rdx
-    je 4f
+    je 40f
     cmp byte ptr gs:[{vectors} + {v_trap}], 0
-    je 5f
-    // The caller is a sleeper, with the callee as its heir if it waits for an answer.
-2:  xor eax, eax
+    je 50f
+    // The caller rests, with the callee as its heir if it waits for an answer.
+30: xor eax, eax
     mov [r11 + {status}], rax
     mov [r11 + {reproach}], rax
     cmp esi, {synchronous}
@@ -116,23 +119,23 @@ transfer_entry:
     sub rax, rdi
     mov rdi, [r11 + {entry}]
     add [rdi + {e_run_time}], rax
-    inc qword ptr [rdi + {e_calls}]
     inc qword ptr [rdi + {e_transfers}]
     mov rdx, [rdx + {p_statistics}]
-    inc qword ptr [rdx + {s_calls}]
     inc qword ptr [rdx + {s_transfers}]
     // The release. Who posts an event first sets its bit and then looks for a sleeper.
     mov rdx, [r11 + {wake_at}]
-    mov rax, gs:[{short} + {t_asleep}]
+    mov rax, gs:[{short} + {t_rest} + rsi * 8]
     lock add [rdi + {e_state}], rax
+    test esi, esi
+    jz 60f
     mov rax, gs:[{short} + {t_next_wake}]
     cmp rdx, [rax]
-    jb 6f
+    jb 60f
     mov rax, [r11 + {control}]
     cmp qword ptr [rax + {c_pending}], 0
-    jne 6f
+    jne 60f
     // The callee's address space. The instruction orders memory as the exchange on the long way.
-3:  mov rax, [rcx + {root}]
+35: mov rax, [rcx + {root}]
     shl rax, 12
     mov gs:[{current_root}], rax
     mov cr3, rax
@@ -147,19 +150,19 @@ transfer_entry:
     sysretq
 
     // The vector registers are the callee's.
-4:  cmp byte ptr gs:[{vectors} + {v_trap}], 0
-    je 2b
+40: cmp byte ptr gs:[{vectors} + {v_trap}], 0
+    je 30b
     clts
     mov byte ptr gs:[{vectors} + {v_trap}], 0
-    jmp 2b
+    jmp 30b
     // They are somebody else's, and do not trap.
-5:  mov rax, cr0
+50: mov rax, cr0
     or eax, {task_switched}
     mov cr0, rax
     mov byte ptr gs:[{vectors} + {v_trap}], 1
-    jmp 2b
-    // The caller wakes before everybody else, or is to wake already.
-6:  mov rsp, gs:[0]
+    jmp 30b
+    // The caller can still run, or wakes before everybody else, or is to wake already.
+60: mov rsp, gs:[0]
     push rcx
     push rdx
     push rsi
@@ -169,6 +172,7 @@ transfer_entry:
     push r10
     sub rsp, 8
     mov rdi, gs:[{system}]
+    mov rcx, rsi
     mov rsi, r11
     call {settle}
     add rsp, 8
@@ -179,10 +183,27 @@ transfer_entry:
     pop rsi
     pop rdx
     pop rcx
-    jmp 3b
-7:  mov rdx, gs:[{short} + {t_asleep}]
+    jmp 35b
+    // The callee does not sleep; rax has its state. If it rests all the same, it is as good.
+70: mov edx, edi
+    xor rdx, rdi
+    or rdx, {runnable}
+    cmp rax, rdx
+    jne 90f
+    xor rdx, {runnable}
+    or rdx, gs:[{short} + {t_running}]
+    lock cmpxchg [r11 + {e_state}], rdx
+    jne 90f
+    check_gate 85f
+    jmp 20b
+    // The claim is of no use. It is given back.
+80: mov rdx, gs:[{short} + {t_rest} + {reply} * 8]
     lock add [r11 + {e_state}], rdx
-8:  mov r11, gs:[{environment}]
+    jmp 90f
+85: mov rdx, gs:[{short} + {t_rest}]
+    lock add [r11 + {e_state}], rdx
+    // The long way.
+90: mov r11, gs:[{environment}]
     mov rdx, [r11 + {wake_at}]
     mov rcx, [r11 + {rip}]
     mov r11, [r11 + {rflags}]
@@ -197,7 +218,7 @@ transfer_entry:
     t_cells = const offset_of!(Transfer, cells),
     t_count = const offset_of!(Transfer, count),
     t_running = const offset_of!(Transfer, running),
-    t_asleep = const offset_of!(Transfer, asleep),
+    t_rest = const offset_of!(Transfer, rest),
     t_name = const offset_of!(Transfer, name),
     t_gate = const offset_of!(Transfer, gate),
     t_span = const offset_of!(Transfer, span),
@@ -230,17 +251,16 @@ transfer_entry:
     e_name = const offset_of!(EnvEntry, name),
     e_state = const offset_of!(EnvEntry, state),
     e_run_time = const offset_of!(EnvEntry, run_time),
-    e_calls = const offset_of!(EnvEntry, calls),
     e_transfers = const offset_of!(EnvEntry, transfers),
-    s_calls = const offset_of!(Statistics, calls),
     s_transfers = const offset_of!(Statistics, transfers),
     c_pending = const offset_of!(ControlPage, pending),
     c_gate = const offset_of!(ControlPage, gate),
     c_keeper = const offset_of!(ControlPage, keeper),
     anybody = const ANYBODY as i64,
     asleep = const EnvState::Asleep as u64,
-    synchronous = const SYNCHRONOUS,
-    modes = const TransferMode::Reply as u64 - SYNCHRONOUS,
+    runnable = const EnvState::Runnable as u64,
+    synchronous = const TransferMode::Synchronous as u64,
+    reply = const TransferMode::Reply as u64,
     transfer = const Number::Transfer as u64,
     user_start = const USER_START,
     user_flags = const USER_FLAGS,
@@ -248,7 +268,6 @@ transfer_entry:
     settle = sym settle,
 );
 
-const SYNCHRONOUS: u64 = TransferMode::Synchronous as u64;
 /// The bit of CR0 that makes vector instructions trap.
 const TASK_SWITCHED: u64 = 1 << 3;
 
@@ -260,9 +279,10 @@ pub(crate) struct Transfer {
     /// gone.
     cells: AtomicU64,
     count: AtomicU64,
-    /// The state of who runs here, without the generation, and what added to it makes a sleeper.
+    /// The state of who runs here, without the generation.
     running: AtomicU64,
-    asleep: AtomicU64,
+    /// What added to that makes the state of a caller, by the mode of its transfer.
+    rest: [AtomicU64; 3],
     /// The name of who runs here.
     pub(crate) name: AtomicU64,
     /// The gate that has been checked.
@@ -287,7 +307,7 @@ impl Transfer {
             cells: zero(),
             count: zero(),
             running: zero(),
-            asleep: zero(),
+            rest: [const { zero() }; 3],
             name: zero(),
             gate: zero(),
             span: zero(),
@@ -304,10 +324,15 @@ impl Transfer {
         }
         let hardware = &system.hardware;
         let cells = hardware.board.cells();
+        let running = running(cpu);
+        let [runnable, asleep] = [EnvState::Runnable, EnvState::Asleep]
+            .map(|state| (state as u64).wrapping_sub(running));
         for (word, value) in [
             (&self.cells, cells.as_ptr().addr() as u64),
-            (&self.running, running(cpu)),
-            (&self.asleep, (EnvState::Asleep as u64).wrapping_sub(running(cpu))),
+            (&self.running, running),
+            (&self.rest[TransferMode::Asynchronous as usize], runnable),
+            (&self.rest[TransferMode::Synchronous as usize], asleep),
+            (&self.rest[TransferMode::Reply as usize], asleep),
             (&self.span, USER_END - USER_START),
             (&self.start, hardware.clock.start),
             (&self.scale, hardware.clock.scale),

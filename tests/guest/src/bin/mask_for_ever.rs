@@ -21,7 +21,11 @@ fn main(_: &Start<'_>) -> u64 {
     while tables::run_time(witness) < before + time::MILLISECOND {
         holds("the others run", time::now() < since + 20 * time::SECOND);
     }
-    same("what it overran", tables::environment_named(contract::name()).unwrap_or_default().excess, 0);
+    same(
+        "what it overran",
+        tables::environment_named(contract::name()).unwrap_or_default().excess,
+        0,
+    );
     drop(masked);
     granted("to give way", environment::yield_to(EnvName::NONE));
     0
