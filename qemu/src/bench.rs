@@ -17,3 +17,4 @@ pub mod linux;
 pub mod plot;
 pub mod report;
 pub mod sample;
+pub mod trace;

@@ -54,6 +54,8 @@ pub struct Counter {
     pub plugin: PathBuf,
     /// Where it writes what it has counted.
     pub output: PathBuf,
+    /// Where it writes the instructions themselves, if they are wanted.
+    pub trace: Option<PathBuf>,
 }
 
 /// Nanoseconds for each instruction as a power of two, near what the translator reaches.
@@ -182,9 +184,12 @@ impl Configuration {
             Clock::Instructions => drop(command.args(["-icount", INSTRUCTION_SHIFT])),
             Clock::Exact => drop(command.args(EXACT)),
         }
-        if let Some(Counter { plugin, output }) = &self.counter {
-            let (plugin, output) = (plugin.display(), output.display());
-            command.arg("-plugin").arg(format!("file={plugin},out={output}"));
+        if let Some(Counter { plugin, output, trace }) = &self.counter {
+            let mut argument = format!("file={},out={}", plugin.display(), output.display());
+            if let Some(trace) = trace {
+                argument.push_str(&format!(",trace={}", trace.display()));
+            }
+            command.arg("-plugin").arg(argument);
         }
         if self.debugger {
             command.args(["-gdb", "tcp:127.0.0.1:1234", "-S"]);

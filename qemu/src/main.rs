@@ -14,8 +14,9 @@ mod verb {
     pub(crate) mod new;
     pub(crate) mod run;
     pub(crate) mod test;
+    pub(crate) mod trace;
 }
-use verb::{abi, bench, check, doctor, image, new, run, test};
+use verb::{abi, bench, check, doctor, image, new, run, test, trace};
 
 /// Build, boot and test the exokernel.
 ///
@@ -34,6 +35,7 @@ enum Verb {
     Run(run::Options),
     Test(test::Options),
     Bench(bench::Options),
+    Trace(trace::Options),
     Check(check::Options),
     Doctor(doctor::Options),
     New(new::Options),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Trace(options) => trace::run(&options),
         Verb::Check(options) => check::run(&options),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::New(options) => new::run(&options),

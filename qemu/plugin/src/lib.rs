@@ -16,8 +16,11 @@
 //! time that it is tried, and so do the iterations of one with a `rep` prefix.
 //!
 //! With several processors the counters are not exact: QEMU adds to them without a lock.
+//!
+//! With `trace=FILE`, the last of the instructions go to that file at `END`, one for each line.
 
 mod api;
+mod trace;
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -101,12 +104,15 @@ pub unsafe extern "C" fn qemu_plugin_install(
 ) -> c_int {
     // SAFETY: QEMU's promise.
     let arguments = unsafe { list(arguments, count as usize) };
-    let path = arguments.iter().find_map(|&argument| {
-        // SAFETY: QEMU's promise.
-        let text = unsafe { CStr::from_ptr(argument) }.to_str().ok()?;
-        text.strip_prefix("out=")
-    });
-    let Some(path) = path else {
+    let argument = |key: &str| {
+        arguments.iter().find_map(|&argument| {
+            // SAFETY: QEMU's promise.
+            let text = unsafe { CStr::from_ptr(argument) }.to_str().ok()?;
+            text.strip_prefix(key)
+        })
+    };
+    argument("trace=").into_iter().for_each(trace::start);
+    let Some(path) = argument("out=") else {
         eprintln!("instruction-counter: out=FILE is missing");
         return 1;
     };
@@ -173,6 +179,8 @@ unsafe fn instrument(instruction: *mut Instruction) {
     }
     let counter = if address < KERNEL_HALF { &USER } else { &KERNEL };
     counter.count(instruction, 1);
+    // SAFETY: the caller's promise.
+    unsafe { trace::instrument(instruction, address, bytes) };
 }
 
 /// The kind of the mark, if these bytes are one.
@@ -184,7 +192,13 @@ fn mark(bytes: &[u8]) -> Option<u8> {
 
 /// A mark has been executed. The line is written at once: a guest can end QEMU at any time.
 extern "C" fn marked(_cpu: c_uint, kind: *mut c_void) {
-    let name = if kind as usize == BEGIN as usize { "begin" } else { "end" };
+    let begins = kind as usize == usize::from(BEGIN);
+    let name = if begins { "begin" } else { "end" };
+    if begins {
+        trace::begin()
+    } else {
+        trace::end()
+    };
     let (user, kernel, waiting) = (USER.value(), KERNEL.value(), WAITING.value());
     let line = format!(
         "{{\"mark\":\"{name}\",\"user\":{user},\"kernel\":{kernel},\"waiting\":{waiting}}}\n"

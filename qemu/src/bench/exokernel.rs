@@ -1,12 +1,14 @@
 //! Our guest: the program `bench`, and for some benches a second one.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::counter::Plugin;
 use super::figure::Figure;
 use super::sample::{Sample, Samples, samples};
+use super::trace::{Line, Sources, last_operation};
 use crate::artifact::{self, Artifacts};
 use crate::guest::Guest;
 use crate::image::{Image, Plan};
@@ -57,12 +59,33 @@ impl<'a> Exokernel<'a> {
     pub fn run(&self, figures: &[&Figure], plugin: Option<&Plugin>) -> Result<Samples> {
         let mut samples = Samples::new();
         for figure in figures {
-            samples.extend(self.boot(figure.name, figure.role, plugin)?);
+            samples.extend(self.boot(figure, plugin)?.0);
         }
         Ok(samples)
     }
 
-    fn boot(&self, name: &str, role: Option<&str>, plugin: Option<&Plugin>) -> Result<Samples> {
+    /// The instructions of the last operation of a bench.
+    ///
+    /// # Errors
+    /// The guest does not end well, or the bench does not do the same again and again.
+    pub fn trace(&self, figure: &Figure, plugin: &Plugin) -> Result<Vec<Line>> {
+        let (samples, folder) = self.boot(figure, Some(plugin))?;
+        let name = figure.name;
+        let measured = match samples.get(name) {
+            Some(Sample::Done(measured)) => measured,
+            other => bail!("{name}: {other:?}"),
+        };
+        let trace = plugin.traced(&folder)?;
+        let operation = last_operation(&trace, measured)
+            .with_context(|| format!("`{name}` does not do the same again and again"))?;
+        let Artifacts { kernel, .. } = &self.artifacts;
+        let program = self.artifacts.program(PROGRAM)?;
+        Ok(Sources::read(&self.workspace.root, kernel, program)?.lines(operation))
+    }
+
+    /// What was measured, and the folder with the record of the run.
+    fn boot(&self, figure: &Figure, plugin: Option<&Plugin>) -> Result<(Samples, PathBuf)> {
+        let (name, role) = (figure.name, figure.role);
         let programs: &[&str] = if role.is_some() { &[PROGRAM, PROGRAM] } else { &[PROGRAM] };
         let mut plan = Plan::new(self.workspace, programs)?;
         plan.seed = 1;
@@ -98,6 +121,6 @@ impl<'a> Exokernel<'a> {
                 samples.insert(name.to_owned(), Sample::Failed(reason));
             }
         }
-        Ok(samples)
+        Ok((samples, folder))
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use qemu::bench::counter::Plugin;
 use qemu::bench::exokernel::Exokernel;
-use qemu::bench::figure::{FIGURES, Figure};
+use qemu::bench::figure::{FIGURES, Figure, select};
 use qemu::bench::sample::{Measured, Sample, Samples};
 use qemu::machine::Configuration;
 use system_tests::guest::{artifacts, workspace};
@@ -50,5 +50,28 @@ fn a_bench_that_the_guest_does_not_know_is_no_failure_of_the_others() -> Result<
     let samples = count(&["no_such_bench", "getpid_lib"])?;
     assert_eq!(samples.get("no_such_bench").context("it is not mentioned")?, &Sample::Unknown);
     assert!(measured(&samples, "getpid_lib")?.operations > 0);
+    Ok(())
+}
+
+#[test]
+fn a_trace_is_what_was_counted() -> Result<()> {
+    let configuration = Configuration::default();
+    let exokernel = Exokernel::new(workspace()?, artifacts()?.clone(), &configuration);
+    let plugin = Plugin::build(workspace()?)?.tracing();
+    let figure = select(&["exception".to_owned()])?[0];
+    let lines = exokernel.trace(figure, &plugin)?;
+    let position = |text: &str| {
+        let mut found = lines.iter().enumerate().filter(|(_, line)| line.text == text);
+        let (position, _) = found.next().context("it is not there")?;
+        anyhow::ensure!(found.next().is_none(), "`{text}` is there twice");
+        Ok(position)
+    };
+    assert!(position("ud2")? < position("iretq")?);
+    assert!(lines.iter().any(|line| line.function == "exception_entry"), "{lines:?}");
+    assert!(lines.iter().any(|line| line.function == "skip" && !line.place.is_empty()));
+    let counted = measured(&count(&["exception"])?, "exception")?;
+    let mean = counted.instructions.total() / counted.operations as f64;
+    // In the mean are ticks, too.
+    assert!((0.98 * mean..=mean).contains(&(lines.len() as f64)), "{} of {mean}", lines.len());
     Ok(())
 }
