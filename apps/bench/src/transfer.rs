@@ -81,8 +81,10 @@ fn pipe(measurement: &mut Measurement) -> Result<(), Error> {
     let mut end = unsafe { End::new(PAGE, Side::First, child) };
     let mut result = Ok(0);
     measurement.repeat(OPERATIONS, || {
+        // However many bytes there are: the compiler is not to know.
         let mut byte = [7];
-        result = result.and(end.write(&byte, NEVER)).and(end.read(&mut byte, NEVER));
+        let bytes = black_box(&mut byte[..]);
+        result = result.and(end.write(bytes, NEVER)).and(end.read(bytes, NEVER));
     });
     child::remove(child);
     match result {
@@ -96,6 +98,7 @@ extern "sysv64" fn echo(parent: u64) -> ! {
     // SAFETY: the parent has bound the page for this.
     let mut end = unsafe { End::new(PAGE, Side::Second, EnvName(parent)) };
     let mut byte = [0];
-    while end.read(&mut byte, NEVER) == Ok(1) && end.write(&byte, NEVER) == Ok(1) {}
+    let bytes = black_box(&mut byte[..]);
+    while end.read(bytes, NEVER) == Ok(1) && end.write(bytes, NEVER) == Ok(1) {}
     environment::exit(1)
 }

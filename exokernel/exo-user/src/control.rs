@@ -43,11 +43,18 @@ impl Masked {
 impl Drop for Masked {
     fn drop(&mut self) {
         word(ControlWord::Mask).store(self.before, Ordering::Release);
-        let held_back = word(ControlWord::Pending).load(Ordering::Relaxed)
-            & word(ControlWord::Enabled).load(Ordering::Relaxed);
-        if self.before == 0 && held_back != 0 {
-            // What was held back comes with the next entry to the kernel: this one.
-            let _ = environment::name();
+        let pending = word(ControlWord::Pending).load(Ordering::Relaxed);
+        if pending & word(ControlWord::Enabled).load(Ordering::Relaxed) != 0 {
+            admit();
         }
+    }
+}
+
+/// Lets events come that were held back, unless they still are: they come with the next entry to
+/// the kernel, and this is one.
+#[cold]
+pub(crate) fn admit() {
+    if word(ControlWord::Mask).load(Ordering::Relaxed) == 0 {
+        let _ = environment::name();
     }
 }

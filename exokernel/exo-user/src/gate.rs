@@ -14,12 +14,12 @@
 //!
 //! [`rpc`](mod@crate::rpc) makes calls of this, [`pipe`](crate::pipe) a stream.
 
-use crate::control::{Masked, word};
+use crate::control::{Masked, admit};
 use crate::{call, environment};
 use core::arch::{asm, naked_asm};
-use core::sync::atomic::Ordering::Relaxed;
+use core::mem::offset_of;
 use exo_abi::calls::{Number, TransferMode};
-use exo_abi::control::{ANYBODY, ControlWord};
+use exo_abi::control::{ANYBODY, ControlPage};
 use exo_abi::layout::CONTROL;
 use exo_abi::{Call, EnvName, Error};
 
@@ -30,9 +30,8 @@ pub const WORDS: usize = 8;
 /// the caller gets the CPU.
 const ATTEMPTS: u64 = 16;
 
-/// The address of the gate's word, and of the keeper's.
-const GATE: u64 = CONTROL + ControlWord::Gate as u64 * 8;
-const KEEPER: u64 = CONTROL + ControlWord::Keeper as u64 * 8;
+/// The address of the gate's word; the keeper's is behind it.
+const GATE: u64 = CONTROL + offset_of!(ControlPage, gate) as u64;
 
 /// What [`exchange`] and [`rest`] say when the gate was entered: no error has this number.
 const ENTERED: u64 = u64::MAX;
@@ -120,10 +119,22 @@ pub(crate) fn exchange(
     rest: Rest,
     keeper: EnvName,
 ) -> Result<Rested, Failure> {
-    let _masked = Masked::hold();
     let [first, second, third] = rest.arguments;
-    // SAFETY: the message is borrowed; events are held back.
-    rested(unsafe { exchange_raw(message, rest.number as u64, first, second, third, keeper.0) })
+    // SAFETY: the message is borrowed.
+    let ended =
+        unsafe { exchange_raw(message, rest.number as u64, first, second, third, keeper.0) };
+    if ended.held_back != 0 {
+        admit();
+    }
+    rested(ended.status)
+}
+
+/// What a rest leaves in `rax` and `rdx`.
+#[repr(C)]
+struct Ended {
+    status: u64,
+    /// The events for which there would have been upcalls.
+    held_back: u64,
 }
 
 /// The gate is the label behind the `syscall`: nothing has moved on the stack, whoever comes. `rcx`
@@ -136,40 +147,48 @@ unsafe extern "sysv64" fn exchange_raw(
     second: u64,
     third: u64,
     keeper: u64,
-) -> u64 {
+) -> Ended {
     naked_asm!(
         "push rbx; push rbp; push r12",
         "push r13; push r14; push r15",
-        "push rdi",
         "mov rax, rsi; mov r11, rdi; mov rdi, rdx",
         "mov rsi, rcx; mov rdx, r8",
-        "movabs rcx, {gate}",
-        "mov [rcx + 8], r9; mov r10, [r11]; mov r8, [r11 + 8]",
+        "movabs rcx, {control}",
+        "push [rcx + {mask}]; push r11",
+        "mov qword ptr [rcx + {mask}], 1",
+        "mov [rcx + {keeper}], r9; mov r10, [r11]; mov r8, [r11 + 8]",
         "mov r9, [r11 + 16]; mov rbx, [r11 + 24]; mov rbp, [r11 + 32]",
         "mov r12, [r11 + 40]; mov r13, [r11 + 48]; mov r14, [r11 + 56]",
         "mov r15, [r11 + 64]",
         "lea r11, [rip + 2f]",
-        "mov [rcx], r11",
+        "mov [rcx + {gate}], r11",
         "syscall",
         // Refused, or woken.
-        "movabs rcx, {gate}",
-        "mov qword ptr [rcx], 0",
+        "movabs rcx, {control}",
+        "mov qword ptr [rcx + {gate}], 0",
         "pop rdi",
         "jmp 3f",
         // The gate.
         "2:",
-        "movabs rcx, {gate}",
-        "mov qword ptr [rcx], 0",
+        "movabs rcx, {control}",
+        "mov qword ptr [rcx + {gate}], 0",
         "pop rdi",
         "mov [rdi], r10; mov [rdi + 8], r8; mov [rdi + 16], r9",
         "mov [rdi + 24], rbx; mov [rdi + 32], rbp; mov [rdi + 40], r12",
         "mov [rdi + 48], r13; mov [rdi + 56], r14; mov [rdi + 64], r15",
         "mov rax, {entered}",
         "3:",
+        "pop [rcx + {mask}]",
+        "mov rdx, [rcx + {pending}]; and rdx, [rcx + {enabled}]",
         "pop r15; pop r14; pop r13",
         "pop r12; pop rbp; pop rbx",
         "ret",
-        gate = const GATE,
+        control = const CONTROL,
+        mask = const offset_of!(ControlPage, mask),
+        pending = const offset_of!(ControlPage, pending),
+        enabled = const offset_of!(ControlPage, enabled),
+        gate = const offset_of!(ControlPage, gate),
+        keeper = const offset_of!(ControlPage, keeper),
         entered = const ENTERED as i64,
     )
 }
@@ -183,33 +202,43 @@ pub(crate) fn exchange_lean(
     rest: Rest,
     keeper: EnvName,
 ) -> Result<Rested, Failure> {
-    let _masked = Masked::hold();
-    word(ControlWord::Keeper).store(keeper.0, Relaxed);
     let [first, second, third] = rest.arguments;
-    let status: u64;
+    let (status, held_back): (u64, u64);
     // SAFETY: every register that may change is named or pushed; the stack pointer is what it was,
     // for the kernel enters the gate with the one that rested.
     unsafe {
         asm!(
+            "push qword ptr [rcx + {mask}]",
             "push rbx",
             "push rbp",
+            "mov qword ptr [rcx + {mask}], 1",
+            "mov [rcx + {keeper}], r11",
             "xor ebx, ebx",
             "xor ebp, ebp",
             "lea r11, [rip + 2f]",
-            "mov [rcx], r11",
+            "mov [rcx + {gate}], r11",
             "syscall",
             "jmp 3f",
             "2:",
             "mov rax, {entered}",
             "3:",
-            "movabs rcx, {gate}",
-            "mov qword ptr [rcx], 0",
+            "movabs rcx, {control}",
+            "mov qword ptr [rcx + {gate}], 0",
             "pop rbp",
             "pop rbx",
+            "pop qword ptr [rcx + {mask}]",
+            "mov r11, [rcx + {pending}]",
+            "and r11, [rcx + {enabled}]",
+            control = const CONTROL,
+            mask = const offset_of!(ControlPage, mask),
+            pending = const offset_of!(ControlPage, pending),
+            enabled = const offset_of!(ControlPage, enabled),
+            gate = const offset_of!(ControlPage, gate),
+            keeper = const offset_of!(ControlPage, keeper),
             entered = const ENTERED as i64,
-            gate = const GATE,
             inlateout("rax") rest.number as u64 => status,
-            inlateout("rcx") GATE => _,
+            inlateout("rcx") CONTROL => _,
+            inlateout("r11") keeper.0 => held_back,
             inlateout("rdi") first => _,
             inlateout("rsi") second => _,
             inlateout("rdx") third => _,
@@ -222,6 +251,9 @@ pub(crate) fn exchange_lean(
             inlateout("r15") *ticket => *ticket,
             clobber_abi("sysv64"),
         );
+    }
+    if held_back != 0 {
+        admit();
     }
     rested(status)
 }
@@ -414,8 +446,8 @@ unsafe extern "sysv64" fn serve_raw(handler: *mut (), invoke: Invoke, until: u64
 const FRAME: usize = (size_of::<Request>() + 4 * 8).next_multiple_of(16) + 8;
 
 const _: () = {
-    assert!(KEEPER == GATE + 8);
-    assert!(core::mem::offset_of!(Request, message) == 24);
+    assert!(offset_of!(ControlPage, keeper) == offset_of!(ControlPage, gate) + 8);
+    assert!(offset_of!(Request, message) == 24);
     assert!(size_of::<Message>() == 9 * 8);
 };
 

@@ -89,8 +89,8 @@ impl Ring {
     }
 
     /// The parts of the ring in which `count` bytes from `position` on lie.
-    fn parts(&self, position: u64, count: u64) -> [(*mut u8, usize); 2] {
-        let (first, data) = (position % CAPACITY, self.address + HEADER);
+    fn parts(&self, position: Position, count: u64) -> [(*mut u8, usize); 2] {
+        let (first, data) = (position.offset, self.address + HEADER);
         let before_end = count.min(CAPACITY - first);
         [
             ((data + first) as *mut u8, before_end as usize),
@@ -99,13 +99,33 @@ impl Ring {
     }
 }
 
+/// How far an end has come in a direction.
+#[derive(Clone, Copy, Debug, Default)]
+struct Position {
+    /// All bytes so far.
+    count: u64,
+    /// Where the next one lies, below [`CAPACITY`].
+    offset: u64,
+}
+
+impl Position {
+    /// Goes on by so many bytes, at most [`CAPACITY`].
+    fn advance(&mut self, count: u64) {
+        self.count = self.count.wrapping_add(count);
+        self.offset += count;
+        if self.offset >= CAPACITY {
+            self.offset -= CAPACITY;
+        }
+    }
+}
+
 /// One end of a pipe.
 #[derive(Debug)]
 pub struct End {
     output: Ring,
     input: Ring,
-    written: u64,
-    read: u64,
+    written: Position,
+    read: Position,
     other: EnvName,
 }
 
@@ -119,7 +139,7 @@ impl End {
     pub unsafe fn new(page: u64, side: Side, other: EnvName) -> Self {
         let halves = [Ring { address: page }, Ring { address: page + HALF }];
         let [output, input] = if side == Side::First { halves } else { [halves[1], halves[0]] };
-        Self { output, input, written: 0, read: 0, other }
+        Self { output, input, written: Position::default(), read: Position::default(), other }
     }
 
     /// Writes at least one of the bytes, and returns how many: as many as there is room for. Waits
@@ -141,14 +161,17 @@ impl End {
         let count = room.min(bytes.len() as u64);
         let mut rest = bytes;
         for (to, length) in self.output.parts(self.written, count) {
+            if length == 0 {
+                break;
+            }
             let (now, later) = rest.split_at(length);
             // SAFETY: the place is in the page. If the other end writes there too, bytes are spoilt
             // that it alone reads.
             unsafe { to.copy_from_nonoverlapping(now.as_ptr(), length) };
             rest = later;
         }
-        self.written = self.written.wrapping_add(count);
-        self.output.word(Word::Written).store(self.written, SeqCst);
+        self.written.advance(count);
+        self.output.word(Word::Written).store(self.written.count, SeqCst);
         self.wake(self.output.word(Word::ReaderWaits))?;
         Ok(count as usize)
     }
@@ -187,14 +210,17 @@ impl End {
         let count = filled.min(bytes.len() as u64);
         let mut rest = bytes;
         for (from, length) in self.input.parts(self.read, count) {
+            if length == 0 {
+                break;
+            }
             let (now, later) = rest.split_at_mut(length);
             // SAFETY: the place is in the page. If the other end writes there meanwhile, it spoils
             // its own bytes.
             unsafe { from.copy_to_nonoverlapping(now.as_mut_ptr(), length) };
             rest = later;
         }
-        self.read = self.read.wrapping_add(count);
-        self.input.word(Word::Read).store(self.read, SeqCst);
+        self.read.advance(count);
+        self.input.word(Word::Read).store(self.read.count, SeqCst);
         self.wake(self.input.word(Word::WriterWaits))?;
         Ok(count as usize)
     }
@@ -210,27 +236,35 @@ impl End {
 
     /// How many bytes can be written.
     fn room(&self) -> Result<u64, PipeError> {
-        let there = self.written.wrapping_sub(self.output.word(Word::Read).load(Acquire));
+        let there = self.written.count.wrapping_sub(self.output.word(Word::Read).load(Acquire));
         CAPACITY.checked_sub(there).ok_or(PipeError::Broken)
     }
 
     /// How many bytes can be read.
     fn filled(&self) -> Result<u64, PipeError> {
-        let there = self.input.word(Word::Written).load(Acquire).wrapping_sub(self.read);
+        let there = self.input.word(Word::Written).load(Acquire).wrapping_sub(self.read.count);
         if there > CAPACITY { Err(PipeError::Broken) } else { Ok(there) }
     }
 
     /// Lets the other end go on if it waits.
+    #[inline]
     fn wake(&self, waits: &AtomicU64) -> Result<(), PipeError> {
-        let mut attempts = 0;
-        while waits.load(SeqCst) != 0 && attempts < ATTEMPTS {
+        if waits.load(SeqCst) == 0 { Ok(()) } else { self.hand_over(waits) }
+    }
+
+    /// Gives the CPU to the other end, which says that it waits, and goes on afterwards.
+    #[inline(never)]
+    fn hand_over(&self, waits: &AtomicU64) -> Result<(), PipeError> {
+        for _ in 0..ATTEMPTS {
             match gate::transfer(self.other, TransferMode::Asynchronous, 0) {
                 Ok(_) => break,
                 Err(failure) if !failure.is_busy() => return Err(failure.into()),
                 // It says that it waits and does not rest yet, or was interrupted on the way.
                 Err(_) => self.give_way(),
             }
-            attempts += 1;
+            if waits.load(SeqCst) == 0 {
+                break;
+            }
         }
         Ok(())
     }
@@ -281,7 +315,7 @@ impl End {
     fn is_awaited(&self) -> bool {
         let (output, input) = (self.output, self.input);
         let reads = output.word(Word::ReaderWaits).load(SeqCst) != 0
-            && output.word(Word::Read).load(Relaxed) == self.written;
+            && output.word(Word::Read).load(Relaxed) == self.written.count;
         reads || input.word(Word::WriterWaits).load(SeqCst) != 0 && self.filled() == Ok(CAPACITY)
     }
 
