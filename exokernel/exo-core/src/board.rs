@@ -453,9 +453,14 @@ impl<'a> Board<'a> {
         self.cells
     }
 
-    /// The word before which no sleeper wakes by the clock.
-    pub fn next_wake(&self) -> &AtomicU64 {
-        &self.next_wake
+    /// The word before which no sleeper wakes by the clock, and the bitmap of idle CPUs.
+    pub fn watched(&self) -> [&AtomicU64; 2] {
+        [&self.next_wake, &self.idle]
+    }
+
+    /// The length of a slice in nanoseconds.
+    pub fn slice(&self) -> u64 {
+        self.slice
     }
 
     /// The slot of who runs on the CPU that asks.
@@ -587,6 +592,12 @@ impl<'a> Board<'a> {
         }
     }
 
+    /// Goes on with an environment that rested and is already the one that runs.
+    pub fn resume(&self, cpu: &CpuCell<'_>, cell: &EnvCell<'_>, context: &mut Context) {
+        cell.load_rested(context);
+        cpu.loaded.store(1, Relaxed);
+    }
+
     /// Loads a claimed environment: it runs from now on, with the registers in `context`.
     pub(crate) fn load(
         &self,
@@ -599,10 +610,10 @@ impl<'a> Board<'a> {
         let cell = self.cell(slot);
         if forced {
             cell.load_saved(context);
+            cpu.loaded.store(1, Relaxed);
         } else {
-            cell.load_rested(context);
+            self.resume(cpu, cell, context);
         }
-        cpu.loaded.store(1, Relaxed);
         self.enter(machine, cpu, cell, slot);
     }
 

@@ -102,9 +102,10 @@ impl EnvCell<'_> {
 
     /// Whether an event would be delivered as an upcall now.
     pub(crate) fn would_deliver(&self, machine: &impl FrameMemory, event: Event) -> bool {
-        self.control_word(machine, ControlWord::Entry) != 0
-            && self.control_word(machine, ControlWord::Mask) == 0
-            && self.control_word(machine, ControlWord::Enabled) & event.bit() != 0
+        let control = self.control(machine);
+        let [entry, mask, enabled] = [ControlWord::Entry, ControlWord::Mask, ControlWord::Enabled]
+            .map(|word| control[word as usize].load(Relaxed));
+        entry != 0 && mask == 0 && enabled & event.bit() != 0
     }
 
     /// The first event that is pending and would be delivered.

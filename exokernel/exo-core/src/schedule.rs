@@ -243,6 +243,11 @@ impl<'a> Board<'a> {
         machine.set_alarm(now, at);
     }
 
+    /// Asks for the next tick of a slice that has just begun.
+    pub fn set_slice_alarm(&self, machine: &impl Machine, cpu: &CpuCell<'_>) {
+        self.set_alarm(machine, cpu, cpu.since.load(Relaxed));
+    }
+
     /// After each entry to the kernel: finds somebody to run if nobody does, then delivers events.
     /// Afterwards `context` is what is to run.
     pub fn leave(&self, machine: &impl Machine, cpu: &CpuCell<'_>, context: &mut Context) -> Next {

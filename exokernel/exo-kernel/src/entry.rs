@@ -104,6 +104,7 @@ impl System {
     }
 
     /// Hands the packets that have arrived to the kernel.
+    #[inline(never)]
     fn receive(&self) {
         let hardware = &self.hardware;
         let mut packet = [0; BUFFER];
@@ -182,7 +183,23 @@ fn finish_call(context: &mut Context, system: &System, cpu: &Cpu, fast: Fast) ->
     }
 }
 
-/// A control transfer's short way has come to where it cannot do the rest.
+/// A slice has begun by the short way, and something else is to happen before it ends.
+pub(crate) extern "sysv64" fn set_alarm(system: &System, cpu: &Cpu) {
+    system.hardware.board.set_slice_alarm(&system.hardware, cpu);
+}
+
+/// Who is to run next by the short way has an event pending.
+pub(crate) extern "sysv64" fn resume(
+    context: &mut Context,
+    system: &System,
+    cpu: &Cpu,
+    environment: &Environment,
+) {
+    system.hardware.board.resume(cpu, environment, context);
+    system.leave(cpu, context);
+}
+
+/// A short way has come to where it cannot do the rest.
 pub(crate) extern "sysv64" fn settle(
     system: &System,
     environment: &Environment,

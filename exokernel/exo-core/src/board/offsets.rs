@@ -30,6 +30,8 @@ pub mod environment {
     pub const WAKE_AT: usize = offset_of!(EnvCell<'_>, wake_at);
     /// While asleep: who gets its slices.
     pub const HEIR: usize = offset_of!(EnvCell<'_>, heir);
+    /// Slices to pass over.
+    pub const FORFEIT: usize = offset_of!(EnvCell<'_>, forfeit);
     /// What is to be reproached with it for slices overrun.
     pub const REPROACH: usize = offset_of!(EnvCell<'_>, reproach);
     /// The size of a cell.
@@ -43,6 +45,14 @@ pub mod cpu {
 
     /// The address of the counters.
     pub const STATISTICS: usize = offset_of!(CpuCell<'_>, statistics);
+    /// The address of the holders of its slice positions.
+    pub const SLICES: usize = offset_of!(CpuCell<'_>, slices);
+    /// The bitmap of positions that are held.
+    pub const HELD: usize = offset_of!(CpuCell<'_>, held);
+    /// The position whose slice this is.
+    pub const POSITION: usize = offset_of!(CpuCell<'_>, position);
+    /// Whether the slice has ended and the epilogue runs.
+    pub const EPILOGUE: usize = offset_of!(CpuCell<'_>, epilogue);
     /// The slot of who runs.
     pub const CURRENT: usize = offset_of!(CpuCell<'_>, current);
     /// Since when it runs.

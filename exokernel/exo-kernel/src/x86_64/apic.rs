@@ -151,11 +151,21 @@ impl LocalApic {
         self.read(CURRENT_COUNT)
     }
 
-    /// Interrupts once, in this many nanoseconds.
-    pub(crate) fn interrupt_in(&self, nanoseconds: u64) {
+    /// The ticks of the timer in this many nanoseconds, or as many as it can count.
+    pub(crate) fn ticks(&self, nanoseconds: u64) -> u32 {
         // Never too early, which would cost a second interrupt.
         let ticks = ((u128::from(nanoseconds) * u128::from(self.scale)) >> 32) + 1;
-        self.write(INITIAL_COUNT, u32::try_from(ticks).unwrap_or(u32::MAX));
+        u32::try_from(ticks).unwrap_or(u32::MAX)
+    }
+
+    /// Interrupts once, in this many nanoseconds.
+    pub(crate) fn interrupt_in(&self, nanoseconds: u64) {
+        self.write(INITIAL_COUNT, self.ticks(nanoseconds));
+    }
+
+    /// The address of the register to which the timer's ticks are written; 0 if it is not in memory.
+    pub(crate) fn timer_register(&self) -> u64 {
+        if self.x2apic { 0 } else { DEVICES + LOCAL + INITIAL_COUNT as u64 }
     }
 
     /// Interrupts this CPU.

@@ -3,7 +3,7 @@
 use super::gdt::{self, Segments};
 use super::idt::Interrupts;
 use super::segments;
-use super::transfer::Transfer;
+use super::switch::Switch;
 use super::trap;
 use super::vectors::Vectors;
 use crate::entry::System;
@@ -61,8 +61,8 @@ pub(crate) struct PerCpu {
     pub(crate) while_idle: AtomicU32,
     /// For the short way of an upcall.
     pub(crate) upcall: Upcall,
-    /// For the short way of a control transfer.
-    pub(crate) transfer: Transfer,
+    /// For the short ways to another environment.
+    pub(crate) switch: Switch,
     /// Whose vector registers it has.
     pub(crate) vectors: Vectors,
     /// What other CPUs ask of it.
@@ -105,7 +105,7 @@ impl PerCpu {
             locks: AtomicU64::new(0),
             while_idle: AtomicU32::new(0),
             upcall: Upcall::new(),
-            transfer: Transfer::new(),
+            switch: Switch::new(),
             vectors: Vectors::new(),
             mailbox: Mailbox::new(),
         }
@@ -130,7 +130,7 @@ impl PerCpu {
     /// Says what system it is a part of, and what its cell there is.
     pub(crate) fn set_system(&self, system: &'static System, cell: &'static CpuCell<'static>) {
         self.upcall.set_statistics(cell);
-        self.transfer.open(system, self.number as usize);
+        self.switch.open(system, self.number as usize);
         self.cell.store(core::ptr::from_ref(cell).cast_mut(), Ordering::Release);
         self.system.store(core::ptr::from_ref(system).cast_mut(), Ordering::Release);
     }

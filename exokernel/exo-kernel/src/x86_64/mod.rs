@@ -8,6 +8,6 @@ pub(crate) mod idt;
 pub(crate) mod layout;
 pub(crate) mod paging;
 pub(crate) mod segments;
-pub(crate) mod transfer;
+pub(crate) mod switch;
 pub(crate) mod trap;
 pub(crate) mod vectors;

@@ -233,6 +233,8 @@ inside_entry:
 call_entry:
     cmp rax, {transfer}
     je transfer_entry
+    cmp rax, {yield_}
+    je yield_entry
     swapgs
     .global call_further
 call_further:
@@ -281,6 +283,7 @@ leave_kernel:
     context = const offset_of!(PerCpu, context),
     registers = const offset_of!(PerCpu, registers),
     transfer = const Number::Transfer as u64,
+    yield_ = const Number::Yield as u64,
     system = const offset_of!(PerCpu, system),
     cell = const offset_of!(PerCpu, cell),
     environment = const offset_of!(PerCpu, environment),

@@ -107,7 +107,7 @@ impl Hardware {
         let cpu = PerCpu::here();
         let cell = self.board.cell(slot);
         cpu.environment.store(core::ptr::from_ref(cell).cast_mut(), Relaxed);
-        cpu.transfer.name.store(cell.name().0, Relaxed);
+        cpu.switch.name.store(cell.name().0, Relaxed);
         cpu.upcall.switch(self, cell);
         let vectors = &cpu.vectors;
         vectors.set_trap(vectors.owner.load(Relaxed) != u64::from(slot));
