@@ -3,7 +3,7 @@
 use crate::boot::acpi::{self, PROCESSORS, Processors};
 use crate::boot::memory::EarlyMemory;
 use crate::boot::processors::{self, Shared};
-use crate::boot::pvh::{BootInformation, Range};
+use crate::boot::pvh::BootInformation;
 use crate::drivers::network::{self, NetworkDevice, Wiring};
 use crate::drivers::serial::{self, Serial};
 use crate::entry::{self, System};
@@ -19,12 +19,13 @@ use crate::x86_64::paging::{ENTRY_STACK, KernelTables, LAST_STACK, MappingError}
 use crate::x86_64::vectors::Format;
 use core::fmt::Write;
 use core::iter;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::FrameNumber;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{
-    ENV_WORDS, EnvEntry, FilterEntry, FrameEntry, RingEntry, STATISTICS_WORDS, SYSTEM_MAGIC,
-    SliceEntry, Statistics, SystemPage, TableReference, VERSION,
+    EnvEntry, FilterEntry, FrameEntry, RingEntry, SYSTEM_MAGIC, SliceEntry, Statistics, SystemPage,
+    TableReference, VERSION,
 };
 use exo_core::{
     Board, CpuCell, EnvCell, Environment, Exposed, FILTERS, Kernel, Lists, RINGS, Storage,
@@ -209,21 +210,31 @@ fn build(
 ) -> Result<(&'static [AtomicU64], Tables), MappingError> {
     let end = boot.regions().iter().map(|region| region.end).max().unwrap_or(0);
     let frames = (end / PAGE_SIZE) as usize;
-    let mut table = |words: usize, count: usize, size: usize| -> Result<_, MappingError> {
-        let (words, range): (_, Range) = early.words(words).ok_or(MappingError)?;
-        let address = tables.expose(early, range)?;
-        let reference = TableReference { address, count: count as u64, entry_size: size as u64 };
-        Ok((words, reference))
-    };
-    let (system, _) = table(512, 1, size_of::<SystemPage>())?;
-    let (frame_words, frame_table) = table(2 * frames, frames, size_of::<FrameEntry>())?;
-    let (environments, env_table) =
-        table(ENVIRONMENTS * ENV_WORDS, ENVIRONMENTS, size_of::<EnvEntry>())?;
-    let (slices, slice_table) = table(POSITIONS * cpus, POSITIONS * cpus, size_of::<SliceEntry>())?;
-    let (filters, filter_table) = table(FILTERS * 4, FILTERS, size_of::<FilterEntry>())?;
-    let (rings, ring_table) = table(RINGS * 4, RINGS, size_of::<RingEntry>())?;
-    let (statistics, statistics_table) =
-        table(STATISTICS_WORDS * cpus, cpus, size_of::<Statistics>())?;
+    // Behind the system page, what every switch writes to comes first.
+    let shapes = [
+        (1, PAGE_SIZE as usize),
+        (cpus, size_of::<Statistics>()),
+        (ENVIRONMENTS, size_of::<EnvEntry>()),
+        (POSITIONS * cpus, size_of::<SliceEntry>()),
+        (FILTERS, size_of::<FilterEntry>()),
+        (RINGS, size_of::<RingEntry>()),
+        (frames, size_of::<FrameEntry>()),
+    ];
+    let words = shapes.iter().map(|(count, size)| count * size / 8).sum();
+    let (mut rest, range) = early.words(words).ok_or(MappingError)?;
+    let mut address = tables.expose(early, range)?;
+    let parts = shapes.map(|(count, entry_size)| {
+        let reference =
+            TableReference { address, count: count as u64, entry_size: entry_size as u64 };
+        let (words, behind) = rest.split_at(count * entry_size / 8);
+        rest = behind;
+        address += words.len() as u64 * 8;
+        (words, reference)
+    });
+    let [system, statistics, environments, slices, filters, rings, frame_words] =
+        parts.map(|(words, _)| words);
+    let [_, statistics_table, env_table, slice_table, filter_table, ring_table, frame_table] =
+        parts.map(|(_, reference)| reference);
     expose_constants(
         system,
         [SLICE, cpus as u64, POSITIONS as u64, frames as u64],
@@ -250,12 +261,13 @@ fn build_board(
     statistics: &'static [AtomicU64],
     slices: &'static [AtomicU64],
 ) -> Option<&'static Board<'static>> {
-    let cells = early.collect(exposed.environments.as_chunks().0.iter().map(EnvCell::new))?;
     let parts = statistics.as_chunks().0.iter().zip(slices.chunks_exact(POSITIONS)).enumerate();
     let cpus = early
         .collect(parts.map(|(number, (words, slices))| CpuCell::new(number, words, slices)))?;
-    let board = early.collect(iter::once(Board::new(cells, cpus, exposed, SLICE)))?;
-    board.first()
+    // The board comes before the cells, which would push it off the page.
+    let [board] = early.collect(iter::once(MaybeUninit::uninit()))? else { return None };
+    let cells = early.collect(exposed.environments.as_chunks().0.iter().map(EnvCell::new))?;
+    Some(board.write(Board::new(cells, cpus, exposed, SLICE)))
 }
 
 /// The words of the system page.

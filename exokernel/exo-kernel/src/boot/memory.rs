@@ -25,11 +25,20 @@ pub(crate) fn image() -> Range {
     }
 }
 
+/// Where the kernel's own memory begins if there is enough: behind the part that is mapped in small
+/// pages, for the image's sake.
+const BEHIND_IMAGE: u64 = 0x20_0000;
+
 /// Takes memory for ever, from the largest usable piece upwards. All of it is zero.
+///
+/// What is small lies together: a processor that goes from one program to another, and has to
+/// forget all translations for it, then looks up fewer pages.
 pub(crate) struct EarlyMemory {
     next: u64,
     end: u64,
     start: u64,
+    /// What is left of the last page that was begun for small things.
+    rest: Range,
 }
 
 /// The part of a region that neither the image nor the module occupies, if it is one piece: the
@@ -58,7 +67,10 @@ impl EarlyMemory {
         let largest = low
             .map(|&region| usable(region, boot.module()))
             .max_by_key(|piece| piece.end - piece.start)?;
-        Some(Self { next: largest.start, end: largest.end, start: largest.start })
+        let enough = BEHIND_IMAGE * 2..largest.end;
+        let start = if enough.is_empty() { largest.start } else { largest.start.max(BEHIND_IMAGE) };
+        let rest = Range { start: 0, end: 0 };
+        Some(Self { next: start, end: largest.end, start, rest })
     }
 
     /// Takes `count` frames, cleared, one behind the other; `None` if there are not as many.
@@ -72,7 +84,7 @@ impl EarlyMemory {
         Some(FrameNumber((first / PAGE_SIZE) as u32))
     }
 
-    /// Takes room for `count` values and fills it. It begins on a page.
+    /// Takes room for `count` values and fills it.
     pub(crate) fn slice<T>(
         &mut self,
         count: usize,
@@ -81,7 +93,7 @@ impl EarlyMemory {
         self.collect((0..count).map(|_| fill()))
     }
 
-    /// Takes room for the values and puts them there. It begins on a page.
+    /// Takes room for the values and puts them there. A page of them and more begins on a page.
     pub(crate) fn collect<T>(
         &mut self,
         values: impl ExactSizeIterator<Item = T>,
@@ -89,11 +101,11 @@ impl EarlyMemory {
         let count = values.len();
         const { assert!(align_of::<T>() <= PAGE_SIZE as usize) };
         let bytes = size_of::<T>().checked_mul(count)? as u64;
-        let first = self.frames(bytes.div_ceil(PAGE_SIZE))?.address();
+        let first = self.room(bytes, align_of::<T>() as u64)?;
         let pointer = physical::<T>(first);
         let mut written = 0;
         for value in values.take(count) {
-            // SAFETY: `frames` returned room for `count` values, aligned to a page, to nobody else.
+            // SAFETY: `room` returned room for `count` values, aligned for them, to nobody else.
             unsafe { pointer.add(written).write(value) };
             written += 1;
         }
@@ -101,9 +113,22 @@ impl EarlyMemory {
         Some(unsafe { slice::from_raw_parts_mut(pointer, written) })
     }
 
-    /// Takes room for `count` words that programs will be able to read, and says where it is.
+    fn room(&mut self, bytes: u64, align: u64) -> Option<u64> {
+        if bytes >= PAGE_SIZE {
+            return Some(self.frames(bytes.div_ceil(PAGE_SIZE))?.address());
+        }
+        let mut first = self.rest.start.next_multiple_of(align);
+        if first + bytes > self.rest.end {
+            first = self.frames(1)?.address();
+            self.rest.end = first + PAGE_SIZE;
+        }
+        self.rest.start = first + bytes;
+        Some(first)
+    }
+
+    /// Takes room for `count` words, a page of them or more, that programs will be able to read, and says where it is.
     pub(crate) fn words(&mut self, count: usize) -> Option<(&'static [AtomicU64], Range)> {
-        let words = self.slice(count, || AtomicU64::new(0))?;
+        let words = self.slice(count.max(PAGE_SIZE as usize / 8), || AtomicU64::new(0))?;
         let start = words.as_ptr().addr() as u64 - physical::<u8>(0).addr() as u64;
         let end = start + (count as u64 * 8).next_multiple_of(PAGE_SIZE);
         Some((words, Range { start, end }))

@@ -167,7 +167,7 @@ global_asm!(
     pop rcx
     .endm
 
-    .text
+    .section .text.entry, "ax"
     .global transfer_entry
 transfer_entry:
     swapgs
@@ -195,7 +195,7 @@ transfer_entry:
     mov rax, gs:[{switch} + {t_rest} + rsi * 8]
     lock add [rdi + {e_state}], rax
     test esi, esi
-    jz 60f
+    jz 55f
     mov rax, gs:[{switch} + {t_next_wake}]
     cmp rdx, [rax]
     jb 60f
@@ -213,7 +213,11 @@ transfer_entry:
     wrgsbase rax
     sysretq
 
-    // The caller can still run, or wakes before everybody else, or is to wake already.
+    // The caller can still run: here, unless a CPU is idle that might want to.
+55: mov rax, gs:[{switch} + {t_idle}]
+    cmp qword ptr [rax], 0
+    je 35b
+    // Or it wakes before everybody else, or is to wake already.
 60: mov rsp, gs:[0]
     call_out {settle}
     jmp 35b

@@ -50,7 +50,7 @@ global_asm!(
     pop rax
     .endm
 
-    .text
+    .section .text.stubs, "ax"
     // One stub for each vector, {size} bytes each. rax goes where the CPU puts the error code of
     // those vectors that have one; the code then travels in rax, the vector in ecx. What comes from
     // a program is pushed right into the context of the CPU, whose end is the stack pointer that
@@ -87,6 +87,8 @@ trap_stubs:
     .endif
     .set vector, vector + 1
     .endr
+
+    .section .text.entry, "ax"
 
     .macro handle function
     test byte ptr [rsp + {cs} - {rdi}], 3
