@@ -9,36 +9,12 @@
 //! | r8 to r11 | the base behind the first to the fourth shift, in bytes from rdi |
 
 use super::CompileError;
+use super::code::{Code, Condition, Label};
 use crate::atom::Width;
 
-/// Machine code as it grows. It counts on when the buffer is full, so that the error can say how
-/// much was needed.
+/// The instructions of filters, one method each.
 pub(crate) struct Assembler<'b> {
-    buffer: &'b mut [u8],
-    length: usize,
-    too_large: bool,
-}
-
-/// A place in the code that jumps go to before it is known.
-///
-/// The jumps form a chain through their own displacement fields: each holds the position of the
-/// field before it, zero ends the chain. (No field stands at position zero: an opcode does.)
-#[derive(Default)]
-pub(crate) struct Label {
-    last: usize,
-}
-
-/// When a jump is taken, after an unsigned comparison: the low byte of its two-byte opcode.
-#[derive(Clone, Copy)]
-pub(crate) enum Condition {
-    /// `jb`
-    Below = 0x82,
-    /// `je`
-    Equal = 0x84,
-    /// `jne`
-    NotEqual = 0x85,
-    /// `ja`
-    Above = 0x87,
+    code: Code<'b>,
 }
 
 /// What goes into the `reg` field of a load.
@@ -46,18 +22,12 @@ const EDX: u8 = 2;
 
 impl<'b> Assembler<'b> {
     pub(crate) fn new(buffer: &'b mut [u8]) -> Self {
-        Assembler { buffer, length: 0, too_large: false }
+        Assembler { code: Code::new(buffer) }
     }
 
     /// The length of the code, if all of it found room.
     pub(crate) fn finish(self) -> Result<usize, CompileError> {
-        if self.too_large || i32::try_from(self.length).is_err() {
-            Err(CompileError::TooLarge)
-        } else if self.length > self.buffer.len() {
-            Err(CompileError::BufferTooSmall { needed: self.length })
-        } else {
-            Ok(self.length)
-        }
+        self.code.finish()
     }
 
     /// Nothing matched yet.
@@ -134,41 +104,16 @@ impl<'b> Assembler<'b> {
     }
 
     pub(crate) fn jump(&mut self, to: &mut Label) {
-        self.emit(&[0xe9]);
-        self.displacement(to);
+        self.code.jump(to);
     }
 
     pub(crate) fn jump_if(&mut self, condition: Condition, to: &mut Label) {
-        self.emit(&[0x0f, condition as u8]);
-        self.displacement(to);
+        self.code.jump_if(condition, to);
     }
 
     /// The label is here: completes all jumps to it.
     pub(crate) fn bind(&mut self, label: Label) {
-        let mut field = label.last;
-        while field != 0 {
-            let Ok(distance) = i32::try_from(self.length - (field + 4)) else {
-                self.too_large = true;
-                return;
-            };
-            let bytes = self.buffer.get_mut(field..).and_then(<[u8]>::first_chunk_mut);
-            let Some(bytes) = bytes else {
-                return; // Beyond the buffer: `finish` will say so.
-            };
-            field = u32::from_le_bytes(*bytes) as usize;
-            *bytes = distance.to_le_bytes();
-        }
-    }
-
-    /// The displacement of a jump: until the label is bound, a link in its chain.
-    fn displacement(&mut self, to: &mut Label) {
-        let field = self.length;
-        let before = u32::try_from(to.last).unwrap_or_else(|_| {
-            self.too_large = true;
-            0
-        });
-        self.emit(&before.to_le_bytes());
-        to.last = field;
+        self.code.bind(label);
     }
 
     /// A zero-extending load from `[rdi + base + offset]`.
@@ -213,13 +158,7 @@ impl<'b> Assembler<'b> {
     }
 
     fn emit(&mut self, bytes: &[u8]) {
-        let end = self.length.saturating_add(bytes.len());
-        if let Some(place) = self.buffer.get_mut(self.length..end) {
-            for (place, byte) in place.iter_mut().zip(bytes) {
-                *place = *byte;
-            }
-        }
-        self.length = end;
+        self.code.emit(bytes);
     }
 }
 

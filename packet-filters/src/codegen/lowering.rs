@@ -5,7 +5,8 @@
 //! own end, where the next group of the same branch begins. Each node of the tree has one parent,
 //! hence nothing has to be remembered at run time but the base, one register for each shift.
 
-use super::assembler::{Assembler, Condition, Label};
+use super::assembler::Assembler;
+use super::code::{Condition, Label};
 use crate::atom::Shape;
 use crate::branch::{Branch, Group};
 

@@ -1,6 +1,7 @@
 //! Machine code for a set of filters: x86-64, position independent, straight from the tree.
 
 mod assembler;
+pub(crate) mod code;
 mod lowering;
 
 use core::fmt;

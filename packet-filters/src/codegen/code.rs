@@ -1,0 +1,99 @@
+//! Machine code as it grows: a buffer, labels and jumps. Both compilers of the crate, that of the
+//! filters and that of eBPF, write through it.
+
+use super::CompileError;
+
+/// Machine code as it grows. It counts on when the buffer is full, so that the error can say how
+/// much was needed.
+pub(crate) struct Code<'b> {
+    buffer: &'b mut [u8],
+    length: usize,
+    too_large: bool,
+}
+
+/// A place in the code that jumps go to before it is known.
+///
+/// The jumps form a chain through their own displacement fields: each holds the position of the
+/// field before it, zero ends the chain. (No field stands at position zero: an opcode does.)
+#[derive(Default)]
+pub(crate) struct Label {
+    last: usize,
+}
+
+/// When a jump is taken: the low byte of its two-byte opcode (Intel SDM, volume 2, `Jcc`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// `jb`
+    Below = 0x82,
+    /// `je`
+    Equal = 0x84,
+    /// `jne`
+    NotEqual = 0x85,
+    /// `ja`
+    Above = 0x87,
+}
+
+impl<'b> Code<'b> {
+    pub(crate) fn new(buffer: &'b mut [u8]) -> Self {
+        Code { buffer, length: 0, too_large: false }
+    }
+
+    /// The length of the code, if all of it found room.
+    pub(crate) fn finish(self) -> Result<usize, CompileError> {
+        if self.too_large || i32::try_from(self.length).is_err() {
+            Err(CompileError::TooLarge)
+        } else if self.length > self.buffer.len() {
+            Err(CompileError::BufferTooSmall { needed: self.length })
+        } else {
+            Ok(self.length)
+        }
+    }
+
+    pub(crate) fn jump(&mut self, to: &mut Label) {
+        self.emit(&[0xe9]);
+        self.displacement(to);
+    }
+
+    pub(crate) fn jump_if(&mut self, condition: Condition, to: &mut Label) {
+        self.emit(&[0x0f, condition as u8]);
+        self.displacement(to);
+    }
+
+    /// The label is here: completes all jumps to it.
+    pub(crate) fn bind(&mut self, label: Label) {
+        let mut field = label.last;
+        while field != 0 {
+            let Ok(distance) = i32::try_from(self.length - (field + 4)) else {
+                self.too_large = true;
+                return;
+            };
+            let bytes = self.buffer.get_mut(field..).and_then(<[u8]>::first_chunk_mut);
+            let Some(bytes) = bytes else {
+                return; // Beyond the buffer: `finish` will say so.
+            };
+            field = u32::from_le_bytes(*bytes) as usize;
+            *bytes = distance.to_le_bytes();
+        }
+    }
+
+    pub(crate) fn emit(&mut self, bytes: &[u8]) {
+        let end = self.length.saturating_add(bytes.len());
+        if let Some(place) = self.buffer.get_mut(self.length..end) {
+            for (place, byte) in place.iter_mut().zip(bytes) {
+                *place = *byte;
+            }
+        }
+        self.length = end;
+    }
+
+    /// The displacement of a jump: until the label is bound, a link in its chain.
+    fn displacement(&mut self, to: &mut Label) {
+        let field = self.length;
+        let before = u32::try_from(to.last).unwrap_or_else(|_| {
+            self.too_large = true;
+            0
+        });
+        self.emit(&before.to_le_bytes());
+        to.last = field;
+    }
+}
