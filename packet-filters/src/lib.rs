@@ -11,6 +11,7 @@
 //! | can one packet match both? | [`overlaps`], and [`witness`] shows one |
 //! | may the holder of a reservation install it? | [`contains`] |
 //! | whose packet is it? | [`FilterSet::classify`], or the code that [`FilterSet::compile`] emits |
+//! | what of a program for a handler or predicate? | [`ebpf`] verifies and compiles it |
 //! | how does it travel, how is it shown? | [`Filter::encode`], [`Filter::decode`], `Display`, `FromStr` |
 //!
 //! # Principles
@@ -33,6 +34,7 @@ mod atom;
 mod branch;
 mod builder;
 mod codegen;
+pub mod ebpf;
 mod filter;
 mod interpreter;
 mod overlap;

@@ -15,9 +15,21 @@ pub(crate) struct Code<'b> {
 ///
 /// The jumps form a chain through their own displacement fields: each holds the position of the
 /// field before it, zero ends the chain. (No field stands at position zero: an opcode does.)
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Label {
     last: usize,
+}
+
+impl Label {
+    /// Nothing jumps to it yet.
+    pub(crate) const fn new() -> Self {
+        Label { last: 0 }
+    }
+
+    /// Whether anything jumps to it.
+    pub(crate) fn is_used(&self) -> bool {
+        self.last != 0
+    }
 }
 
 /// When a jump is taken: the low byte of its two-byte opcode (Intel SDM, volume 2, `Jcc`).
@@ -31,6 +43,18 @@ pub(crate) enum Condition {
     NotEqual = 0x85,
     /// `ja`
     Above = 0x87,
+    /// `jae`
+    AboveEqual = 0x83,
+    /// `jbe`
+    BelowEqual = 0x86,
+    /// `jl`
+    Less = 0x8c,
+    /// `jge`
+    GreaterEqual = 0x8d,
+    /// `jle`
+    LessEqual = 0x8e,
+    /// `jg`
+    Greater = 0x8f,
 }
 
 impl<'b> Code<'b> {
@@ -57,6 +81,32 @@ impl<'b> Code<'b> {
     pub(crate) fn jump_if(&mut self, condition: Condition, to: &mut Label) {
         self.emit(&[0x0f, condition as u8]);
         self.displacement(to);
+    }
+
+    pub(crate) fn call(&mut self, to: &mut Label) {
+        self.emit(&[0xe8]);
+        self.displacement(to);
+    }
+
+    /// Where the next instruction begins.
+    pub(crate) fn position(&self) -> usize {
+        self.length
+    }
+
+    /// Jumps to a position that has been reached.
+    pub(crate) fn jump_back(&mut self, to: usize) {
+        self.emit(&[0xe9]);
+        self.distance_back(to);
+    }
+
+    pub(crate) fn jump_back_if(&mut self, condition: Condition, to: usize) {
+        self.emit(&[0x0f, condition as u8]);
+        self.distance_back(to);
+    }
+
+    fn distance_back(&mut self, to: usize) {
+        let distance = i32::try_from(self.length + 4 - to).map_or(0, |distance| -distance);
+        self.emit(&distance.to_le_bytes());
     }
 
     /// The label is here: completes all jumps to it.

@@ -1,0 +1,456 @@
+//! The typed pass: "verify or guard".
+//!
+//! The program is gone through in order, with the state at each place: what each register is (a
+//! number, or a pointer into one region) and between which bounds it lies. Where a jump arrives,
+//! states are joined. A loop is gone through until the state at its start does not change any more;
+//! then the last pass has shown that the states hold for every way through the program. An access
+//! that is not shown to be in bounds gets a guard: one comparison before it, and behind it the
+//! region is known to be as long as the access needed.
+//!
+//! The work is bounded by [`PASSES`] times the length of the program, whatever the program is.
+
+use super::compiler::Place;
+use super::instruction::{Instruction, MAX_SLOTS, class, decode, operation::*};
+use super::profile::{Argument, Helper, Profile};
+use super::range::{Range, exchanged, negated};
+use super::refusal::{Reason, Refusal};
+use super::state::{Kind, STACK, STACK_REGION, State, Value};
+
+/// The most slots of a program that jumps and calls may go to.
+pub const MAX_TARGETS: usize = 256;
+
+/// How often the program is gone through at most. Nested loops need one pass for each level and
+/// two more.
+const PASSES: usize = 16;
+
+/// What the verifier and the compiler need while they work: about 270 KiB, to be used for one
+/// program after the other.
+#[derive(Debug)]
+pub struct Workspace {
+    instructions: [Instruction; MAX_SLOTS],
+    notes: [Note; MAX_SLOTS],
+    states: [Option<State>; MAX_TARGETS],
+    places: [Place; MAX_SLOTS],
+}
+
+/// What was found out about an instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Whether any way leads here.
+    pub reached: bool,
+    /// Whether an access needs a guard.
+    pub guarded: bool,
+    /// The region of an access, or [`STACK_REGION`].
+    pub region: u8,
+    /// Where in the region, if it is always the same place.
+    pub fixed: Option<u32>,
+    /// The most that can happen from here without going back, in instructions.
+    pub cost: u32,
+    /// The index of the state that is joined here, if jumps go here.
+    target: Option<u16>,
+}
+
+/// A program that was verified: it can be compiled.
+#[derive(Debug)]
+pub struct Verified<'w> {
+    /// What it was verified against.
+    pub profile: &'w Profile<'w>,
+    pub(super) instructions: &'w [Instruction],
+    pub(super) notes: &'w [Note],
+    pub(super) places: &'w mut [Place],
+}
+
+/// Decodes and verifies a program, in the encoding of RFC 9669 for little-endian machines.
+///
+/// What comes back holds on to the workspace. The reason for a refusal is the first that is found,
+/// not the only one.
+pub fn verify<'w>(
+    program: &[u8],
+    profile: &'w Profile<'w>,
+    workspace: &'w mut Workspace,
+) -> Result<Verified<'w>, Refusal> {
+    let refuse = |(at, reason)| Refusal { at, reason };
+    let slots = decode(program, &mut workspace.instructions).map_err(refuse)?;
+    let instructions = workspace.instructions.get(..slots).unwrap_or_default();
+    let notes = workspace.notes.get_mut(..slots).unwrap_or_default();
+    let places = workspace.places.get_mut(..slots).unwrap_or_default();
+    notes.fill(Note::default());
+    workspace.states.fill(None);
+    let states = &mut workspace.states;
+    let mut verifier = Verifier { profile, instructions, notes, states, changed: true };
+    verifier.plan().map_err(refuse)?;
+    for _ in 0..PASSES {
+        verifier.changed = false;
+        verifier.pass().map_err(refuse)?;
+        if !verifier.changed {
+            let notes = verifier.notes;
+            return Ok(Verified { profile, instructions, notes, places });
+        }
+    }
+    Err(refuse((0, Reason::TooTangled)))
+}
+
+impl Workspace {
+    /// An empty one, which may be a static's.
+    pub const fn new() -> Self {
+        let instruction = Instruction { code: 0, to: 0, from: 0, offset: 0, immediate: 0 };
+        let fixed = None;
+        let target = None;
+        let note =
+            Note { reached: false, guarded: false, region: STACK_REGION, fixed, cost: 0, target };
+        Workspace {
+            instructions: [instruction; MAX_SLOTS],
+            notes: [note; MAX_SLOTS],
+            states: [None; MAX_TARGETS],
+            places: [const { Place::new() }; MAX_SLOTS],
+        }
+    }
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Workspace::new()
+    }
+}
+
+impl Verified<'_> {
+    /// The instructions and what was found out about each.
+    pub fn notes(&self) -> impl ExactSizeIterator<Item = (&Instruction, &Note)> {
+        self.instructions.iter().zip(self.notes)
+    }
+
+    /// The fuel with which the program executes at most `budget` instructions, helpers counting as
+    /// what they cost; none if it may need more without going back.
+    pub fn fuel(&self, budget: u64) -> Option<u64> {
+        budget.checked_sub(self.notes.first()?.cost.into())
+    }
+}
+
+struct Verifier<'a> {
+    profile: &'a Profile<'a>,
+    instructions: &'a [Instruction],
+    notes: &'a mut [Note],
+    states: &'a mut [Option<State>],
+    /// Whether the state at the start of a loop has changed in this pass.
+    changed: bool,
+}
+
+/// An access to memory.
+struct Access {
+    region: u8,
+    /// Where it starts, if that is always the same.
+    place: Option<u64>,
+    /// The bytes that it may touch, if it passes its guard: from the first, to behind the last.
+    bytes: Range,
+}
+
+impl<'a> Verifier<'a> {
+    /// Finds where jumps go, whether they may, and what each way costs.
+    fn plan(&mut self) -> Result<(), (usize, Reason)> {
+        let mut targets = 0;
+        for (at, instruction) in self.instructions.iter().enumerate().rev() {
+            if instruction.goes_back(at) && !self.profile.loops {
+                return Err((at, Reason::Loop));
+            }
+            let (next, target) = (self.cost(at + 1), instruction.target(at));
+            let ahead = target.filter(|target| *target > at).map_or(0, |at| self.cost(at));
+            let own = u32::from(instruction.code != 0);
+            let cost = own.saturating_add(match (instruction.class(), instruction.operation()) {
+                (class::JUMP, EXIT) => 0,
+                (class::JUMP | class::NARROW_JUMP, JA) => ahead,
+                (class::JUMP, CALL) if target.is_some() => next.saturating_add(ahead),
+                (class::JUMP, CALL) => {
+                    let helper = self.helper(instruction).ok_or((at, Reason::NoHelper))?;
+                    next.saturating_add(helper.cost)
+                }
+                _ => next.max(ahead),
+            });
+            if i32::try_from(cost).is_err() {
+                return Err((at, Reason::TooCostly));
+            }
+            if let Some(note) = self.notes.get_mut(at) {
+                note.cost = cost;
+            }
+            let note = target.and_then(|target| self.notes.get_mut(target));
+            if let Some(note) = note.filter(|note| note.target.is_none()) {
+                note.target = Some(targets);
+                targets += 1;
+            }
+        }
+        let fits = usize::from(targets) <= MAX_TARGETS;
+        if fits { Ok(()) } else { Err((0, Reason::TooManyTargets)) }
+    }
+
+    fn cost(&self, at: usize) -> u32 {
+        self.notes.get(at).map_or(0, |note| note.cost)
+    }
+
+    fn helper(&self, call: &Instruction) -> Option<&'a Helper> {
+        self.profile.helpers.get(usize::try_from(call.immediate).ok()?)?.as_ref()
+    }
+
+    /// Goes through the program once.
+    fn pass(&mut self) -> Result<(), (usize, Reason)> {
+        let mut current = Some(State::entry(self.profile));
+        for (at, instruction) in self.instructions.iter().enumerate() {
+            if let Some(saved) = self.saved(at) {
+                match (saved.as_mut(), &current) {
+                    (Some(saved), Some(current)) => _ = saved.join(current, false),
+                    (None, Some(_)) => *saved = current,
+                    (_, None) => (),
+                }
+                current = *saved;
+            }
+            let Some(state) = &mut current else { continue };
+            if let Some(note) = self.notes.get_mut(at) {
+                note.reached = true;
+            }
+            if !self.step(at, instruction, state).map_err(|reason| (at, reason))? {
+                current = None;
+            }
+        }
+        let end = self.instructions.len();
+        current.map_or(Ok(()), |_| Err((end, Reason::EndReached)))
+    }
+
+    /// The state that is joined at a slot, if jumps go there.
+    fn saved(&mut self, at: usize) -> Option<&mut Option<State>> {
+        self.states.get_mut(usize::from(self.notes.get(at)?.target?))
+    }
+
+    /// Control may come from slot `at` to its target, in this state.
+    fn flow(&mut self, at: usize, instruction: &Instruction, state: &State) {
+        let back = instruction.goes_back(at);
+        let saved = instruction.target(at).and_then(|target| self.saved(target));
+        let changed = match saved {
+            Some(Some(saved)) => saved.join(state, back),
+            Some(none) => {
+                *none = Some(*state);
+                true
+            }
+            None => false,
+        };
+        self.changed |= changed && back;
+    }
+
+    /// What an instruction does to the state; whether control may go on behind it.
+    fn step(
+        &mut self,
+        at: usize,
+        instruction: &Instruction,
+        state: &mut State,
+    ) -> Result<bool, Reason> {
+        match (instruction.class(), instruction.operation()) {
+            (class::CONSTANT, _) if instruction.code == Instruction::CONSTANT => {
+                let value = instruction.constant(self.instructions.get(at + 1));
+                state.set(instruction.to, Value::number(Range::exact(value)));
+            }
+            (class::CONSTANT, _) => (),
+            (class::LOAD, _) => {
+                let access = self.access(at, instruction, instruction.from, state)?;
+                state.set(instruction.to, loaded(state, &access, instruction)?);
+            }
+            (class::STORE | class::STORE_CONSTANT, _) => {
+                let value = operand(state, instruction)?;
+                let access = self.access(at, instruction, instruction.to, state)?;
+                if instruction.is_atomic() {
+                    atomic(state, &access, instruction, value)?;
+                } else {
+                    store(state, &access, value.kind)?;
+                }
+            }
+            (class::NARROW | class::WIDE, _) => {
+                state.set(instruction.to, arithmetic(state, instruction)?);
+            }
+            (_, JA) => {
+                self.flow(at, instruction, state);
+                return Ok(false);
+            }
+            (class::JUMP, CALL) => {
+                if instruction.target(at).is_some() {
+                    self.flow(at, instruction, &state.callee());
+                } else {
+                    self.check_arguments(state, instruction)?;
+                }
+                state.returned();
+            }
+            (class::JUMP, EXIT) if read(state, 0)?.is_pointer() => {
+                return Err(Reason::PointerReturned);
+            }
+            (class::JUMP, EXIT) => return Ok(false),
+            (_, test) => {
+                let mut taken = *state;
+                branch(&mut taken, instruction, test)?;
+                self.flow(at, instruction, &taken);
+                branch(state, instruction, negated(test))?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Decides whether an access is allowed, and whether it needs a guard.
+    fn access(
+        &mut self,
+        at: usize,
+        instruction: &Instruction,
+        base: u8,
+        state: &mut State,
+    ) -> Result<Access, Reason> {
+        let Value { kind: Kind::Pointer(region), range } = read(state, base)? else {
+            return Err(Reason::NotAPointer);
+        };
+        let offset = i64::from(instruction.offset).cast_unsigned();
+        let (place, size) = (range.plus(Range::exact(offset)), u64::from(instruction.size()));
+        let bounds = self.profile.regions.get(usize::from(region));
+        let most = bounds.map_or(STACK, |bounds| bounds.maximum.into());
+        if instruction.class() != class::LOAD && bounds.is_some_and(|bounds| !bounds.writable) {
+            return Err(Reason::ReadOnly);
+        }
+        let first_end = place.min.checked_add(size).filter(|end| *end <= most);
+        let first_end = first_end.ok_or(Reason::OutOfBounds)?;
+        let last_end = place.max.saturating_add(size);
+        if let Some(note) = self.notes.get_mut(at) {
+            note.guarded = last_end > state.known(region);
+            note.region = region;
+            note.fixed = place.value().and_then(|place| u32::try_from(place).ok());
+        }
+        state.learn(region, first_end);
+        let bytes = Range { min: place.min, max: last_end.min(most) };
+        Ok(Access { region, place: place.value(), bytes })
+    }
+
+    fn check_arguments(&self, state: &State, call: &Instruction) -> Result<(), Reason> {
+        let helper = self.helper(call).ok_or(Reason::NoHelper)?;
+        let fits = (1..).zip(helper.arguments).all(|(register, argument)| {
+            let kind = state.get(register).kind;
+            match argument {
+                Argument::Nothing => true,
+                Argument::Pointer(region) => kind == Kind::Pointer(region),
+                _ => matches!(kind, Kind::Number | Kind::Length(_)),
+            }
+        });
+        if fits { Ok(()) } else { Err(Reason::WrongArgument) }
+    }
+}
+
+fn read(state: &State, register: u8) -> Result<Value, Reason> {
+    let value = state.get(register);
+    if value.kind == Kind::Unset { Err(Reason::UnsetRegister) } else { Ok(value) }
+}
+
+/// The second operand.
+fn operand(state: &State, instruction: &Instruction) -> Result<Value, Reason> {
+    let immediate = i64::from(instruction.immediate).cast_unsigned();
+    match instruction.source() {
+        Some(register) => read(state, register),
+        None if instruction.is_wide() => Ok(Value::number(Range::exact(immediate))),
+        None => Ok(Value::number(Range::exact(immediate & u64::from(u32::MAX)))),
+    }
+}
+
+fn arithmetic(state: &State, instruction: &Instruction) -> Result<Value, Reason> {
+    let (wide, operation) = (instruction.is_wide(), instruction.operation());
+    let right = operand(state, instruction)?;
+    if operation == MOV && instruction.offset == 0 {
+        let keeps =
+            wide || matches!(right.kind, Kind::Length(_)) && right.range.low() == right.range;
+        if keeps {
+            return Ok(right);
+        }
+    }
+    let left = match operation {
+        MOV => Value::number(Range::FULL),
+        _ => read(state, instruction.to)?,
+    };
+    let range = Range::apply(instruction, left.range, right.range);
+    let kind = match (operation, left.kind, right.kind) {
+        (ADD, Kind::Pointer(_), right) if wide && !matches!(right, Kind::Pointer(_)) => left.kind,
+        (ADD, left, Kind::Pointer(_)) if wide && !matches!(left, Kind::Pointer(_)) => right.kind,
+        (SUB, Kind::Pointer(_), Kind::Number | Kind::Length(_)) if wide => left.kind,
+        (SUB, Kind::Pointer(a), Kind::Pointer(b)) if wide && a == b => Kind::Number,
+        _ if left.is_pointer() || right.is_pointer() => return Err(Reason::PointerArithmetic),
+        _ => Kind::Number,
+    };
+    Ok(Value { kind, range })
+}
+
+/// The state behind a branch, where `test` holds.
+fn branch(state: &mut State, instruction: &Instruction, test: u8) -> Result<(), Reason> {
+    let wide = instruction.is_wide();
+    let (left, right) = (read(state, instruction.to)?, operand(state, instruction)?);
+    if (left.is_pointer() || right.is_pointer()) && (left.kind != right.kind || !wide) {
+        return Err(Reason::PointerArithmetic);
+    }
+    let narrowed = [
+        (Some(instruction.to), left, left.range.narrow(test, wide, right.range)),
+        (instruction.source(), right, right.range.narrow(exchanged(test), wide, left.range)),
+    ];
+    for (register, value, range) in narrowed {
+        let Some(register) = register else { continue };
+        state.set(register, Value { range, ..value });
+        if let Kind::Length(region) = value.kind {
+            state.learn(region, range.min);
+        }
+    }
+    Ok(())
+}
+
+/// The value of a load.
+fn loaded(state: &State, access: &Access, instruction: &Instruction) -> Result<Value, Reason> {
+    if access.region == STACK_REGION {
+        let whole = access.place.is_some_and(|place| place % 8 == 0 && instruction.size() == 8);
+        if let Some(region) = state.pointer(access.bytes).filter(|_| whole) {
+            return Ok(Value { kind: Kind::Pointer(region), range: Range::FULL });
+        }
+        if !state.holds_numbers(access.bytes) {
+            return Err(Reason::UnsetStack);
+        }
+    }
+    let unknown = instruction.is_signed() || instruction.size() == 8;
+    let max = if unknown { u64::MAX } else { (1 << (8 * instruction.size())) - 1 };
+    Ok(Value::number(Range::up_to(max)))
+}
+
+/// A store of a value of this kind.
+fn store(state: &mut State, access: &Access, kind: Kind) -> Result<(), Reason> {
+    if let Kind::Pointer(_) = kind {
+        let whole = access.bytes.max - access.bytes.min == 8;
+        let place = access.place.filter(|place| place % 8 == 0 && whole);
+        if place.is_none() || access.region != STACK_REGION {
+            return Err(Reason::PointerStored);
+        }
+    }
+    if access.region == STACK_REGION {
+        if access.place.is_some() {
+            state.store(access.bytes, kind);
+        } else if state.holds_pointers(access.bytes) {
+            return Err(Reason::PointerOverwritten);
+        }
+    }
+    Ok(())
+}
+
+/// An atomic operation with `value`.
+fn atomic(
+    state: &mut State,
+    access: &Access,
+    instruction: &Instruction,
+    value: Value,
+) -> Result<(), Reason> {
+    let compares = instruction.immediate == 0xf1;
+    if access.place.is_some_and(|place| place % u64::from(instruction.size()) != 0) {
+        return Err(Reason::Misaligned);
+    }
+    let old = loaded(state, access, instruction)?;
+    let expected = if compares { read(state, 0)? } else { old };
+    if old.is_pointer() || value.is_pointer() || expected.is_pointer() {
+        return Err(Reason::PointerArithmetic);
+    }
+    store(state, access, Kind::Number)?;
+    if compares {
+        state.set(0, old);
+    } else if instruction.immediate & 1 != 0 {
+        state.set(instruction.from, old);
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! eBPF on the host, outside of ring 0: what people and tests do with programs for the kernel.
+//!
+//! | module | |
+//! |---|---|
+//! | [`object`] | takes a program out of an ELF object that clang or rustc made |
+//! | [`assembler`] | assembles text, in the syntax of uBPF and the conformance vectors |
+//! | [`interpreter`] | runs a verified program, checking everything each time: the reference |
+//! | [`native`] | runs compiled code |
+
+mod arithmetic;
+pub mod assembler;
+pub mod interpreter;
+pub mod native;
+pub mod object;
