@@ -34,7 +34,8 @@ struct Bounds {
 /// They are claims all the same: a pointer is an offset, and nobody has checked it.
 pub type Routine = unsafe extern "sysv64" fn(u64, u64, u64, *mut Activation, u64, u64) -> u64;
 
-/// The type of a compiled program.
+/// The type of a compiled program: the activation, and what [`Activation::first`] says, so that it
+/// need not wait for memory.
 ///
 /// # Safety
 ///
@@ -43,7 +44,7 @@ pub type Routine = unsafe extern "sysv64" fn(u64, u64, u64, *mut Activation, u64
 /// length, which lies between the bounds of the profile; each helper of the profile a function that
 /// may be called with this activation. Others may change the regions' contents meanwhile. The stack
 /// must have 5 KiB left, and what the helpers need.
-pub type Compiled = unsafe extern "sysv64" fn(*mut Activation) -> Ended;
+pub type Compiled = unsafe extern "sysv64" fn(*mut Activation, *mut u8) -> Ended;
 
 /// How a compiled program ended, as it returns it; [`Ended::outcome`] reads it.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,11 @@ impl Activation {
             *bounds =
                 Bounds { start, places: [0, 1, 3, 7].map(|less| length.saturating_sub(less)) };
         }
+    }
+
+    /// The start of region 0.
+    pub fn first(&self) -> *mut u8 {
+        self.regions[0].start
     }
 
     /// Where the start of a region is held.

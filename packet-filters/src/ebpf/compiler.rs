@@ -47,8 +47,9 @@ impl Place {
 /// Registers 0 to 9.
 const REGISTERS: [u8; 10] = [RAX, RDI, RSI, RDX, R8, R9, RBX, R13, R14, R15];
 
-/// What the caller of a compiled program wants to find unchanged.
-const SAVED: [u8; 6] = [RBX, RBP, R12, R13, R14, R15];
+/// What the caller of a compiled program wants to find unchanged, and which register of the program
+/// it is; 10 stands for the fuel.
+const SAVED: [(u8, u8); 5] = [(RBX, 6), (R13, 7), (R14, 8), (R15, 9), (R12, 10)];
 
 /// What a function keeps for its caller.
 const KEPT: [u8; 4] = [RBX, R13, R14, R15];
@@ -58,6 +59,9 @@ const FRAME: i32 = STACK as i32 + 8;
 
 /// What one call takes of the stack: the kept registers, the return address, the frame.
 const CALL_FRAME: i32 = 8 * KEPT.len() as i32 + 8 + FRAME;
+
+/// The opcode of calls, of helpers and of functions.
+const CALL_CODE: u8 = CALL << 4 | class::JUMP;
 
 /// The start of region 0, in the activation.
 const FIRST: Memory = Memory::at(RBP, 0);
@@ -71,16 +75,18 @@ impl Verified<'_> {
     /// the contents of the buffer have no meaning.
     pub fn compile(&mut self, buffer: &mut [u8]) -> Result<usize, CompileError> {
         self.places.fill_with(Place::new);
-        let calls = |(at, i): (usize, &Instruction)| is_call(i) && i.target(at).is_some();
         let mut compiler = Compiler {
             code: Code::new(buffer),
             instructions: self.instructions,
             notes: self.notes,
             places: self.places,
-            calls: self.instructions.iter().enumerate().any(calls),
+            calls: self.instructions.iter().any(|i| i.code == CALL_CODE && i.from == 1),
+            saved: 0,
+            outer: 0,
             done: Label::new(),
             trapped: Label::new(),
         };
+        compiler.choose_registers();
         compiler.prologue(&self.profile.arguments);
         for (at, (instruction, note)) in self.instructions.iter().zip(self.notes).enumerate() {
             if let Some(place) = compiler.places.get_mut(at) {
@@ -103,6 +109,10 @@ struct Compiler<'c, 'b> {
     places: &'c mut [Place],
     /// Whether functions call others.
     calls: bool,
+    /// Which of [`SAVED`] the program changes, as bits.
+    saved: u8,
+    /// What is taken of the stack before the first function starts.
+    outer: i32,
     /// The program has exited.
     done: Label,
     /// The program has trapped, and edx says how.
@@ -110,13 +120,38 @@ struct Compiler<'c, 'b> {
 }
 
 impl Compiler<'_, '_> {
+    /// Which registers have to be saved, and how much of the stack keeps it aligned to 16 bytes.
+    fn choose_registers(&mut self) {
+        for (at, instruction) in self.instructions.iter().enumerate() {
+            let burns = instruction.goes_back(at) || instruction.is_atomic();
+            for (bit, (_, register)) in SAVED.iter().enumerate() {
+                let used = instruction.to == *register || instruction.from == *register;
+                let used = if *register == 10 { burns } else { used || self.calls };
+                self.saved |= u8::from(used) << bit;
+            }
+        }
+        let odd = (self.saved.count_ones() + 1) % 2 == 1;
+        self.outer = if odd { 0 } else { 8 } + if self.calls { 0 } else { STACK as i32 };
+    }
+
+    /// The registers to be saved.
+    fn saved(&self) -> impl DoubleEndedIterator<Item = u8> + use<> {
+        let saved = self.saved;
+        let chosen = move |(bit, _): &(usize, (u8, u8))| saved >> bit & 1 != 0;
+        SAVED.into_iter().enumerate().filter(chosen).map(|(_, (register, _))| register)
+    }
+
     fn prologue(&mut self, arguments: &[Argument; 5]) {
+        let saved = self.saved();
         let code = &mut self.code;
-        SAVED.into_iter().for_each(|register| code.push(register));
+        code.push(RBP);
+        saved.for_each(|register| code.push(register));
         code.registers(true, LOAD, RBP, RDI);
-        code.memory(true, LOAD, R12, Memory::at(RBP, Activation::FUEL));
-        code.memory(true, LOAD, R10, FIRST);
-        code.memory(true, STORE, RSP, Memory::at(RBP, Activation::STACK));
+        if self.saved >> 4 != 0 {
+            code.memory(true, LOAD, R12, Memory::at(RBP, Activation::FUEL));
+        }
+        code.registers(true, LOAD, R10, RSI);
+        code.immediate(true, group::SUB, RSP, self.outer);
         for ((argument, register), index) in arguments.iter().zip([RDI, RSI, RDX, R8, R9]).zip(0..)
         {
             let held = match *argument {
@@ -131,7 +166,7 @@ impl Compiler<'_, '_> {
             code.memory(true, LOAD, register, Memory::at(RBP, held));
         }
         if self.calls {
-            code.immediate(true, group::SUB, RSP, 8);
+            code.memory(true, STORE, RSP, Memory::at(RBP, Activation::STACK));
             let deepest = -8 - FRAME - CALL_FRAME * (MAX_DEPTH as i32 - 2);
             code.memory(true, 0x8d, RCX, Memory::at(RSP, deepest)); // lea
             code.memory(true, STORE, RCX, Memory::at(RBP, Activation::DEEPEST));
@@ -139,18 +174,20 @@ impl Compiler<'_, '_> {
             code.call(&mut start);
             code.jump(&mut self.done);
             code.bind(start);
+            code.immediate(true, group::SUB, RSP, FRAME);
         }
-        code.immediate(true, group::SUB, RSP, FRAME);
     }
 
     /// Behind the last instruction: the way out, and the ways that lead there from what trapped.
     fn epilogue(&mut self) {
+        let saved = self.saved();
         let code = &mut self.code;
         code.bind(mem::take(&mut self.done));
         code.constant(RDX, 0);
         let finish = code.position();
-        code.memory(true, LOAD, RSP, Memory::at(RBP, Activation::STACK));
-        SAVED.into_iter().rev().for_each(|register| code.pop(register));
+        code.immediate(true, group::ADD, RSP, self.outer);
+        saved.rev().for_each(|register| code.pop(register));
+        code.pop(RBP);
         code.ret();
         for (at, (place, instruction)) in self.places.iter_mut().zip(self.instructions).enumerate()
         {
@@ -164,6 +201,9 @@ impl Compiler<'_, '_> {
         }
         code.bind(mem::take(&mut self.trapped));
         code.constant(RAX, 0);
+        if self.calls {
+            code.memory(true, LOAD, RSP, Memory::at(RBP, Activation::STACK));
+        }
         code.jump_back(finish);
     }
 
@@ -502,6 +542,7 @@ impl Compiler<'_, '_> {
         code.jump_if(Condition::Equal, &mut exchanged);
         code.immediate(true, group::SUB, R12, 1);
         code.jump_if(Condition::AboveEqual, &mut again);
+        code.immediate(true, group::ADD, RSP, 16);
         code.constant(RDX, status(at, Fault::Spent));
         code.jump(&mut self.trapped);
         code.bind(again);
@@ -531,10 +572,6 @@ impl Compiler<'_, '_> {
         self.code.bind(back);
         KEPT.into_iter().rev().for_each(|register| self.code.pop(register));
     }
-}
-
-fn is_call(instruction: &Instruction) -> bool {
-    instruction.class() == class::JUMP && instruction.operation() == CALL
 }
 
 /// The register that holds a register of the program; r11 for the stack's end.

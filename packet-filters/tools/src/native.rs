@@ -37,6 +37,6 @@ impl Executable {
         // SAFETY: the caller says that the pages hold a function of this type.
         let compiled: Compiled = unsafe { std::mem::transmute(self.pages.as_ptr()) };
         // SAFETY: the caller says that it may be called with this activation.
-        unsafe { compiled(activation) }.outcome()
+        unsafe { compiled(activation, activation.first()) }.outcome()
     }
 }
