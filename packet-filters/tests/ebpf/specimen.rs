@@ -77,11 +77,13 @@ const POINTERS: [u8; 4] = [6, 7, 8, 10];
 struct Generator<'a> {
     entropy: Entropy<'a>,
     items: Vec<Item>,
+    /// The place of the last access, so that others meet its border.
+    near: i16,
 }
 
 /// A program, from random bytes.
 pub(crate) fn program(bytes: &[u8]) -> Vec<u8> {
-    let mut generator = Generator { entropy: Entropy(bytes), items: Vec::new() };
+    let mut generator = Generator { entropy: Entropy(bytes), items: Vec::new(), near: 0 };
     for (to, from) in [(6, 1), (7, 3), (8, 5), (9, 2)] {
         generator.push(slot(0xbf, to, from, 0, 0));
     }
@@ -119,7 +121,7 @@ pub(crate) fn program(bytes: &[u8]) -> Vec<u8> {
 /// Straight and forward-jumping arithmetic over 32 bytes in register 1, none of it out of bounds:
 /// for comparison with rbpf.
 pub(crate) fn arithmetic_program(bytes: &[u8]) -> Vec<u8> {
-    let mut generator = Generator { entropy: Entropy(bytes), items: Vec::new() };
+    let mut generator = Generator { entropy: Entropy(bytes), items: Vec::new(), near: 0 };
     generator.push(slot(0xbf, 6, 1, 0, 0));
     generator.numbers();
     generator.push(slot(0xb7, 4, 0, 0, 4));
@@ -246,11 +248,14 @@ impl Generator<'_> {
     /// A place near or behind a border of what the pointer leads to.
     fn offset(&mut self, base: u8) -> i16 {
         let offset = i16::from(self.entropy.byte() % 72);
-        match (base, self.entropy.byte() % 8) {
-            (10, _) => -1 - offset % 24,
+        let chosen = match (base, self.entropy.byte() % 8) {
+            (10, _) => return -1 - offset % 24,
             (_, 0) => -offset,
+            (_, 1..=3) => self.near + offset % 11 - 1,
             _ => offset,
-        }
+        };
+        self.near = chosen;
+        chosen
     }
 
     fn load(&mut self) {

@@ -189,6 +189,8 @@ fn what_is_shown_to_be_in_bounds_is_not_guarded() {
         ("mov r0, 0\nstdw [r3], 1\nstdw [r3+56], 1\nstb [r10-1], 2", (0, 3)),
         // The first load proves the ones before it in the packet.
         ("ldxw r0, [r1+12]\nldxb r0, [r1]\nldxdw r0, [r1+8]", (1, 2)),
+        ("ldxb r0, [r1]\nldxb r0, [r1+1]", (2, 0)),
+        ("ldxdw r0, [r1]\nldxb r0, [r1+7]\nldxb r0, [r1+8]", (2, 1)),
         ("mov r0, 0\njlt r2, 14, exit\nldxh r0, [r1+12]", (0, 1)),
         ("mov r0, 0\njgt r2, 13, more\nexit\nmore:\nldxh r0, [r1+12]", (0, 1)),
         ("mov r0, 0\nmov r6, 14\njgt r6, r2, exit\nldxh r0, [r1+12]", (0, 1)),
