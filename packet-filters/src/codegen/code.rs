@@ -83,11 +83,6 @@ impl<'b> Code<'b> {
         self.displacement(to);
     }
 
-    pub(crate) fn call(&mut self, to: &mut Label) {
-        self.emit(&[0xe8]);
-        self.displacement(to);
-    }
-
     /// Where the next instruction begins.
     pub(crate) fn position(&self) -> usize {
         self.length

@@ -13,9 +13,6 @@ pub struct Activation {
     helpers: *const [Routine; MAX_HELPERS],
     /// The caller's, for helpers; programs can't reach it.
     pub owner: *mut (),
-    /// The stack pointer outside of all functions, and the least one that may call.
-    stack: u64,
-    deepest: u64,
 }
 
 /// Where a region is, and at how many places in it an access of 1, 2, 4 and 8 bytes may start.
@@ -43,7 +40,7 @@ pub type Routine = unsafe extern "sysv64" fn(u64, u64, u64, *mut Activation, u64
 /// for the program's profile: each region readable, and writable if the profile says so, for its
 /// length, which lies between the bounds of the profile; each helper of the profile a function that
 /// may be called with this activation. Others may change the regions' contents meanwhile. The stack
-/// must have 5 KiB left, and what the helpers need.
+/// must have 1 KiB left, and what the helpers need.
 pub type Compiled = unsafe extern "sysv64" fn(*mut Activation, *mut u8) -> Ended;
 
 /// How a compiled program ended, as it returns it; [`Ended::outcome`] reads it.
@@ -51,31 +48,14 @@ pub type Compiled = unsafe extern "sysv64" fn(*mut Activation, *mut u8) -> Ended
 #[repr(C)]
 pub struct Ended {
     value: u64,
+    /// 0, or the slot of a trap plus one.
     status: u64,
 }
 
-/// What ended a program before its exit.
+/// A program was ended at this slot, before its exit: at an access, since it would have been out of
+/// bounds; at a jump, since the fuel was spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// An access outside of its region, or an atomic one that is not aligned.
-    OutOfBounds = 1,
-    /// Its fuel is spent.
-    Spent = 2,
-    /// More than [`MAX_DEPTH`] functions have called one another.
-    TooDeep = 3,
-}
-
-/// A fault, and the slot of the instruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trap {
-    /// What happened.
-    pub fault: Fault,
-    /// Where.
-    pub at: u16,
-}
-
-/// How deep calls may go, the program itself included.
-pub const MAX_DEPTH: usize = 8;
+pub struct Trap(pub u16);
 
 impl Activation {
     /// A record without regions. `arguments` are used where the profile says that a register holds
@@ -89,7 +69,7 @@ impl Activation {
     ) -> Self {
         let nothing = Bounds { start: core::ptr::null_mut(), places: [0; 4] };
         let regions = [nothing; MAX_REGIONS];
-        Activation { regions, fuel, arguments, helpers, owner, stack: 0, deepest: 0 }
+        Activation { regions, fuel, arguments, helpers, owner }
     }
 
     /// Says where a region is. A helper may call it to make the region longer, never shorter.
@@ -120,24 +100,14 @@ impl Activation {
     pub(super) const FUEL: i32 = core::mem::offset_of!(Activation, fuel) as i32;
     pub(super) const ARGUMENTS: i32 = core::mem::offset_of!(Activation, arguments) as i32;
     pub(super) const HELPERS: i32 = core::mem::offset_of!(Activation, helpers) as i32;
-    pub(super) const STACK: i32 = core::mem::offset_of!(Activation, stack) as i32;
-    pub(super) const DEEPEST: i32 = core::mem::offset_of!(Activation, deepest) as i32;
 }
 
 impl Ended {
     /// The value of register 0 at the exit, or why there was none.
     pub fn outcome(self) -> Result<u64, Trap> {
-        let fault = match self.status as u8 {
-            0 => return Ok(self.value),
-            1 => Fault::OutOfBounds,
-            2 => Fault::Spent,
-            _ => Fault::TooDeep,
-        };
-        Err(Trap { fault, at: (self.status >> 8) as u16 })
+        match self.status.checked_sub(1) {
+            None => Ok(self.value),
+            Some(at) => Err(Trap(at as u16)),
+        }
     }
-}
-
-/// How a compiled program says where it was and what happened.
-pub(super) fn status(at: usize, fault: Fault) -> u64 {
-    (at as u64) << 8 | fault as u64
 }

@@ -18,50 +18,20 @@
 
 use core::mem;
 
-use super::activation::{Activation, Fault, MAX_DEPTH, status};
+use super::activation::Activation;
 use super::assembler::*;
 use super::instruction::{Instruction, class, operation::*};
 use super::profile::Argument;
 use super::state::{STACK, STACK_REGION};
-use super::verifier::{Note, Verified};
+use super::verifier::{Slot, Verified};
 use crate::codegen::CompileError;
 use crate::codegen::code::{Code, Condition, Label};
-
-/// What the compiler remembers of a slot.
-#[derive(Debug)]
-pub(super) struct Place {
-    /// Where its code begins.
-    position: usize,
-    /// Jumps to it from before.
-    jumps: Label,
-    /// Where it goes if it can't be executed.
-    trap: Label,
-}
-
-impl Place {
-    pub(super) const fn new() -> Self {
-        Place { position: 0, jumps: Label::new(), trap: Label::new() }
-    }
-}
 
 /// Registers 0 to 9.
 const REGISTERS: [u8; 10] = [RAX, RDI, RSI, RDX, R8, R9, RBX, R13, R14, R15];
 
-/// What the caller of a compiled program wants to find unchanged, and which register of the program
-/// it is; 10 stands for the fuel.
-const SAVED: [(u8, u8); 5] = [(RBX, 6), (R13, 7), (R14, 8), (R15, 9), (R12, 10)];
-
-/// What a function keeps for its caller.
-const KEPT: [u8; 4] = [RBX, R13, R14, R15];
-
-/// A function's stack, and 8 bytes so that the stack pointer stays a multiple of 16.
-const FRAME: i32 = STACK as i32 + 8;
-
-/// What one call takes of the stack: the kept registers, the return address, the frame.
-const CALL_FRAME: i32 = 8 * KEPT.len() as i32 + 8 + FRAME;
-
-/// The opcode of calls, of helpers and of functions.
-const CALL_CODE: u8 = CALL << 4 | class::JUMP;
+/// What the caller of a compiled program wants to find unchanged: the fuel, registers 6 to 9.
+const SAVED: [u8; 5] = [R12, RBX, R13, R14, R15];
 
 /// The start of region 0, in the activation.
 const FIRST: Memory = Memory::at(RBP, 0);
@@ -74,28 +44,19 @@ impl Verified<'_> {
     /// calls the activation's helpers, and keeps to the System V calling convention. After an error
     /// the contents of the buffer have no meaning.
     pub fn compile(&mut self, buffer: &mut [u8]) -> Result<usize, CompileError> {
-        self.places.fill_with(Place::new);
+        let used = |slot: &Slot| [slot.instruction.to, slot.instruction.from];
+        let used = self.slots.iter().flat_map(used);
+        let most = used.filter(|register| *register < 10).max().unwrap_or(0);
         let mut compiler = Compiler {
             code: Code::new(buffer),
-            instructions: self.instructions,
-            notes: self.notes,
-            places: self.places,
-            calls: self.instructions.iter().any(|i| i.code == CALL_CODE && i.from == 1),
-            saved: 0,
-            outer: 0,
+            slots: self.slots,
+            saved: SAVED.get(..usize::from(most.saturating_sub(5)) + 1).unwrap_or(&SAVED),
             done: Label::new(),
             trapped: Label::new(),
         };
-        compiler.choose_registers();
         compiler.prologue(&self.profile.arguments);
-        for (at, (instruction, note)) in self.instructions.iter().zip(self.notes).enumerate() {
-            if let Some(place) = compiler.places.get_mut(at) {
-                place.position = compiler.code.position();
-                compiler.code.bind(mem::take(&mut place.jumps));
-            }
-            if note.reached {
-                compiler.instruction(at, instruction, note);
-            }
+        for at in 0..compiler.slots.len() {
+            compiler.instruction(at);
         }
         compiler.epilogue();
         compiler.code.finish()
@@ -104,15 +65,9 @@ impl Verified<'_> {
 
 struct Compiler<'c, 'b> {
     code: Code<'b>,
-    instructions: &'c [Instruction],
-    notes: &'c [Note],
-    places: &'c mut [Place],
-    /// Whether functions call others.
-    calls: bool,
-    /// Which of [`SAVED`] the program changes, as bits.
-    saved: u8,
-    /// What is taken of the stack before the first function starts.
-    outer: i32,
+    slots: &'c mut [Slot],
+    /// Those of [`SAVED`] that the program changes.
+    saved: &'static [u8],
     /// The program has exited.
     done: Label,
     /// The program has trapped, and edx says how.
@@ -120,38 +75,21 @@ struct Compiler<'c, 'b> {
 }
 
 impl Compiler<'_, '_> {
-    /// Which registers have to be saved, and how much of the stack keeps it aligned to 16 bytes.
-    fn choose_registers(&mut self) {
-        for (at, instruction) in self.instructions.iter().enumerate() {
-            let burns = instruction.goes_back(at) || instruction.is_atomic();
-            for (bit, (_, register)) in SAVED.iter().enumerate() {
-                let used = instruction.to == *register || instruction.from == *register;
-                let used = if *register == 10 { burns } else { used || self.calls };
-                self.saved |= u8::from(used) << bit;
-            }
-        }
-        let odd = (self.saved.count_ones() + 1) % 2 == 1;
-        self.outer = if odd { 0 } else { 8 } + if self.calls { 0 } else { STACK as i32 };
-    }
-
-    /// The registers to be saved.
-    fn saved(&self) -> impl DoubleEndedIterator<Item = u8> + use<> {
-        let saved = self.saved;
-        let chosen = move |(bit, _): &(usize, (u8, u8))| saved >> bit & 1 != 0;
-        SAVED.into_iter().enumerate().filter(chosen).map(|(_, (register, _))| register)
+    /// What is taken of the stack: that of the program, and 8 bytes where they keep it a multiple of
+    /// 16 behind the return address, rbp and the saved registers.
+    fn frame(&self) -> i32 {
+        STACK as i32 + if self.saved.len().is_multiple_of(2) { 0 } else { 8 }
     }
 
     fn prologue(&mut self, arguments: &[Argument; 5]) {
-        let saved = self.saved();
+        let frame = self.frame();
         let code = &mut self.code;
         code.push(RBP);
-        saved.for_each(|register| code.push(register));
+        self.saved.iter().for_each(|register| code.push(*register));
         code.registers(true, LOAD, RBP, RDI);
-        if self.saved >> 4 != 0 {
-            code.memory(true, LOAD, R12, Memory::at(RBP, Activation::FUEL));
-        }
         code.registers(true, LOAD, R10, RSI);
-        code.immediate(true, group::SUB, RSP, self.outer);
+        code.memory(true, LOAD, R12, Memory::at(RBP, Activation::FUEL));
+        code.immediate(true, group::SUB, RSP, frame);
         for ((argument, register), index) in arguments.iter().zip([RDI, RSI, RDX, R8, R9]).zip(0..)
         {
             let held = match *argument {
@@ -165,64 +103,54 @@ impl Compiler<'_, '_> {
             };
             code.memory(true, LOAD, register, Memory::at(RBP, held));
         }
-        if self.calls {
-            code.memory(true, STORE, RSP, Memory::at(RBP, Activation::STACK));
-            let deepest = -8 - FRAME - CALL_FRAME * (MAX_DEPTH as i32 - 2);
-            code.memory(true, 0x8d, RCX, Memory::at(RSP, deepest)); // lea
-            code.memory(true, STORE, RCX, Memory::at(RBP, Activation::DEEPEST));
-            let mut start = Label::new();
-            code.call(&mut start);
-            code.jump(&mut self.done);
-            code.bind(start);
-            code.immediate(true, group::SUB, RSP, FRAME);
-        }
     }
 
     /// Behind the last instruction: the way out, and the ways that lead there from what trapped.
     fn epilogue(&mut self) {
-        let saved = self.saved();
+        let frame = self.frame();
         let code = &mut self.code;
         code.bind(mem::take(&mut self.done));
         code.constant(RDX, 0);
         let finish = code.position();
-        code.immediate(true, group::ADD, RSP, self.outer);
-        saved.rev().for_each(|register| code.pop(register));
+        code.immediate(true, group::ADD, RSP, frame);
+        self.saved.iter().rev().for_each(|register| code.pop(*register));
         code.pop(RBP);
         code.ret();
-        for (at, (place, instruction)) in self.places.iter_mut().zip(self.instructions).enumerate()
-        {
-            if place.trap.is_used() {
-                let spent = instruction.target(at).is_some();
-                let fault = if spent { Fault::Spent } else { Fault::OutOfBounds };
-                code.bind(mem::take(&mut place.trap));
-                code.constant(RDX, status(at, fault));
+        for (slot, status) in self.slots.iter_mut().zip(1..) {
+            if slot.trap.is_used() {
+                code.bind(mem::take(&mut slot.trap));
+                code.constant(RDX, status);
                 code.jump(&mut self.trapped);
             }
         }
         code.bind(mem::take(&mut self.trapped));
         code.constant(RAX, 0);
-        if self.calls {
-            code.memory(true, LOAD, RSP, Memory::at(RBP, Activation::STACK));
-        }
         code.jump_back(finish);
     }
 
-    fn instruction(&mut self, at: usize, instruction: &Instruction, note: &Note) {
+    fn instruction(&mut self, at: usize) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        slot.position = self.code.position();
+        self.code.bind(mem::take(&mut slot.jumps));
+        if !slot.reached {
+            return;
+        }
+        let instruction = &slot.instruction.clone();
         let Instruction { code, to, from, immediate, .. } = *instruction;
         if instruction.goes_back(at) {
-            let target = instruction.target(at).and_then(|target| self.notes.get(target));
-            let cost = target.map_or(0, |note| note.cost);
+            let target = instruction.target(at).and_then(|target| self.slots.get(target));
+            let cost = target.map_or(0, |slot| slot.cost);
             self.code.immediate(true, group::SUB, R12, cost.cast_signed());
             self.trap_if(Condition::Below, at);
         }
         match (instruction.class(), instruction.operation()) {
             (class::CONSTANT, _) if code == Instruction::CONSTANT => {
-                let value = instruction.constant(self.instructions.get(at + 1));
-                self.code.constant(register(to), value);
+                let next = self.slots.get(at + 1).map(|next| next.instruction);
+                self.code.constant(register(to), instruction.constant(&next.unwrap_or_default()));
             }
             (class::CONSTANT, _) => (),
             (class::LOAD, _) => {
-                let memory = self.operand(at, instruction, from, note);
+                let memory = self.operand(at, from);
                 let (wide, opcode) = match (instruction.size(), instruction.is_signed()) {
                     (1, signed) => (signed, if signed { 0x0fbe } else { 0x0fb6 }), // movsx, movzx
                     (2, signed) => (signed, if signed { 0x0fbf } else { 0x0fb7 }),
@@ -232,51 +160,42 @@ impl Compiler<'_, '_> {
                 self.code.memory(wide, opcode, register(to), memory);
             }
             (class::STORE | class::STORE_CONSTANT, _) => {
-                let memory = self.operand(at, instruction, to, note);
-                if instruction.is_atomic() {
-                    self.atomic(at, instruction, memory);
-                } else {
-                    self.store(instruction, memory);
-                }
+                let memory = self.operand(at, to);
+                self.store(instruction, memory);
             }
             (class::NARROW | class::WIDE, _) => self.arithmetic(instruction),
             (_, JA) => self.jump(at, instruction, None),
-            (class::JUMP, CALL) if instruction.target(at).is_some() => self.call(at, instruction),
             (class::JUMP, CALL) => {
                 self.code.registers(true, LOAD, RCX, RBP);
                 self.code.memory(true, LOAD, R11, Memory::at(RBP, Activation::HELPERS));
                 self.code.memory(false, 0xff, 2, Memory::at(R11, 8 * immediate)); // call
                 self.code.memory(true, LOAD, R10, FIRST);
             }
-            (class::JUMP, EXIT) if self.calls => {
-                self.code.immediate(true, group::ADD, RSP, FRAME);
-                self.code.ret();
-            }
-            (class::JUMP, EXIT) if at + 1 == self.instructions.len() => (),
+            (class::JUMP, EXIT) if at + 1 == self.slots.len() => (),
             (class::JUMP, EXIT) => self.code.jump(&mut self.done),
             (_, test) => {
                 self.compare(instruction);
-                self.jump(at, instruction, Some(condition(test)));
+                self.jump(at, instruction, Some(CONDITIONS[usize::from(test & 15)]));
             }
         }
     }
 
     /// To the trap of the instruction at this slot.
     fn trap_if(&mut self, condition: Condition, at: usize) {
-        if let Some(place) = self.places.get_mut(at) {
-            self.code.jump_if(condition, &mut place.trap);
+        if let Some(slot) = self.slots.get_mut(at) {
+            self.code.jump_if(condition, &mut slot.trap);
         }
     }
 
     /// To the target of the instruction at this slot.
     fn jump(&mut self, at: usize, instruction: &Instruction, condition: Option<Condition>) {
-        let place = instruction.target(at).and_then(|target| self.places.get_mut(target));
-        let Some(place) = place else { return };
+        let slot = instruction.target(at).and_then(|target| self.slots.get_mut(target));
+        let Some(slot) = slot else { return };
         match (instruction.goes_back(at), condition) {
-            (true, None) => self.code.jump_back(place.position),
-            (false, None) => self.code.jump(&mut place.jumps),
-            (true, Some(condition)) => self.code.jump_back_if(condition, place.position),
-            (false, Some(condition)) => self.code.jump_if(condition, &mut place.jumps),
+            (true, None) => self.code.jump_back(slot.position),
+            (false, None) => self.code.jump(&mut slot.jumps),
+            (true, Some(condition)) => self.code.jump_back_if(condition, slot.position),
+            (false, Some(condition)) => self.code.jump_if(condition, &mut slot.jumps),
         }
     }
 
@@ -289,33 +208,30 @@ impl Compiler<'_, '_> {
         register(number)
     }
 
-    fn compare(&mut self, instruction: &Instruction) {
-        let (wide, left) = (instruction.is_wide(), self.read(instruction.to));
-        let right = instruction.source().map(|source| self.read(source));
-        match (instruction.operation(), right) {
-            (JSET, Some(right)) => self.code.registers(wide, 0x85, right, left), // test
-            (JSET, None) => {
-                self.code.registers(wide, 0xf7, 0, left); // test
-                self.code.emit(&instruction.immediate.to_le_bytes());
+    /// A register that holds the second operand; an immediate is put into r11.
+    fn source(&mut self, instruction: &Instruction) -> u8 {
+        match instruction.source() {
+            Some(source) => self.read(source),
+            None => {
+                self.code.constant(R11, i64::from(instruction.immediate).cast_unsigned());
+                R11
             }
-            (_, Some(right)) => self.code.registers(wide, 0x39, right, left), // cmp
-            (_, None) => self.code.immediate(wide, group::CMP, left, instruction.immediate),
         }
     }
 
-    fn arithmetic(&mut self, instruction: &Instruction) {
-        let (wide, to) = (instruction.is_wide(), register(instruction.to));
-        let group = match instruction.operation() {
-            MUL => return self.multiply(instruction, to),
-            LSH => return self.shift(instruction, 4, to),
-            RSH => return self.shift(instruction, 5, to),
-            ARSH => return self.shift(instruction, 7, to),
-            DIV | MOD => return self.divide(instruction, to),
-            NEG => return self.code.registers(wide, 0xf7, 3, to),
-            MOV => return self.copy(instruction, to),
-            END => return self.convert(instruction, to),
-            operation => group_of(operation),
-        };
+    fn compare(&mut self, instruction: &Instruction) {
+        let (wide, left) = (instruction.is_wide(), self.read(instruction.to));
+        if instruction.operation() == JSET {
+            let right = self.source(instruction);
+            self.code.registers(wide, 0x85, right, left); // test
+        } else {
+            self.group(instruction, group::CMP, left);
+        }
+    }
+
+    /// An instruction of group 1.
+    fn group(&mut self, instruction: &Instruction, group: u8, to: u8) {
+        let wide = instruction.is_wide();
         match instruction.source() {
             Some(source) => {
                 let source = self.read(source);
@@ -325,50 +241,51 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn copy(&mut self, instruction: &Instruction, to: u8) {
-        let (wide, immediate) = (instruction.is_wide(), i64::from(instruction.immediate));
-        let opcode = match instruction.offset {
-            8 => 0x0fbe, // movsx
-            16 => 0x0fbf,
-            32 => 0x63, // movsxd
-            _ => LOAD,
-        };
-        match instruction.source() {
-            Some(10) => self.code.constant(to, STACK),
-            Some(source) => self.code.registers(wide, opcode, to, register(source)),
-            None if wide => self.code.constant(to, immediate.cast_unsigned()),
-            None => self.code.constant(to, immediate.cast_unsigned() & u64::from(u32::MAX)),
+    fn arithmetic(&mut self, instruction: &Instruction) {
+        let (wide, to) = (instruction.is_wide(), register(instruction.to));
+        match instruction.operation() {
+            ADD => self.group(instruction, group::ADD, to),
+            SUB => self.group(instruction, group::SUB, to),
+            OR => self.group(instruction, group::OR, to),
+            AND => self.group(instruction, group::AND, to),
+            XOR => self.group(instruction, group::XOR, to),
+            LSH => self.shift(instruction, 4, to),
+            RSH => self.shift(instruction, 5, to),
+            ARSH => self.shift(instruction, 7, to),
+            NEG => self.code.registers(wide, 0xf7, 3, to),
+            END => self.convert(instruction, to),
+            MOV if instruction.source().is_none() && wide => {
+                self.code.constant(to, i64::from(instruction.immediate).cast_unsigned());
+            }
+            MOV => {
+                let source = self.source(instruction);
+                let opcode = match instruction.offset {
+                    8 => 0x0fbe, // movsx
+                    16 => 0x0fbf,
+                    32 => 0x63, // movsxd
+                    _ => LOAD,
+                };
+                self.code.registers(wide, opcode, to, source);
+            }
+            MUL => {
+                let source = self.source(instruction);
+                self.code.registers(wide, 0x0faf, to, source); // imul
+            }
+            _ => self.divide(instruction, to),
         }
     }
 
     /// Changes of byte order: little-endian ones only cut off the upper bits.
     fn convert(&mut self, instruction: &Instruction, to: u8) {
         let little = instruction.class() == class::NARROW && instruction.code & 8 == 0;
-        match (instruction.immediate, little) {
-            (16, little) => {
-                if !little {
-                    self.code.emit(&[0x66]);
-                    self.code.registers(false, 0xc1, 0, to); // rol
-                    self.code.emit(&[8]);
-                }
-                self.code.registers(false, 0x0fb7, to, to); // movzx
-            }
-            (32, true) => self.code.registers(false, LOAD, to, to),
-            (_, true) => (),
-            (bits, false) => {
-                let wide = u8::from(bits == 64) << 3;
-                self.code.emit(&[0x40 | wide | to >> 3, 0x0f, 0xc8 | to & 7]); // bswap
-            }
-        }
-    }
-
-    fn multiply(&mut self, instruction: &Instruction, to: u8) {
-        let wide = instruction.is_wide();
-        match instruction.source() {
-            Some(source) => self.code.registers(wide, 0x0faf, to, register(source)), // imul
-            None => {
-                self.code.registers(wide, 0x69, to, to); // imul
-                self.code.emit(&instruction.immediate.to_le_bytes());
+        match (little, instruction.immediate) {
+            (true, 16) => self.code.registers(false, 0x0fb7, to, to), // movzx
+            (true, 32) => self.code.registers(false, LOAD, to, to),
+            (true, _) => (),
+            (false, bits) => {
+                self.code.emit(&[0x48 | to >> 3, 0x0f, 0xc8 | to & 7]); // bswap
+                self.code.registers(true, 0xc1, 5, to); // shr
+                self.code.emit(&[64 - bits as u8]);
             }
         }
     }
@@ -394,11 +311,9 @@ impl Compiler<'_, '_> {
         let (wide, signed) = (instruction.is_wide(), instruction.offset == 1);
         let remainder = instruction.operation() == MOD;
         let (mut zero, mut minus, mut end) = (Label::new(), Label::new(), Label::new());
+        let source = self.source(instruction);
         let code = &mut self.code;
-        match instruction.source() {
-            Some(source) => code.registers(wide, LOAD, RCX, register(source)),
-            None => code.constant(RCX, i64::from(instruction.immediate).cast_unsigned()),
-        }
+        code.registers(wide, LOAD, RCX, source);
         code.registers(wide, 0x85, RCX, RCX); // test
         code.jump_if(Condition::Equal, &mut zero);
         if signed {
@@ -437,53 +352,43 @@ impl Compiler<'_, '_> {
     }
 
     /// The operand of an access, behind its guard if it needs one.
-    fn operand(&mut self, at: usize, instruction: &Instruction, base: u8, note: &Note) -> Memory {
-        let (region, size) = (note.region, instruction.size());
-        let places = Memory::at(RBP, Activation::places_of(region, size));
-        let held = Memory::at(RBP, Activation::start_of(region));
+    fn operand(&mut self, at: usize, base: u8) -> Memory {
+        let Some(slot) = self.slots.get(at) else { return FIRST };
+        let Slot { region, fixed, guarded, ref instruction, .. } = *slot;
+        let (size, displacement) = (instruction.size(), instruction.offset.into());
         let start = match region {
             STACK_REGION => RSP,
             0 => R10,
-            _ => RCX,
+            _ => {
+                let held = Memory::at(RBP, Activation::start_of(region));
+                self.code.memory(true, LOAD, R11, held);
+                R11
+            }
         };
-        if let Some(place) = note.fixed {
-            if note.guarded {
-                self.code.memory(true, 0x81, group::CMP, places);
-                self.code.emit(&place.to_le_bytes());
-                self.trap_if(Condition::BelowEqual, at);
+        let places = Memory::at(RBP, Activation::places_of(region, size));
+        match fixed {
+            Some(place) => {
+                if guarded {
+                    self.code.memory(true, 0x81, group::CMP, places);
+                    self.code.emit(&place.to_le_bytes());
+                    self.trap_if(Condition::BelowEqual, at);
+                }
+                Memory::at(start, place.cast_signed())
             }
-            if start == RCX {
-                self.code.memory(true, LOAD, RCX, held);
+            None if guarded => {
+                let moved = Memory::at(register(base), displacement);
+                self.code.memory(true, 0x8d, RCX, moved); // lea
+                if region == STACK_REGION {
+                    let places = STACK as i32 - size.cast_signed() + 1;
+                    self.code.immediate(true, group::CMP, RCX, places);
+                } else {
+                    self.code.memory(true, 0x3b, RCX, places); // cmp
+                }
+                self.trap_if(Condition::AboveEqual, at);
+                Memory { base: start, index: Some(RCX), displacement: 0 }
             }
-            return Memory::at(start, place.cast_signed());
+            None => Memory { base: start, index: Some(register(base)), displacement },
         }
-        let (base, displacement) = (register(base), instruction.offset.into());
-        if !note.guarded && !instruction.is_atomic() {
-            if start == RCX {
-                self.code.memory(true, LOAD, RCX, held);
-            }
-            return Memory { base: start, index: Some(base), displacement };
-        }
-        self.code.memory(true, 0x8d, RCX, Memory::at(base, displacement)); // lea
-        if note.guarded {
-            if region == STACK_REGION {
-                let places = STACK as i32 - size.cast_signed() + 1;
-                self.code.immediate(true, group::CMP, RCX, places);
-            } else {
-                self.code.memory(true, 0x3b, RCX, places); // cmp
-            }
-            self.trap_if(Condition::AboveEqual, at);
-        }
-        if instruction.is_atomic() {
-            self.code.registers(false, 0xf7, 0, RCX); // test
-            self.code.emit(&(size - 1).to_le_bytes());
-            self.trap_if(Condition::NotEqual, at);
-        }
-        if start == RCX {
-            self.code.memory(true, 0x03, RCX, held); // add
-            return Memory::at(RCX, 0);
-        }
-        Memory { base: start, index: Some(RCX), displacement: 0 }
     }
 
     fn store(&mut self, instruction: &Instruction, memory: Memory) {
@@ -504,74 +409,6 @@ impl Compiler<'_, '_> {
         self.code.memory(size == 8, if size == 1 { 0xc6 } else { 0xc7 }, 0, memory);
         self.code.emit(bytes.get(..size as usize).unwrap_or(&bytes));
     }
-
-    fn atomic(&mut self, at: usize, instruction: &Instruction, memory: Memory) {
-        let (wide, operand) = (instruction.size() == 8, register(instruction.from));
-        let opcode = match instruction.immediate {
-            0x01 => 0x0fc1, // xadd
-            0xe1 => 0x87,   // xchg
-            0xf1 => 0x0fb1, // cmpxchg
-            0x41 | 0x51 | 0xa1 => return self.fetch(at, instruction, memory),
-            operation => u16::from(group_of(operation as u8 >> 4)) * 8 + 1,
-        };
-        self.code.emit(&[0xf0]); // lock
-        self.code.memory(wide, opcode, operand, memory);
-        if opcode == 0x0fb1 && !wide {
-            // Where it exchanged, the processor has not written eax.
-            self.code.registers(false, LOAD, RAX, RAX);
-        }
-    }
-
-    /// A bitwise operation that returns the old value, for which the processor has no instruction:
-    /// tried until nobody else has changed the place meanwhile. Each further try burns fuel.
-    fn fetch(&mut self, at: usize, instruction: &Instruction, memory: Memory) {
-        let (wide, place) = (instruction.size() == 8, Memory::at(RCX, 0));
-        let (operand, group) =
-            (register(instruction.from), group_of(instruction.immediate as u8 >> 4));
-        let (mut exchanged, mut again) = (Label::new(), Label::new());
-        let code = &mut self.code;
-        code.memory(true, 0x8d, RCX, memory); // lea
-        code.push(RAX);
-        code.push(operand);
-        code.memory(wide, LOAD, RAX, place);
-        let retry = code.position();
-        code.registers(true, LOAD, R11, RAX);
-        code.memory(wide, u16::from(group) * 8 + 3, R11, Memory::at(RSP, 0));
-        code.emit(&[0xf0]); // lock
-        code.memory(wide, 0x0fb1, R11, place); // cmpxchg
-        code.jump_if(Condition::Equal, &mut exchanged);
-        code.immediate(true, group::SUB, R12, 1);
-        code.jump_if(Condition::AboveEqual, &mut again);
-        code.immediate(true, group::ADD, RSP, 16);
-        code.constant(RDX, status(at, Fault::Spent));
-        code.jump(&mut self.trapped);
-        code.bind(again);
-        code.jump_back(retry);
-        code.bind(exchanged);
-        code.registers(true, LOAD, operand, RAX);
-        code.pop(RCX);
-        // The old register 0, unless the result is there.
-        code.pop(if operand == RAX { RCX } else { RAX });
-    }
-
-    /// Calls a function of the program. It gets its frame here, since others may jump into it.
-    fn call(&mut self, at: usize, instruction: &Instruction) {
-        let (mut fits, mut enter, mut back) = (Label::new(), Label::new(), Label::new());
-        let code = &mut self.code;
-        code.memory(true, 0x3b, RSP, Memory::at(RBP, Activation::DEEPEST)); // cmp
-        code.jump_if(Condition::AboveEqual, &mut fits);
-        code.constant(RDX, status(at, Fault::TooDeep));
-        code.jump(&mut self.trapped);
-        code.bind(fits);
-        KEPT.into_iter().for_each(|register| code.push(register));
-        code.call(&mut enter);
-        code.jump(&mut back);
-        code.bind(enter);
-        code.immediate(true, group::SUB, RSP, FRAME);
-        self.jump(at, instruction, None);
-        self.code.bind(back);
-        KEPT.into_iter().rev().for_each(|register| self.code.pop(register));
-    }
 }
 
 /// The register that holds a register of the program; r11 for the stack's end.
@@ -579,28 +416,26 @@ fn register(number: u8) -> u8 {
     REGISTERS.get(usize::from(number)).copied().unwrap_or(R11)
 }
 
-/// The processor's number of an operation that it has in group 1.
-fn group_of(operation: u8) -> u8 {
-    match operation {
-        SUB => group::SUB,
-        OR => group::OR,
-        AND => group::AND,
-        XOR => group::XOR,
-        _ => group::ADD,
-    }
-}
-
-fn condition(test: u8) -> Condition {
-    match test {
-        JEQ => Condition::Equal,
-        JGT => Condition::Above,
-        JGE => Condition::AboveEqual,
-        JLT => Condition::Below,
-        JLE => Condition::BelowEqual,
-        JSGT => Condition::Greater,
-        JSGE => Condition::GreaterEqual,
-        JSLT => Condition::Less,
-        JSLE => Condition::LessEqual,
-        _ => Condition::NotEqual, // JNE, JSET
-    }
-}
+/// For each test when it holds.
+const CONDITIONS: [Condition; 16] = {
+    use Condition::*;
+    let none = NotEqual;
+    [
+        none,
+        Equal,
+        Above,
+        AboveEqual,
+        NotEqual,
+        NotEqual,
+        Greater,
+        GreaterEqual,
+        none,
+        none,
+        Below,
+        BelowEqual,
+        Less,
+        LessEqual,
+        none,
+        none,
+    ]
+};

@@ -1,10 +1,11 @@
 //! Instructions, and the decoder that refuses everything it does not know (RFC 9669, sections 3 to
 //! 5).
 //!
-//! All conformance groups but `packet` are read: base32, base64, divmul32, divmul64, atomic32 and
-//! atomic64. A field that an encoding does not use must be zero, as the RFC says.
+//! The conformance groups base32, base64, divmul32 and divmul64 are read, without calls of functions
+//! of the program. A field that an encoding does not use must be zero, as the RFC says.
 
-use super::refusal::Reason;
+use super::refusal::{Reason, Refusal};
+use super::verifier::Slot;
 
 /// The longest program, in slots of 8 bytes.
 pub const MAX_SLOTS: usize = 1024;
@@ -53,49 +54,50 @@ pub mod operation {
 }
 use operation::*;
 
-/// Decodes the program into the front of `instructions` and checks where jumps go; the number of
-/// slots.
-pub(super) fn decode(
+/// Decodes the program into the front of `slots` and checks where jumps go.
+pub(super) fn decode<'s>(
     program: &[u8],
-    instructions: &mut [Instruction; MAX_SLOTS],
-) -> Result<usize, (usize, Reason)> {
-    let (slots, rest) = program.as_chunks::<8>();
-    if slots.is_empty() || !rest.is_empty() || slots.len() > MAX_SLOTS {
-        return Err((slots.len(), Reason::Length));
-    }
+    slots: &'s mut [Slot; MAX_SLOTS],
+) -> Result<&'s mut [Slot], Refusal> {
+    let (chunks, rest) = program.as_chunks::<8>();
+    let slots = slots.get_mut(..chunks.len()).filter(|slots| !slots.is_empty() && rest.is_empty());
+    let slots = slots.ok_or(Refusal { at: chunks.len(), reason: Reason::Length })?;
     let mut wide = false;
-    for (at, (slot, place)) in slots.iter().zip(instructions.iter_mut()).enumerate() {
-        *place = Instruction::read(slot);
+    for (at, (chunk, slot)) in chunks.iter().zip(slots.iter_mut()).enumerate() {
+        *slot = Slot::new(Instruction::read(chunk));
         if !wide {
-            place.check(slots.get(at + 1)).map_err(|reason| (at, reason))?;
+            let next = chunks.get(at + 1).map(Instruction::read);
+            slot.instruction.check(next).map_err(|reason| Refusal { at, reason })?;
         }
-        wide = !wide && place.code == Instruction::CONSTANT;
+        wide = !wide && slot.instruction.code == Instruction::CONSTANT;
     }
-    let decoded = instructions.get(..slots.len()).unwrap_or_default();
-    for (at, instruction) in decoded.iter().enumerate() {
-        match instruction.target(at).map(|target| decoded.get(target)) {
-            Some(None) => return Err((at, Reason::JumpOutside)),
-            Some(Some(target)) if target.code == 0 => return Err((at, Reason::JumpIntoWide)),
+    for at in 0..slots.len() {
+        let target = slots.get(at).and_then(|slot| slot.instruction.target(at));
+        match target.map(|target| slots.get(target)) {
+            Some(None) => return Err(Refusal { at, reason: Reason::JumpOutside }),
+            Some(Some(target)) if target.instruction.code == 0 => {
+                return Err(Refusal { at, reason: Reason::JumpIntoWide });
+            }
             _ => (),
         }
     }
-    Ok(slots.len())
+    Ok(slots)
 }
 
 impl Instruction {
     /// The first slot of a 64-bit constant.
     pub const CONSTANT: u8 = 0x18;
 
-    fn read(&[code, registers, o0, o1, i0, i1, i2, i3]: &[u8; 8]) -> Self {
+    pub(super) const fn read(&[code, registers, o0, o1, i0, i1, i2, i3]: &[u8; 8]) -> Self {
         let (to, from) = (registers & 0x0f, registers >> 4);
         let immediate = i32::from_le_bytes([i0, i1, i2, i3]);
         Instruction { code, to, from, offset: i16::from_le_bytes([o0, o1]), immediate }
     }
 
     /// The value of a 64-bit constant, whose second slot comes next.
-    pub fn constant(&self, next: Option<&Self>) -> u64 {
-        let high = next.map_or(0, |next| next.immediate.cast_unsigned());
-        u64::from(high) << 32 | u64::from(self.immediate.cast_unsigned())
+    pub fn constant(&self, next: &Self) -> u64 {
+        let (low, high) = (self.immediate.cast_unsigned(), next.immediate.cast_unsigned());
+        u64::from(high) << 32 | u64::from(low)
     }
 
     /// The class.
@@ -144,17 +146,11 @@ impl Instruction {
         self.code & 0xe0 == 0x80
     }
 
-    /// Whether it is an atomic operation, which the immediate names.
-    pub const fn is_atomic(&self) -> bool {
-        self.class() == class::STORE && self.code & 0xe0 == 0xc0
-    }
-
     /// Where an instruction at slot `at` may go other than to the next.
     pub fn target(&self, at: usize) -> Option<usize> {
         let by = match (self.class(), self.operation()) {
-            (class::JUMP, EXIT) => return None,
-            (class::JUMP, CALL) if self.from == 0 => return None,
-            (class::JUMP, CALL) | (class::NARROW_JUMP, JA) => i64::from(self.immediate),
+            (class::JUMP, EXIT | CALL) => return None,
+            (class::NARROW_JUMP, JA) => i64::from(self.immediate),
             (class::JUMP | class::NARROW_JUMP, _) => self.offset.into(),
             _ => return None,
         };
@@ -167,66 +163,77 @@ impl Instruction {
     }
 
     /// Whether this is an instruction of the RFC, and all that it does not use is zero.
-    fn check(&self, next: Option<&[u8; 8]>) -> Result<(), Reason> {
+    fn check(&self, next: Option<Self>) -> Result<(), Reason> {
         let Self { code, to, from, offset, immediate } = *self;
-        let writes = matches!(self.class(), class::LOAD | class::NARROW | class::WIDE);
-        if to > 10 || from > 10 {
-            return Err(Reason::NoRegister);
+        if self.class() == class::CONSTANT {
+            if code != Self::CONSTANT {
+                return Err(Reason::LegacyPacket);
+            }
+            if from != 0 {
+                return Err(Reason::MapReference);
+            }
+            if (Self { immediate: 0, ..next.ok_or(Reason::WideCut)? }) != Self::default() {
+                return Err(Reason::ReservedField);
+            }
         }
-        if to == 10 && (writes || code == Self::CONSTANT) {
-            return Err(Reason::FrameWritten);
+        match code {
+            0xc3 | 0xdb => return Err(Reason::Atomic),
+            0x85 if from != 0 => return Err(Reason::FunctionCall),
+            0x8d => return Err(Reason::FunctionCall),
+            _ => (),
         }
-        let memory = code & 0xe0 == 0x60;
-        let unused = match self.class() {
-            class::CONSTANT if code != Self::CONSTANT => return Err(Reason::LegacyPacket),
-            class::CONSTANT if from != 0 => return Err(Reason::MapReference),
-            class::CONSTANT => {
-                let next = next.ok_or(Reason::WideCut)?;
-                offset == 0 && *next.first_chunk().unwrap_or(&[1; 4]) == [0; 4]
+        let [uses_to, uses_from, uses_immediate] = self.fields().ok_or(Reason::UnknownOpcode)?;
+        let unused = (uses_to || to == 0) && (uses_from || from == 0);
+        if !unused || !(uses_immediate || immediate == 0) || !self.offset_fits(offset) {
+            return Err(Reason::ReservedField);
+        }
+        if self.is_conversion() && ![16, 32, 64].contains(&immediate) {
+            return Err(Reason::ReservedField);
+        }
+        match self.class() {
+            _ if to > 10 || from > 10 => Err(Reason::NoRegister),
+            class::CONSTANT | class::LOAD | class::NARROW | class::WIDE if to == 10 => {
+                Err(Reason::FrameWritten)
             }
-            class::LOAD if memory || self.is_signed() && self.size() != 8 => immediate == 0,
-            class::STORE_CONSTANT if memory => from == 0,
-            class::STORE if memory => immediate == 0,
-            class::STORE if self.is_atomic() && self.size() >= 4 => {
-                let known = [0x00, 0x01, 0x40, 0x41, 0x50, 0x51, 0xa0, 0xa1, 0xe1, 0xf1];
-                known.contains(&immediate)
-            }
-            class::NARROW | class::WIDE => self.check_arithmetic()?,
-            class::JUMP | class::NARROW_JUMP => self.check_jump()?,
-            _ => return Err(Reason::UnknownOpcode),
-        };
-        if unused { Ok(()) } else { Err(Reason::ReservedField) }
-    }
-
-    fn check_arithmetic(&self) -> Result<bool, Reason> {
-        let Self { from, offset, immediate, .. } = *self;
-        let (register, wide) = (self.code & 8 != 0, self.class() == class::WIDE);
-        let operand = if register { immediate == 0 } else { from == 0 };
-        match self.operation() {
-            END if wide && register => Err(Reason::UnknownOpcode),
-            END => Ok(from == 0 && offset == 0 && [16, 32, 64].contains(&immediate)),
-            NEG if !register => Ok(from == 0 && offset == 0 && immediate == 0),
-            DIV | MOD => Ok(operand && matches!(offset, 0 | 1)),
-            MOV if register => {
-                Ok(operand && (matches!(offset, 0 | 8 | 16) || wide && offset == 32))
-            }
-            NEG | 0xe.. => Err(Reason::UnknownOpcode),
-            _ => Ok(operand && offset == 0),
+            _ => Ok(()),
         }
     }
 
-    fn check_jump(&self) -> Result<bool, Reason> {
-        let Self { to, from, offset, immediate, .. } = *self;
-        let (register, wide) = (self.code & 8 != 0, self.class() == class::JUMP);
-        match self.operation() {
-            CALL if wide && (register || from > 1) => Err(Reason::UnknownCall),
-            CALL if wide => Ok(to == 0 && offset == 0),
-            JA | EXIT if register => Err(Reason::UnknownOpcode),
-            JA if wide => Ok(to == 0 && from == 0 && immediate == 0),
-            JA => Ok(to == 0 && from == 0 && offset == 0),
-            EXIT if wide => Ok(to == 0 && from == 0 && offset == 0 && immediate == 0),
-            CALL | EXIT | 0xe.. => Err(Reason::UnknownOpcode),
-            _ => Ok(if register { immediate == 0 } else { from == 0 }),
+    /// Whether the destination, the source and the immediate are used; nothing if the RFC has no
+    /// such opcode.
+    const fn fields(&self) -> Option<[bool; 3]> {
+        let register = self.code & 8 != 0;
+        let (memory, wide) = (self.code & 0xe0 == 0x60, self.class() & 1 == 1);
+        Some(match (self.class(), self.operation()) {
+            (class::CONSTANT, _) => [true, false, true],
+            (class::LOAD, _) if memory || self.is_signed() && self.size() != 8 => {
+                [true, true, false]
+            }
+            (class::STORE_CONSTANT, _) if memory => [true, false, true],
+            (class::STORE, _) if memory => [true, true, false],
+            (class::NARROW | class::WIDE, NEG) if !register => [true, false, false],
+            (class::NARROW | class::WIDE, END) if !(wide && register) => [true, false, true],
+            (class::NARROW | class::WIDE, NEG | END | 0xe..) => return None,
+            (class::JUMP | class::NARROW_JUMP, JA) if !register => [false, false, !wide],
+            (class::JUMP, CALL) if !register => [false, false, true],
+            (class::JUMP, EXIT) if !register => [false; 3],
+            (class::JUMP | class::NARROW_JUMP, JA | CALL | EXIT | 0xe..) => return None,
+            (class::LOAD | class::STORE | class::STORE_CONSTANT, _) => return None,
+            _ => [true, register, !register],
+        })
+    }
+
+    /// Whether the offset is one that the opcode can have: of addresses and jumps any, of some
+    /// arithmetic one that chooses the operation.
+    const fn offset_fits(&self, offset: i16) -> bool {
+        match (self.class(), self.operation()) {
+            (class::LOAD | class::STORE | class::STORE_CONSTANT, _) => true,
+            (class::NARROW | class::WIDE, DIV | MOD) => matches!(offset, 0 | 1),
+            (class::NARROW, MOV) if self.code & 8 != 0 => matches!(offset, 0 | 8 | 16),
+            (class::WIDE, MOV) if self.code & 8 != 0 => matches!(offset, 0 | 8 | 16 | 32),
+            (class::NARROW_JUMP, JA) | (class::JUMP, CALL | EXIT) => offset == 0,
+            (class::JUMP | class::NARROW_JUMP, _) => true,
+            _ => offset == 0,
         }
     }
 }

@@ -28,11 +28,11 @@ mod refusal;
 mod state;
 mod verifier;
 
-pub use activation::{Activation, Compiled, Ended, Fault, MAX_DEPTH, Routine, Trap};
+pub use activation::{Activation, Compiled, Ended, Routine, Trap};
 pub use instruction::{Instruction, MAX_SLOTS, class, operation};
 pub use profile::{
     Argument, Helper, MAX_HELPERS, MAX_REGIONS, PREDICATE, Profile, RESIDUAL, Region,
 };
 pub use refusal::{Reason, Refusal};
 pub use state::STACK_REGION;
-pub use verifier::{MAX_TARGETS, Note, Verified, Workspace, verify};
+pub use verifier::{MAX_TARGETS, Slot, Verified, Workspace, verify};

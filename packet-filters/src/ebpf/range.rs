@@ -118,34 +118,10 @@ fn ones(value: u64) -> u64 {
     u64::MAX.checked_shr(value.leading_zeros()).unwrap_or(0)
 }
 
-/// What holds when this test does not; [`JA`], which says nothing, where that is no test.
-pub(super) fn negated(test: u8) -> u8 {
-    match test {
-        JEQ => JNE,
-        JNE => JEQ,
-        JGT => JLE,
-        JLE => JGT,
-        JLT => JGE,
-        JGE => JLT,
-        JSGT => JSLE,
-        JSLE => JSGT,
-        JSLT => JSGE,
-        JSGE => JSLT,
-        _ => JA,
-    }
-}
+/// For each test what holds when it does not; [`JA`], which says nothing, where that is no test.
+pub(super) const NEGATED: [u8; 16] =
+    [JA, JNE, JLE, JLT, JA, JEQ, JSLE, JSLT, JA, JA, JGE, JGT, JSGE, JSGT, JA, JA];
 
-/// The same test with its operands exchanged.
-pub(super) fn exchanged(test: u8) -> u8 {
-    match test {
-        JGT => JLT,
-        JLT => JGT,
-        JGE => JLE,
-        JLE => JGE,
-        JSGT => JSLT,
-        JSLT => JSGT,
-        JSGE => JSLE,
-        JSLE => JSGE,
-        same => same,
-    }
-}
+/// The same tests with their operands exchanged.
+pub(super) const EXCHANGED: [u8; 16] =
+    [JA, JEQ, JLT, JLE, JSET, JNE, JSLT, JSLE, JA, JA, JGT, JGE, JSGT, JSGE, JA, JA];

@@ -33,7 +33,8 @@ macro_rules! reasons {
 reasons! {
     Length: "the program is empty, too long, or no whole number of slots",
     UnknownOpcode: "unknown instruction",
-    UnknownCall: "a call through a register, or of a function by its type",
+    FunctionCall: "only helpers can be called, by number: functions have to be inlined",
+    Atomic: "atomic operations are not supported",
     LegacyPacket: "the legacy way to read packets is not supported",
     MapReference: "there are no maps, variables or addresses",
     WideCut: "the second half of the constant is missing",
@@ -52,7 +53,6 @@ reasons! {
     PointerOverwritten: "may overwrite a pointer on the stack, at a place that is not known",
     ReadOnly: "the region can't be written",
     OutOfBounds: "the access is always out of bounds",
-    Misaligned: "an atomic operation at an address that is not a multiple of its size",
     NoHelper: "there is no such helper",
     WrongArgument: "an argument is not what the helper wants",
     Loop: "goes back, and there may be no loops",

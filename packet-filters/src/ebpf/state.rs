@@ -61,8 +61,8 @@ impl Value {
 /// What a byte of the stack holds: nothing, a byte of a number, or one of a pointer into region
 /// `n - POINTER`. Pointers lie at multiples of 8.
 const NOTHING: u8 = 0;
-const NUMBER: u8 = 1;
-const POINTER: u8 = 2;
+pub(super) const NUMBER: u8 = 1;
+pub(super) const POINTER: u8 = 2;
 
 /// A state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,18 +99,6 @@ impl State {
                 }
             };
             state.set(register, Value { kind, range });
-        }
-        state
-    }
-
-    /// The state in which a function starts that is called from here: it has the arguments, but
-    /// none that point into the caller's stack, and a stack of its own.
-    pub(super) fn callee(&self) -> Self {
-        let mut state = State { known: self.known, ..State::EMPTY };
-        for register in 1..=5 {
-            if self.get(register).kind != Kind::Pointer(STACK_REGION) {
-                state.set(register, self.get(register));
-            }
         }
         state
     }
@@ -158,26 +146,9 @@ impl State {
         *self != before
     }
 
-    fn bytes(&self, range: Range) -> &[u8] {
+    /// What the stack holds from `min` up to `max`.
+    pub(super) fn bytes(&self, range: Range) -> &[u8] {
         self.stack.get(range.min as usize..range.max as usize).unwrap_or_default()
-    }
-
-    /// Whether all bytes from `min` up to `max`, some, were written, and are of numbers.
-    pub(super) fn holds_numbers(&self, range: Range) -> bool {
-        let bytes = self.bytes(range);
-        !bytes.is_empty() && bytes.iter().all(|byte| *byte == NUMBER)
-    }
-
-    /// Whether a pointer, or a part of one, lies in these bytes.
-    pub(super) fn holds_pointers(&self, range: Range) -> bool {
-        self.bytes(range).iter().any(|byte| *byte >= POINTER)
-    }
-
-    /// The region of the pointer that lies in these bytes, 8 at a multiple of 8.
-    pub(super) fn pointer(&self, range: Range) -> Option<u8> {
-        let bytes = self.bytes(range);
-        let first = *bytes.first()?;
-        bytes.iter().all(|byte| *byte == first).then(|| first.checked_sub(POINTER)).flatten()
     }
 
     /// A value is stored in these bytes.

@@ -9,14 +9,14 @@
 //!
 //! The work is bounded by [`PASSES`] times the length of the program, whatever the program is.
 
-use super::compiler::Place;
 use super::instruction::{Instruction, MAX_SLOTS, class, decode, operation::*};
 use super::profile::{Argument, Helper, Profile};
-use super::range::{Range, exchanged, negated};
+use super::range::{EXCHANGED, NEGATED, Range};
 use super::refusal::{Reason, Refusal};
-use super::state::{Kind, STACK, STACK_REGION, State, Value};
+use super::state::{Kind, NUMBER, POINTER, STACK, STACK_REGION, State, Value};
+use crate::codegen::code::Label;
 
-/// The most slots of a program that jumps and calls may go to.
+/// The most slots of a program that jumps may go to.
 pub const MAX_TARGETS: usize = 256;
 
 /// How often the program is gone through at most. Nested loops need one pass for each level and
@@ -27,15 +27,15 @@ const PASSES: usize = 16;
 /// program after the other.
 #[derive(Debug)]
 pub struct Workspace {
-    instructions: [Instruction; MAX_SLOTS],
-    notes: [Note; MAX_SLOTS],
+    slots: [Slot; MAX_SLOTS],
     states: [Option<State>; MAX_TARGETS],
-    places: [Place; MAX_SLOTS],
 }
 
-/// What was found out about an instruction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Note {
+/// An instruction, and what was found out about it.
+#[derive(Debug)]
+pub struct Slot {
+    /// The instruction.
+    pub instruction: Instruction,
     /// Whether any way leads here.
     pub reached: bool,
     /// Whether an access needs a guard.
@@ -48,6 +48,12 @@ pub struct Note {
     pub cost: u32,
     /// The index of the state that is joined here, if jumps go here.
     target: Option<u16>,
+    /// Where its code begins.
+    pub(super) position: usize,
+    /// Jumps to it from before.
+    pub(super) jumps: Label,
+    /// Where it goes if it can't be executed.
+    pub(super) trap: Label,
 }
 
 /// A program that was verified: it can be compiled.
@@ -55,9 +61,7 @@ pub struct Note {
 pub struct Verified<'w> {
     /// What it was verified against.
     pub profile: &'w Profile<'w>,
-    pub(super) instructions: &'w [Instruction],
-    pub(super) notes: &'w [Note],
-    pub(super) places: &'w mut [Place],
+    pub(super) slots: &'w mut [Slot],
 }
 
 /// Decodes and verifies a program, in the encoding of RFC 9669 for little-endian machines.
@@ -69,67 +73,58 @@ pub fn verify<'w>(
     profile: &'w Profile<'w>,
     workspace: &'w mut Workspace,
 ) -> Result<Verified<'w>, Refusal> {
-    let refuse = |(at, reason)| Refusal { at, reason };
-    let slots = decode(program, &mut workspace.instructions).map_err(refuse)?;
-    let instructions = workspace.instructions.get(..slots).unwrap_or_default();
-    let notes = workspace.notes.get_mut(..slots).unwrap_or_default();
-    let places = workspace.places.get_mut(..slots).unwrap_or_default();
-    notes.fill(Note::default());
+    let slots = decode(program, &mut workspace.slots)?;
     workspace.states.fill(None);
-    let states = &mut workspace.states;
-    let mut verifier = Verifier { profile, instructions, notes, states, changed: true };
-    verifier.plan().map_err(refuse)?;
+    let mut verifier = Verifier { profile, slots, states: &mut workspace.states, changed: true };
+    verifier.plan()?;
     for _ in 0..PASSES {
         verifier.changed = false;
-        verifier.pass().map_err(refuse)?;
+        verifier.pass()?;
         if !verifier.changed {
-            let notes = verifier.notes;
-            return Ok(Verified { profile, instructions, notes, places });
+            return Ok(Verified { profile, slots: verifier.slots });
         }
     }
-    Err(refuse((0, Reason::TooTangled)))
+    Err(Refusal { at: 0, reason: Reason::TooTangled })
 }
 
 impl Workspace {
     /// An empty one, which may be a static's.
+    #[expect(clippy::new_without_default, reason = "too large to be made in passing")]
     pub const fn new() -> Self {
-        let instruction = Instruction { code: 0, to: 0, from: 0, offset: 0, immediate: 0 };
-        let fixed = None;
-        let target = None;
-        let note =
-            Note { reached: false, guarded: false, region: STACK_REGION, fixed, cost: 0, target };
-        Workspace {
-            instructions: [instruction; MAX_SLOTS],
-            notes: [note; MAX_SLOTS],
-            states: [None; MAX_TARGETS],
-            places: [const { Place::new() }; MAX_SLOTS],
-        }
+        let slots = [const { Slot::new(Instruction::read(&[0; 8])) }; MAX_SLOTS];
+        Workspace { slots, states: [None; MAX_TARGETS] }
     }
 }
 
-impl Default for Workspace {
-    fn default() -> Self {
-        Workspace::new()
+impl Slot {
+    pub(super) const fn new(instruction: Instruction) -> Self {
+        let (jumps, trap) = (Label::new(), Label::new());
+        let (reached, guarded, region, cost, position) = (false, false, 0, 0, 0);
+        let (fixed, target) = (None, None);
+        #[rustfmt::skip]
+        let slot = Slot {
+            instruction, reached, guarded, region, fixed, cost, target, position, jumps, trap,
+        };
+        slot
     }
 }
 
 impl Verified<'_> {
     /// The instructions and what was found out about each.
-    pub fn notes(&self) -> impl ExactSizeIterator<Item = (&Instruction, &Note)> {
-        self.instructions.iter().zip(self.notes)
+    pub fn slots(&self) -> &[Slot] {
+        self.slots
     }
 
     /// The fuel with which the program executes at most `budget` instructions, helpers counting as
     /// what they cost; none if it may need more without going back.
     pub fn fuel(&self, budget: u64) -> Option<u64> {
-        budget.checked_sub(self.notes.first()?.cost.into())
+        budget.checked_sub(self.slots.first()?.cost.into())
     }
 }
 
 struct Verifier<'a> {
     profile: &'a Profile<'a>,
-    instructions: &'a [Instruction],
-    notes: &'a mut [Note],
+    slots: &'a mut [Slot],
     states: &'a mut [Option<State>],
     /// Whether the state at the start of a loop has changed in this pass.
     changed: bool,
@@ -146,43 +141,50 @@ struct Access {
 
 impl<'a> Verifier<'a> {
     /// Finds where jumps go, whether they may, and what each way costs.
-    fn plan(&mut self) -> Result<(), (usize, Reason)> {
+    fn plan(&mut self) -> Result<(), Refusal> {
         let mut targets = 0;
-        for (at, instruction) in self.instructions.iter().enumerate().rev() {
-            if instruction.goes_back(at) && !self.profile.loops {
-                return Err((at, Reason::Loop));
-            }
-            let (next, target) = (self.cost(at + 1), instruction.target(at));
+        for at in (0..self.slots.len()).rev() {
+            let (instruction, next) = (self.instruction(at), self.cost(at + 1));
+            let target = instruction.target(at);
             let ahead = target.filter(|target| *target > at).map_or(0, |at| self.cost(at));
-            let own = u32::from(instruction.code != 0);
-            let cost = own.saturating_add(match (instruction.class(), instruction.operation()) {
+            let refuse = |reason| Err(Refusal { at, reason });
+            if instruction.goes_back(at) && !self.profile.loops {
+                return refuse(Reason::Loop);
+            }
+            let rest = match (instruction.class(), instruction.operation()) {
                 (class::JUMP, EXIT) => 0,
                 (class::JUMP | class::NARROW_JUMP, JA) => ahead,
-                (class::JUMP, CALL) if target.is_some() => next.saturating_add(ahead),
-                (class::JUMP, CALL) => {
-                    let helper = self.helper(instruction).ok_or((at, Reason::NoHelper))?;
-                    next.saturating_add(helper.cost)
-                }
+                (class::JUMP, CALL) => match self.helper(&instruction) {
+                    Some(helper) => next.saturating_add(helper.cost),
+                    None => return refuse(Reason::NoHelper),
+                },
                 _ => next.max(ahead),
-            });
+            };
+            let cost = rest.saturating_add(u32::from(instruction.code != 0));
             if i32::try_from(cost).is_err() {
-                return Err((at, Reason::TooCostly));
+                return refuse(Reason::TooCostly);
             }
-            if let Some(note) = self.notes.get_mut(at) {
-                note.cost = cost;
+            if let Some(slot) = self.slots.get_mut(at) {
+                slot.cost = cost;
             }
-            let note = target.and_then(|target| self.notes.get_mut(target));
-            if let Some(note) = note.filter(|note| note.target.is_none()) {
-                note.target = Some(targets);
+            let slot = target.and_then(|target| self.slots.get_mut(target));
+            if let Some(slot) = slot.filter(|slot| slot.target.is_none()) {
+                slot.target = Some(targets);
                 targets += 1;
             }
+            if usize::from(targets) > MAX_TARGETS {
+                return refuse(Reason::TooManyTargets);
+            }
         }
-        let fits = usize::from(targets) <= MAX_TARGETS;
-        if fits { Ok(()) } else { Err((0, Reason::TooManyTargets)) }
+        Ok(())
+    }
+
+    fn instruction(&self, at: usize) -> Instruction {
+        self.slots.get(at).map(|slot| slot.instruction).unwrap_or_default()
     }
 
     fn cost(&self, at: usize) -> u32 {
-        self.notes.get(at).map_or(0, |note| note.cost)
+        self.slots.get(at).map_or(0, |slot| slot.cost)
     }
 
     fn helper(&self, call: &Instruction) -> Option<&'a Helper> {
@@ -190,9 +192,9 @@ impl<'a> Verifier<'a> {
     }
 
     /// Goes through the program once.
-    fn pass(&mut self) -> Result<(), (usize, Reason)> {
+    fn pass(&mut self) -> Result<(), Refusal> {
         let mut current = Some(State::entry(self.profile));
-        for (at, instruction) in self.instructions.iter().enumerate() {
+        for at in 0..self.slots.len() {
             if let Some(saved) = self.saved(at) {
                 match (saved.as_mut(), &current) {
                     (Some(saved), Some(current)) => _ = saved.join(current, false),
@@ -202,20 +204,19 @@ impl<'a> Verifier<'a> {
                 current = *saved;
             }
             let Some(state) = &mut current else { continue };
-            if let Some(note) = self.notes.get_mut(at) {
-                note.reached = true;
+            if let Some(slot) = self.slots.get_mut(at) {
+                slot.reached = true;
             }
-            if !self.step(at, instruction, state).map_err(|reason| (at, reason))? {
-                current = None;
-            }
+            let goes_on = self.step(at, state).map_err(|reason| Refusal { at, reason })?;
+            current = current.filter(|_| goes_on);
         }
-        let end = self.instructions.len();
-        current.map_or(Ok(()), |_| Err((end, Reason::EndReached)))
+        let (at, reason) = (self.slots.len(), Reason::EndReached);
+        current.map_or(Ok(()), |_| Err(Refusal { at, reason }))
     }
 
     /// The state that is joined at a slot, if jumps go there.
     fn saved(&mut self, at: usize) -> Option<&mut Option<State>> {
-        self.states.get_mut(usize::from(self.notes.get(at)?.target?))
+        self.states.get_mut(usize::from(self.slots.get(at)?.target?))
     }
 
     /// Control may come from slot `at` to its target, in this state.
@@ -234,15 +235,11 @@ impl<'a> Verifier<'a> {
     }
 
     /// What an instruction does to the state; whether control may go on behind it.
-    fn step(
-        &mut self,
-        at: usize,
-        instruction: &Instruction,
-        state: &mut State,
-    ) -> Result<bool, Reason> {
+    fn step(&mut self, at: usize, state: &mut State) -> Result<bool, Reason> {
+        let instruction = &self.instruction(at);
         match (instruction.class(), instruction.operation()) {
             (class::CONSTANT, _) if instruction.code == Instruction::CONSTANT => {
-                let value = instruction.constant(self.instructions.get(at + 1));
+                let value = instruction.constant(&self.instruction(at + 1));
                 state.set(instruction.to, Value::number(Range::exact(value)));
             }
             (class::CONSTANT, _) => (),
@@ -253,11 +250,7 @@ impl<'a> Verifier<'a> {
             (class::STORE | class::STORE_CONSTANT, _) => {
                 let value = operand(state, instruction)?;
                 let access = self.access(at, instruction, instruction.to, state)?;
-                if instruction.is_atomic() {
-                    atomic(state, &access, instruction, value)?;
-                } else {
-                    store(state, &access, value.kind)?;
-                }
+                store(state, &access, value.kind)?;
             }
             (class::NARROW | class::WIDE, _) => {
                 state.set(instruction.to, arithmetic(state, instruction)?);
@@ -267,11 +260,7 @@ impl<'a> Verifier<'a> {
                 return Ok(false);
             }
             (class::JUMP, CALL) => {
-                if instruction.target(at).is_some() {
-                    self.flow(at, instruction, &state.callee());
-                } else {
-                    self.check_arguments(state, instruction)?;
-                }
+                self.check_arguments(state, instruction)?;
                 state.returned();
             }
             (class::JUMP, EXIT) if read(state, 0)?.is_pointer() => {
@@ -282,7 +271,7 @@ impl<'a> Verifier<'a> {
                 let mut taken = *state;
                 branch(&mut taken, instruction, test)?;
                 self.flow(at, instruction, &taken);
-                branch(state, instruction, negated(test))?;
+                branch(state, instruction, NEGATED[usize::from(test & 15)])?;
             }
         }
         Ok(true)
@@ -309,10 +298,10 @@ impl<'a> Verifier<'a> {
         let first_end = place.min.checked_add(size).filter(|end| *end <= most);
         let first_end = first_end.ok_or(Reason::OutOfBounds)?;
         let last_end = place.max.saturating_add(size);
-        if let Some(note) = self.notes.get_mut(at) {
-            note.guarded = last_end > state.known(region);
-            note.region = region;
-            note.fixed = place.value().and_then(|place| u32::try_from(place).ok());
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.guarded = last_end > state.known(region);
+            slot.region = region;
+            slot.fixed = place.value().and_then(|place| u32::try_from(place).ok());
         }
         state.learn(region, first_end);
         let bytes = Range { min: place.min, max: last_end.min(most) };
@@ -381,9 +370,10 @@ fn branch(state: &mut State, instruction: &Instruction, test: u8) -> Result<(), 
     if (left.is_pointer() || right.is_pointer()) && (left.kind != right.kind || !wide) {
         return Err(Reason::PointerArithmetic);
     }
+    let exchanged = EXCHANGED[usize::from(test & 15)];
     let narrowed = [
         (Some(instruction.to), left, left.range.narrow(test, wide, right.range)),
-        (instruction.source(), right, right.range.narrow(exchanged(test), wide, left.range)),
+        (instruction.source(), right, right.range.narrow(exchanged, wide, left.range)),
     ];
     for (register, value, range) in narrowed {
         let Some(register) = register else { continue };
@@ -399,11 +389,14 @@ fn branch(state: &mut State, instruction: &Instruction, test: u8) -> Result<(), 
 fn loaded(state: &State, access: &Access, instruction: &Instruction) -> Result<Value, Reason> {
     if access.region == STACK_REGION {
         let whole = access.place.is_some_and(|place| place % 8 == 0 && instruction.size() == 8);
-        if let Some(region) = state.pointer(access.bytes).filter(|_| whole) {
-            return Ok(Value { kind: Kind::Pointer(region), range: Range::FULL });
-        }
-        if !state.holds_numbers(access.bytes) {
-            return Err(Reason::UnsetStack);
+        let bytes = state.bytes(access.bytes);
+        let held = bytes.first().filter(|first| bytes.iter().all(|byte| byte == *first));
+        match held {
+            Some(&NUMBER) => (),
+            Some(held @ POINTER..) if whole => {
+                return Ok(Value { kind: Kind::Pointer(held - POINTER), range: Range::FULL });
+            }
+            _ => return Err(Reason::UnsetStack),
         }
     }
     let unknown = instruction.is_signed() || instruction.size() == 8;
@@ -423,34 +416,9 @@ fn store(state: &mut State, access: &Access, kind: Kind) -> Result<(), Reason> {
     if access.region == STACK_REGION {
         if access.place.is_some() {
             state.store(access.bytes, kind);
-        } else if state.holds_pointers(access.bytes) {
+        } else if state.bytes(access.bytes).iter().any(|byte| *byte >= POINTER) {
             return Err(Reason::PointerOverwritten);
         }
-    }
-    Ok(())
-}
-
-/// An atomic operation with `value`.
-fn atomic(
-    state: &mut State,
-    access: &Access,
-    instruction: &Instruction,
-    value: Value,
-) -> Result<(), Reason> {
-    let compares = instruction.immediate == 0xf1;
-    if access.place.is_some_and(|place| place % u64::from(instruction.size()) != 0) {
-        return Err(Reason::Misaligned);
-    }
-    let old = loaded(state, access, instruction)?;
-    let expected = if compares { read(state, 0)? } else { old };
-    if old.is_pointer() || value.is_pointer() || expected.is_pointer() {
-        return Err(Reason::PointerArithmetic);
-    }
-    store(state, access, Kind::Number)?;
-    if compares {
-        state.set(0, old);
-    } else if instruction.immediate & 1 != 0 {
-        state.set(instruction.from, old);
     }
     Ok(())
 }

@@ -97,16 +97,6 @@ pub(crate) fn program(bytes: &[u8]) -> Vec<u8> {
         generator.item(start, end);
     }
     generator.push(slot(0x95, 0, 0, 0, 0));
-    // The function that some of them call: a sum of its arguments, and more calls.
-    generator.push(slot(0xbf, 0, 1, 0, 0));
-    generator.push(slot(0x0f, 0, 2, 0, 0));
-    generator.push(slot(0xb7, 6, 0, 0, 5));
-    if generator.entropy.byte().is_multiple_of(4) {
-        let here = generator.items.len();
-        let target = Some(here - 3);
-        generator.items.push(Item { slots: vec![slot(0x85, 0, 1, 0, 0)], target });
-    }
-    generator.push(slot(0x95, 0, 0, 0, 0));
     let mut program = generator.link();
     // Now and then a byte is changed, so that what is refused, and nearly was, is tried as well.
     let mut entropy = generator.entropy;
@@ -193,8 +183,7 @@ impl Generator<'_> {
             7..=9 => self.load(),
             10 | 11 => self.store(),
             12 => self.move_pointer(),
-            13 => self.atomic(),
-            14 => self.call(end),
+            13 | 14 => self.call(),
             _ => self.constant(),
         }
     }
@@ -301,18 +290,7 @@ impl Generator<'_> {
         }
     }
 
-    fn atomic(&mut self) {
-        let base = self.entropy.choose(&[7, 8, 10]);
-        let from = self.entropy.choose(&NUMBERS);
-        let size = self.entropy.choose(&[0x00, 0x18]);
-        let operations = [0x00, 0x01, 0x40, 0x41, 0x50, 0x51, 0xa0, 0xa1, 0xe1, 0xf1];
-        let operation = self.entropy.choose(&operations);
-        let offset = self.entropy.choose(&[-8, -16, 0, 8, 16, 56, 60, 3]);
-        let offset = if base == 10 { -8 - (offset & 8) } else { offset };
-        self.push(slot(0xc3 | size, base, from, offset, operation));
-    }
-
-    fn call(&mut self, end: usize) {
+    fn call(&mut self) {
         match self.entropy.byte() % 4 {
             0 => self.push(slot(0x85, 0, 0, 0, 5)),
             1 => {
@@ -321,9 +299,10 @@ impl Generator<'_> {
             }
             2 => self.push(slot(0x85, 0, 0, 0, 3)),
             _ => {
-                // Behind the exit, which is at `end` or a little later.
-                let call = Item { slots: vec![slot(0x85, 0, 1, 0, 0)], target: Some(end + 1) };
-                self.items.push(call);
+                for register in [3, 4, 5] {
+                    self.push(slot(0xbf, register, 9, 0, 0));
+                }
+                self.push(slot(0x85, 0, 0, 0, 1));
             }
         }
         for register in [1, 2, 3, 4] {
@@ -353,16 +332,9 @@ impl Generator<'_> {
         for (item, start) in self.items.iter().zip(&starts) {
             let mut slots = item.slots.clone();
             if let Some(target) = item.target {
-                let call = slots[0][0] == 0x85;
-                let target = if call && target <= self.items.len() / 2 { exit + 1 } else { target };
-                let target = if call { target.max(exit + 1) } else { target };
                 let target = starts.get(target).copied().unwrap_or(starts[exit]);
                 let by = target as i64 - *start as i64 - 1;
-                if call {
-                    slots[0][4..].copy_from_slice(&(by as i32).to_le_bytes());
-                } else {
-                    slots[0][2..4].copy_from_slice(&(by as i16).to_le_bytes());
-                }
+                slots[0][2..4].copy_from_slice(&(by as i16).to_le_bytes());
             }
             program.extend(slots.concat());
         }

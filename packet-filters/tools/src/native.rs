@@ -8,7 +8,7 @@ use packet_filters::ebpf::{Activation, Compiled, Trap, Verified};
 /// The machine code of a program, alone.
 pub fn compile(program: &mut Verified<'_>) -> Vec<u8> {
     // The longest instruction, a call of a function, takes less than 128 bytes.
-    let mut code = vec![0; 1024 + 128 * program.notes().len()];
+    let mut code = vec![0; 1024 + 128 * program.slots().len()];
     let length = program.compile(&mut code).expect("the buffer is large enough");
     code.truncate(length);
     code
