@@ -23,7 +23,7 @@ const PAGE: u64 = layout::FREE.start;
 
 /// A child without slices, which runs on this program's alone.
 fn start(entry: Entry, page: Option<u64>) -> Result<EnvName, Error> {
-    let contract = Contract { label: "peer", number: 1, frames: 0, slices: 0 };
+    let contract = Contract { label: "peer", number: 1, ..Contract::default() };
     let child = child::create(contract)?;
     if let Some(page) = page {
         child::share(child, page, Rights::READ | Rights::WRITE | Rights::WIRED)?;

@@ -119,7 +119,8 @@ impl Task {
         let (period, cost) = text.split_once(':')?;
         let (period, cost) = (period.parse::<u64>().ok()?, cost.parse::<u64>().ok()?);
         (period > 0 && cost > 0).then(|| {
-            let contract = child::Contract { label: "task", number, frames: 1, slices: 0 };
+            let contract =
+                child::Contract { label: "task", number, frames: 1, ..child::Contract::default() };
             let worker = child::create(contract)?;
             child::start(worker, child::compute, 0)?;
             let (period, cost) = (period * slice(), cost * slice());

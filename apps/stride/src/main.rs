@@ -83,7 +83,8 @@ fn schedule(clients: &mut [Client], end: u64) -> Result<(), Error> {
 
 impl Client {
     fn new((number, tickets): (u8, u32)) -> Result<Self, Error> {
-        let contract = child::Contract { label: "worker", number, frames: 1, slices: 0 };
+        let contract =
+            child::Contract { label: "worker", number, frames: 1, ..child::Contract::default() };
         let worker = child::create(contract)?;
         child::start(worker, child::compute, 0)?;
         let now = tables::run_time(worker);

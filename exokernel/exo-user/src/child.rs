@@ -19,8 +19,10 @@ use exo_abi::{Capability, EnvName, Error, FrameNumber, Kind, Rights};
 
 /// The pages of a child's stack.
 const STACK_PAGES: u64 = 4;
-/// The frames of its software TLB, of 128 entries each.
+/// The least frames of its software TLB, of 128 entries each, and for how many frames that it may hold
+/// there is one more: two entries for each.
 const TLB_FRAMES: u64 = 2;
+const FRAMES_PER_TLB_FRAME: u64 = 64;
 /// Frames for hardware page tables, beyond the least.
 const TABLE_FRAMES: u64 = 8;
 /// The most frames that are donated.
@@ -36,7 +38,7 @@ const OWN_RIGHTS: Rights = Rights::READ
     .union(Rights::CONTROL);
 
 /// What a child is given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Contract<'a> {
     /// What it is called in lists and on the console.
     pub label: &'a str,
@@ -44,6 +46,10 @@ pub struct Contract<'a> {
     pub number: u8,
     /// How many frames it may hold beyond those with which it starts.
     pub frames: u64,
+    /// How many of these nobody may ask back.
+    pub floor: u64,
+    /// The least notice, in nanoseconds, that anybody who asks must give.
+    pub notice: u64,
     /// How many slices it may hold.
     pub slices: u64,
 }
@@ -101,22 +107,29 @@ pub fn create(contract: Contract<'_>) -> Result<EnvName, Error> {
 }
 
 fn create_empty(contract: Contract<'_>, start: &Start<'_>, own: u64) -> Result<EnvName, Error> {
-    let count = tables::system().donation_minimum + TLB_FRAMES + TABLE_FRAMES;
+    let tlb_frames = TLB_FRAMES + contract.frames / FRAMES_PER_TLB_FRAME;
+    let count = tables::system().donation_minimum + tlb_frames + TABLE_FRAMES;
     let mut donation = [FrameNumber::ANY; DONATION_MAX];
     let donation = donation.get_mut(..count as usize).ok_or(Error::TooFewFrames)?;
     let mut limits = [0; KINDS];
     limits[Kind::Frames as usize] = count + own + contract.frames;
     limits[Kind::Slices as usize] = contract.slices;
+    let mut floors = [0; KINDS];
+    if contract.floor > 0 {
+        floors[Kind::Frames as usize] = count + own + contract.floor;
+    }
     let mut label = [0; LABEL];
     for (place, byte) in label.iter_mut().zip(contract.label.bytes()) {
         *place = byte;
     }
     let name = start.name().child(contract.number).ok_or(Error::BadArgument)?;
     let request = EnvironmentRequest {
-        tlb_frames: TLB_FRAMES,
+        tlb_frames,
         capability: capability::OWN.into(),
         guard: Capability { name, rights: OWN_RIGHTS }.to_words(),
         limits,
+        floors,
+        notice: contract.notice,
         label,
         ..EnvironmentRequest::default()
     };

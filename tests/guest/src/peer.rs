@@ -24,7 +24,7 @@ pub fn keep_one_slice() {
 
 /// A child, not yet started, with `slices` positions of the last CPU.
 pub fn create(label: &str, number: u8, slices: u64) -> EnvName {
-    let contract = Contract { label, number, frames: 0, slices };
+    let contract = Contract { label, number, slices, ..Contract::default() };
     let child = rule::granted("a child", child::create(contract));
     let system = tables::system();
     let first = (system.cpus - 1) * system.positions;
