@@ -32,18 +32,23 @@ pub use exo_user::{Start, print, println};
 /// Makes a program of a function, with a heap that pages itself.
 ///
 /// - `program!(main)` with `fn main(start: &Start) -> u64`, which returns the exit code. Pages are
-///   replaced by the [`Clock`](memory::Clock).
+///   replaced by the [`Clock`](memory::Clock), and found in a [`Linear`](memory::Linear) table.
 /// - `program!(main, policy = FUNCTION)` with `fn(&Start) -> P`, where `P` is a
 ///   [`Replacement`](memory::Replacement).
+/// - `program!(main, table = TYPE, policy = FUNCTION)` with a [`PageTable`](memory::PageTable) that
+///   is made [in wired memory](memory::InWired).
 #[macro_export]
 macro_rules! program {
     ($main:path) => {
         $crate::program!($main, policy = |_: &$crate::Start<'_>| $crate::memory::Clock);
     };
     ($main:path, policy = $policy:expr) => {
+        $crate::program!($main, table = $crate::memory::Linear<'static>, policy = $policy);
+    };
+    ($main:path, table = $table:ty, policy = $policy:expr) => {
         fn main_with_memory(start: &$crate::Start<'_>) -> u64 {
             let main: fn(&$crate::Start<'_>) -> u64 = $main;
-            match $crate::memory::start(($policy)(start)) {
+            match $crate::memory::start::<$table, _>(($policy)(start)) {
                 Ok(()) => main(start),
                 Err(error) => {
                     $crate::println!("{error}");

@@ -14,20 +14,31 @@ const STEP: u64 = 0x9e37_79b9;
 /// A scattered pass comes by at one record of so many: at each page twice, at other times.
 const SPARSE: u64 = 8;
 
-/// Passes that are not in order go through some of the records, scattered.
-pub(crate) fn is_scattered(pass: u64) -> bool {
-    pass % 2 == 1
+/// In which order the passes go through the records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    /// Each from the first to the last.
+    Cyclic,
+    /// Every second one scattered, through some of them.
+    Alternating,
+}
+
+impl Order {
+    pub(crate) fn is_scattered(self, pass: u64) -> bool {
+        self == Self::Alternating && pass % 2 == 1
+    }
 }
 
 /// The data.
 pub(crate) struct Computation {
     records: Vec<[u32; WORDS]>,
+    order: Order,
 }
 
 impl Computation {
     /// For a number of records that is a power of two.
-    pub(crate) fn new(records: Vec<[u32; WORDS]>) -> Self {
-        Self { records }
+    pub(crate) fn new(records: Vec<[u32; WORDS]>, order: Order) -> Self {
+        Self { records, order }
     }
 
     /// Goes over the records once.
@@ -36,7 +47,7 @@ impl Computation {
     /// The index of a record that is not what was written.
     pub(crate) fn pass(&mut self, pass: u64) -> Result<(), usize> {
         let count = self.records.len() as u64;
-        let (stride, step) = if is_scattered(pass) { (SPARSE, STEP) } else { (1, 1) };
+        let (stride, step) = if self.order.is_scattered(pass) { (SPARSE, STEP) } else { (1, 1) };
         for moment in (0..count).step_by(stride as usize) {
             let index = (moment * step % count) as usize;
             let record = &mut self.records[index];
@@ -59,7 +70,7 @@ impl Computation {
         let inverse = inverse(STEP);
         let after = |index: u64, value, pass| {
             let scattered = index.wrapping_mul(inverse) % count;
-            match is_scattered(pass) {
+            match self.order.is_scattered(pass) {
                 false => next(value, pass, index),
                 true if scattered.is_multiple_of(SPARSE) => next(value, pass, scattered),
                 true => value,

@@ -2,14 +2,18 @@
 
 use core::fmt;
 use libos_posix::Start;
-use libos_posix::memory::{Clock, Fifo, Mru, Replacement, ResidentSet, Seat, Usage};
+use libos_posix::memory::{
+    Clock, Fifo, Lru, Mru, Replacement, ResidentSet, Seat, Usage, WorkingSet,
+};
 
 /// One of the library's policies, chosen when the program starts.
 #[derive(Clone, Copy)]
 pub(crate) enum Policy {
     Fifo(Fifo),
     Clock(Clock),
+    Lru(Lru),
     Mru(Mru),
+    WorkingSet(WorkingSet),
 }
 
 impl Default for Policy {
@@ -23,7 +27,9 @@ pub(crate) fn chosen(start: &Start<'_>) -> Option<Policy> {
     match start.argument("policy") {
         None | Some("clock") => Some(Policy::Clock(Clock)),
         Some("fifo") => Some(Policy::Fifo(Fifo)),
+        Some("lru") => Some(Policy::Lru(Lru)),
         Some("mru") => Some(Policy::Mru(Mru)),
+        Some("ws") => Some(Policy::WorkingSet(WorkingSet::default())),
         Some(_) => None,
     }
 }
@@ -33,7 +39,9 @@ impl fmt::Display for Policy {
         f.write_str(match self {
             Self::Fifo(_) => "fifo",
             Self::Clock(_) => "clock",
+            Self::Lru(_) => "lru",
             Self::Mru(_) => "mru",
+            Self::WorkingSet(_) => "ws",
         })
     }
 }
@@ -43,7 +51,9 @@ impl Replacement for Policy {
         match self {
             Self::Fifo(policy) => policy.victim(resident, usage),
             Self::Clock(policy) => policy.victim(resident, usage),
+            Self::Lru(policy) => policy.victim(resident, usage),
             Self::Mru(policy) => policy.victim(resident, usage),
+            Self::WorkingSet(policy) => policy.victim(resident, usage),
         }
     }
 }

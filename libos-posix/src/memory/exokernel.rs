@@ -4,11 +4,12 @@ use crate::memory::kernel::{Access, BindError, Kernel};
 use crate::memory::page_table::PageIndex;
 use crate::memory::pager::BATCH;
 use crate::memory::replacement::Usage;
-use crate::memory::resident::{HeldFrame, Original, Resident};
+use crate::memory::resident::{HeldFrame, Resident};
 use crate::memory::store::{PAGE_SIZE, PageBytes};
 use crate::memory::wired::{PAGED, STORE, WINDOW, WIRED};
 use core::arch::global_asm;
-use exo_user::abi::layout::PAGE_TABLE;
+use core::ops::Range;
+use exo_user::abi::layout::{LIST_MAX, PAGE_TABLE};
 use exo_user::abi::request::BindRequest;
 use exo_user::abi::tables::{FrameEntry, FrameState};
 use exo_user::tables::Table;
@@ -72,11 +73,15 @@ impl Usage for Exokernel {
         let accessed = hardware_entry(page_address(resident.page)) & ACCESSED != 0;
         if accessed {
             // A new binding has not been used. If the frame is gone, the next fault notices.
-            let access =
-                if resident.original == Original::None { Access::Write } else { Access::Read };
-            let _ = self.bind(resident.page, resident.frame, access);
+            if let Some(access) = resident.access() {
+                let _ = self.bind(resident.page, resident.frame, access);
+            }
         }
         accessed
+    }
+
+    fn run_time(&self) -> u64 {
+        tables::run_time(contract::name())
     }
 }
 
@@ -115,15 +120,24 @@ impl Kernel for Exokernel {
     }
 
     fn bind(&mut self, page: PageIndex, frame: HeldFrame, access: Access) -> Result<(), BindError> {
-        let rights = match access {
-            Access::Read => Rights::READ,
-            Access::Write => Rights::READ | Rights::WRITE,
-        };
-        self.bind_at(page_address(page), frame, rights)
+        self.bind_at(page_address(page), frame, rights(access))
     }
 
     fn unbind(&mut self, page: PageIndex) {
         self.unbind_at(page_address(page));
+    }
+
+    fn protect(&mut self, pages: Range<u32>, access: Access) {
+        for first in pages.clone().step_by(LIST_MAX as usize) {
+            let last = pages.end.min(first + LIST_MAX as u32);
+            let (start, count) = (page_address(PageIndex(first)), u64::from(last - first));
+            // SAFETY: the pages are in the paged area. Whoever needs a right that is taken away
+            // causes a fault, which the pager answers.
+            if unsafe { binding::protect(start, count, rights(access)) }.is_err() {
+                // One is not bound, or was bound with fewer rights. The next fault binds it anew.
+                (first..last).for_each(|page| self.unbind(PageIndex(page)));
+            }
+        }
     }
 
     fn window(&mut self, frame: HeldFrame) -> Result<&mut PageBytes, BindError> {
@@ -166,6 +180,13 @@ impl Kernel for Exokernel {
         let _ = self.losses.frames(|_| told += 1);
         self.epoch = epoch;
         told
+    }
+}
+
+fn rights(access: Access) -> Rights {
+    match access {
+        Access::Read => Rights::READ,
+        Access::Write => Rights::READ | Rights::WRITE,
     }
 }
 

@@ -4,10 +4,11 @@ use crate::memory::page_table::PageIndex;
 use crate::memory::replacement::Usage;
 use crate::memory::resident::HeldFrame;
 use crate::memory::store::PageBytes;
+use core::ops::Range;
 use exo_user::Error;
 
 /// What a page is needed for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Access {
     /// To read.
     Read,
@@ -47,6 +48,9 @@ pub trait Kernel: Usage {
 
     /// Unbinds a page of the paged area.
     fn unbind(&mut self, page: PageIndex);
+
+    /// Gives pages of the paged area other rights. Those that the kernel cannot change, it unbinds.
+    fn protect(&mut self, pages: Range<u32>, access: Access);
 
     /// Binds a frame where the pager itself can reach it, until the next time that this is called.
     /// The kernel takes such a frame last.

@@ -7,11 +7,14 @@
 //! | part | what it is | to replace it |
 //! |---|---|---|
 //! | [`Pager`] | the algorithm | - |
-//! | [`PageTable`] | where each page is: [`Linear`] | a type parameter of [`Pager`] |
-//! | [`Replacement`] | which page goes: [`Fifo`], [`Clock`], [`Mru`] | `program!(main, policy = ...)` |
+//! | [`PageTable`] | where each page is: [`Linear`], [`Hashed`], [`Extents`] | `program!(main, table = ...)` |
+//! | [`Replacement`] | which page goes: [`Fifo`], [`Clock`], [`Lru`], [`Mru`], [`WorkingSet`] | `program!(main, policy = ...)` |
 //! | [`BackingStore`] | where pages go: [`Compressed`] memory | a type parameter of [`Pager`] |
 //! | [`Kernel`] | frames and bindings: [`Exokernel`], and a model in the tests | - |
 //! | [`Heap`] | the global allocator over the paged area | `exo_user::program!` takes any |
+//!
+//! On top of it the program has, for its own ends, write barriers and guard pages ([`protect`],
+//! [`on_barrier`]), and snapshots by copy-on-write ([`snapshot`]).
 //!
 //! # Principles
 //!
@@ -23,6 +26,7 @@
 //! 3. *A loss costs what was written and no more.* Pages with a copy are bound without the right
 //!    to write, so the store's copy is current, and comes back when the frame is taken by force.
 
+mod barrier;
 mod exokernel;
 mod heap;
 mod kernel;
@@ -30,19 +34,26 @@ mod page_table;
 mod pager;
 mod replacement;
 mod resident;
+mod snapshot;
 mod space;
 mod store;
 mod wired;
 
+pub use barrier::{Barrier, ProtectError, on_barrier, protect};
 pub use exokernel::Exokernel;
 pub use heap::Heap;
 pub use kernel::{Access, BindError, Kernel};
-pub use page_table::{CopyName, Linear, PageIndex, PageTable, Place, Seat};
-pub use pager::{BATCH, MemoryError, Pager, Statistics};
-pub use replacement::{Clock, Fifo, INSTRUCTION_PAGES, Mru, Replacement, Usage};
+pub use page_table::{
+    CopyName, Entry, Extent, Extents, Hashed, InWired, Linear, NAME_BITS, PageIndex, PageTable,
+    Place, Protection, Seat, Slot, TableFull,
+};
+pub use pager::{BATCH, MemoryError, Pager, SnapshotError, Statistics};
+pub use replacement::{Clock, Fifo, INSTRUCTION_PAGES, Lru, Mru, Replacement, Usage, WorkingSet};
 pub use resident::{HeldFrame, Original, Resident, ResidentPlace, ResidentSet};
+pub use snapshot::{Snapshot, snapshot};
 pub(crate) use space::map_archive;
 pub use space::{
     Recovery, Report, SelfPaging, StartError, lost_pages, on_page_lost, report, start,
 };
 pub use store::{BackingStore, Block, Compressed, CopyLost, PAGE_SIZE, PageBytes, Workspace};
+pub use wired::WiredMemory;

@@ -1,26 +1,46 @@
-//! The program's own page table: where the contents of each page are.
+//! The program's own page table: where the contents of each page are, and what the program lets
+//! itself do with it.
 //!
 //! The hardware's tables are a cache that the kernel may empty at any time. This one is the truth,
-//! and it is nobody's but the program's, so it can have any structure.
+//! and it is nobody's but the program's, so it can have any structure. There are three:
+//!
+//! | | a page is found by | memory | for |
+//! |---|---|---|---|
+//! | [`Linear`] | a load | 4 bytes for each page of the area, used or not | small areas |
+//! | [`Hashed`] | a hash, and a few loads | 8 bytes for each page that is in use, twice over | pages that are scattered over a large area |
+//! | [`Extents`] | a walk down a tree | 20 bytes for each run of pages that follow one another | long runs, reserved ranges, guard areas |
 
-use core::fmt;
+mod extents;
+mod hashed;
+mod linear;
+#[cfg(test)]
+mod tests;
+
+pub use extents::{Extent, Extents};
+pub use hashed::{Hashed, Slot};
+pub use linear::Linear;
+
+use crate::memory::wired::WiredMemory;
+use core::ops::Range;
+use exo_user::Error;
 
 /// A page of the paged area, counted from its start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct PageIndex(pub u32);
 
-/// A copy in the backing store. The store gives these names; they are less than 2^30.
+/// A copy in the backing store. The store gives these names; they are less than 2^[`NAME_BITS`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct CopyName(pub u32);
 
-/// A place in the [`ResidentSet`](crate::memory::ResidentSet), less than 2^30.
+/// A place in the [`ResidentSet`](crate::memory::ResidentSet), less than 2^[`NAME_BITS`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Seat(pub u32);
 
 /// Where the contents of a page are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Place {
     /// Nowhere: nothing was ever written to it, and it reads as zeros.
+    #[default]
     Zero,
     /// In the backing store alone.
     Stored(CopyName),
@@ -30,107 +50,131 @@ pub enum Place {
     Lost,
 }
 
-/// A page table: a map from pages to places.
+/// What the program lets itself do with a page. More than this is a fault that the program handles:
+/// see [`on_barrier`](crate::memory::on_barrier).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Protection {
+    /// Everything.
+    #[default]
+    ReadWrite,
+    /// To read. The first write is noticed: a write barrier.
+    Read,
+    /// Nothing: a guard page.
+    None,
+}
+
+/// What a page table says of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Entry {
+    /// Where the page is.
+    pub place: Place,
+    /// What may be done with it.
+    pub protection: Protection,
+}
+
+/// Below the name in an entry's word: two bits of [`Protection`] above two that tell the places
+/// apart.
+const TAG_BITS: u32 = 4;
+/// The bits of the name of a copy or of a seat.
+pub const NAME_BITS: u32 = u32::BITS - TAG_BITS;
+
+impl Entry {
+    /// The entry in four bytes. The default entry is 0, so a table of zeros is empty.
+    pub const fn to_word(self) -> u32 {
+        let place = match self.place {
+            Place::Zero => 0,
+            Place::Stored(copy) => copy.0 << TAG_BITS | 1,
+            Place::Resident(seat) => seat.0 << TAG_BITS | 2,
+            Place::Lost => 3,
+        };
+        place | (self.protection as u32) << 2
+    }
+
+    /// The entry that [`Entry::to_word`] has packed.
+    pub const fn from_word(word: u32) -> Self {
+        let name = word >> TAG_BITS;
+        let place = match word & 3 {
+            1 => Place::Stored(CopyName(name)),
+            2 => Place::Resident(Seat(name)),
+            3 => Place::Lost,
+            _ => Place::Zero,
+        };
+        let protection = match word >> 2 & 3 {
+            0 => Protection::ReadWrite,
+            1 => Protection::Read,
+            _ => Protection::None,
+        };
+        Self { place, protection }
+    }
+
+    /// The entry `pages` further in a run: names count up, everything else stays.
+    const fn advanced(self, pages: u32) -> Self {
+        let place = match self.place {
+            Place::Stored(copy) => Place::Stored(CopyName(copy.0.wrapping_add(pages))),
+            Place::Resident(seat) => Place::Resident(Seat(seat.0.wrapping_add(pages))),
+            other => other,
+        };
+        Self { place, ..self }
+    }
+
+    fn is_populated(self) -> bool {
+        self.place != Place::Zero
+    }
+}
+
+/// The table has no room for what it should describe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TableFull;
+
+/// A page table: a map from pages to entries. What was never set is the default.
 ///
 /// It is changed inside the handler of a page fault, so an implementation must not allocate from
-/// the paged heap. What memory it needs it takes when it is made.
+/// the paged heap. What memory it needs it takes when it is made ([`InWired`]).
+///
+/// # What an implementation promises
+/// [`PageTable::set`] fails only where a page that is [`Place::Zero`] gets another place or another
+/// protection. Whoever throws a page out need not ask whether that can be noted.
 pub trait PageTable {
     /// The number of pages that it can describe.
     fn pages(&self) -> u32;
 
-    /// Where a page is. A page behind the last is [`Place::Zero`].
-    fn get(&self, page: PageIndex) -> Place;
+    /// The entry of a page; the default for a page behind the last.
+    fn get(&self, page: PageIndex) -> Entry;
 
-    /// Says where a page is from now on. Nothing happens for a page behind the last.
-    fn set(&mut self, page: PageIndex, place: Place);
-}
+    /// Changes the entry of a page. Nothing happens for a page behind the last.
+    ///
+    /// # Errors
+    /// [`TableFull`]; the entry is as it was.
+    fn set(&mut self, page: PageIndex, entry: Entry) -> Result<(), TableFull>;
 
-/// The tag is in the two low bits of an entry, the name in the others.
-const TAG_BITS: u32 = 2;
-
-/// The simplest page table: an array with one entry of four bytes for each page.
-///
-/// A load and a mask find a page, and the array costs a thousandth of the area that it describes,
-/// used or not.
-pub struct Linear<'a> {
-    entries: &'a mut [u32],
-}
-
-impl<'a> Linear<'a> {
-    /// A table for as many pages as there are entries. All pages are [`Place::Zero`] afterwards.
-    pub fn new(entries: &'a mut [u32]) -> Self {
-        entries.fill(encode(Place::Zero));
-        Self { entries }
-    }
-}
-
-impl fmt::Debug for Linear<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Linear").field("pages", &self.entries.len()).finish()
-    }
-}
-
-impl PageTable for Linear<'_> {
-    fn pages(&self) -> u32 {
-        self.entries.len() as u32
+    /// The first page of a range whose entry is not the default.
+    fn next(&self, pages: Range<u32>) -> Option<PageIndex> {
+        let end = pages.end.min(self.pages());
+        (pages.start..end).map(PageIndex).find(|&page| self.get(page) != Entry::default())
     }
 
-    fn get(&self, page: PageIndex) -> Place {
-        self.entries.get(page.0 as usize).map_or(Place::Zero, |&entry| decode(entry))
-    }
-
-    fn set(&mut self, page: PageIndex, place: Place) {
-        if let Some(entry) = self.entries.get_mut(page.0 as usize) {
-            *entry = encode(place);
+    /// Protects all pages of a range alike.
+    ///
+    /// # Errors
+    /// [`TableFull`]; the pages before some page are changed, the others are not.
+    fn protect(&mut self, pages: Range<u32>, protection: Protection) -> Result<(), TableFull> {
+        for page in (pages.start..pages.end.min(self.pages())).map(PageIndex) {
+            let entry = self.get(page);
+            self.set(page, Entry { protection, ..entry })?;
         }
+        Ok(())
     }
 }
 
-fn encode(place: Place) -> u32 {
-    match place {
-        Place::Zero => 0,
-        Place::Stored(copy) => copy.0 << TAG_BITS | 1,
-        Place::Resident(seat) => seat.0 << TAG_BITS | 2,
-        Place::Lost => 3,
-    }
+/// A table that a program can name as its own: it is made in wired memory, when the program starts.
+pub trait InWired: PageTable + Sized {
+    /// An empty table for a program that holds at most `frames` frames.
+    ///
+    /// # Errors
+    /// What [`WiredMemory::slice`] says.
+    fn in_wired(memory: &mut WiredMemory, frames: usize) -> Result<Self, Error>;
 }
 
-fn decode(entry: u32) -> Place {
-    let name = entry >> TAG_BITS;
-    match entry & 3 {
-        1 => Place::Stored(CopyName(name)),
-        2 => Place::Resident(Seat(name)),
-        3 => Place::Lost,
-        _ => Place::Zero,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_set_is_got() {
-        let mut entries = [7; 3];
-        let mut table = Linear::new(&mut entries);
-        assert_eq!(table.pages(), 3);
-        assert_eq!(table.get(PageIndex(2)), Place::Zero, "old contents are gone");
-        let name = (1 << 30) - 1;
-        let places =
-            [Place::Stored(CopyName(name)), Place::Resident(Seat(name)), Place::Lost, Place::Zero];
-        for place in places {
-            table.set(PageIndex(1), place);
-            assert_eq!(table.get(PageIndex(1)), place);
-            assert_eq!(table.get(PageIndex(0)), Place::Zero);
-        }
-    }
-
-    #[test]
-    fn pages_behind_the_last_are_not_there() {
-        let mut entries = [0; 2];
-        let mut table = Linear::new(&mut entries);
-        table.set(PageIndex(2), Place::Lost);
-        assert_eq!(table.get(PageIndex(2)), Place::Zero);
-        assert_eq!(table.get(PageIndex(u32::MAX)), Place::Zero);
-    }
-}
+/// How many pages may be in use for each frame of the contract, in tables whose memory follows the
+/// pages in use. A store of compressed memory rarely holds more.
+const USED_FACTOR: usize = 8;

@@ -6,17 +6,25 @@
 //!   has written since.
 //! - A frame is named by at most one of: a seat of the resident set, a block of the store, the
 //!   spare.
+//! - A copy in the store is named by the page table, a resident page or the snapshot. Only a page
+//!   and the snapshot's entry for the same page may name the same one.
 //! - Nothing here allocates or touches the paged area. What is reached is wired: its own tables,
 //!   the window, the blocks of the store.
 
 use crate::memory::kernel::{Access, BindError, Kernel};
-use crate::memory::page_table::{CopyName, PageIndex, PageTable, Place, Seat};
+use crate::memory::page_table::{CopyName, Entry, PageIndex, PageTable, Place, Protection, Seat};
 use crate::memory::replacement::Replacement;
 use crate::memory::resident::{HeldFrame, Original, Resident, ResidentSet};
 use crate::memory::store::{BackingStore, PAGE_SIZE, PageBytes};
 use core::fmt;
 use core::ops::Range;
 use exo_user::Error;
+use snapshot::Kept;
+
+mod protection;
+mod snapshot;
+
+pub use snapshot::SnapshotError;
 
 /// The most frames that are given back with one call.
 pub const BATCH: usize = 32;
@@ -31,6 +39,10 @@ pub enum MemoryError {
     PageLost,
     /// Neither the contract nor the backing store has room for another page.
     OutOfMemory,
+    /// The page table has no room for another page.
+    TableFull,
+    /// The program has protected the page against this.
+    Protected,
     /// The kernel refused to bind a frame.
     Refused(Error),
 }
@@ -40,6 +52,8 @@ impl fmt::Display for MemoryError {
         match self {
             Self::PageLost => write!(f, "the only copy of the page was repossessed"),
             Self::OutOfMemory => write!(f, "neither the contract nor the store has room"),
+            Self::TableFull => write!(f, "the page table is full"),
+            Self::Protected => write!(f, "the page is protected"),
             Self::Refused(error) => write!(f, "the kernel refused to bind the page: {error:?}"),
         }
     }
@@ -71,6 +85,8 @@ pub struct Statistics {
     pub lost_for_good: u64,
     /// Frames of the backing store that were taken by force.
     pub lost_blocks: u64,
+    /// Pages of which a copy was made, because a snapshot needed them as they were.
+    pub copied: u64,
 }
 
 /// A self-paging memory. The page table, the policy and the store are parameters.
@@ -83,6 +99,7 @@ pub struct Pager<'a, T, R, S, K> {
     resident: ResidentSet<'a>,
     /// A frame that has no use at the moment. Its contents are nobody's.
     spare: Option<HeldFrame>,
+    snapshot: Option<Kept<T>>,
     statistics: Statistics,
 }
 
@@ -90,7 +107,7 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
     /// A pager over an empty area.
     pub fn new(table: T, policy: R, store: S, kernel: K, resident: ResidentSet<'a>) -> Self {
         let statistics = Statistics::default();
-        Self { table, policy, store, kernel, resident, spare: None, statistics }
+        Self { table, policy, store, kernel, resident, spare: None, snapshot: None, statistics }
     }
 
     /// What has happened so far.
@@ -103,6 +120,11 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
         self.resident.len()
     }
 
+    /// The most frames that it can use for pages.
+    pub fn frames(&self) -> usize {
+        self.resident.capacity()
+    }
+
     /// The number of frames in the backing store.
     pub fn store_frames(&self) -> usize {
         self.store.blocks().count()
@@ -110,18 +132,21 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
 
     /// Where a page is.
     pub fn place(&self, page: PageIndex) -> Place {
-        self.table.get(page)
+        self.table.get(page).place
     }
 
     /// The first page from `from` on whose contents are lost for good.
     pub fn next_lost(&self, from: PageIndex) -> Option<PageIndex> {
-        let mut pages = (from.0..self.table.pages()).map(PageIndex);
-        pages.find(|&page| self.table.get(page) == Place::Lost)
+        let mut next = self.table.next(from.0..u32::MAX);
+        while let Some(page) = next.filter(|&page| self.place(page) != Place::Lost) {
+            next = self.table.next(page.0 + 1..u32::MAX);
+        }
+        next
     }
 
     /// Whether a page has been written to since it came: a few loads from the program's own tables.
     pub fn is_dirty(&self, page: PageIndex) -> bool {
-        let Place::Resident(seat) = self.table.get(page) else { return false };
+        let Place::Resident(seat) = self.place(page) else { return false };
         self.resident.get(seat).is_some_and(|resident| resident.original == Original::None)
     }
 
@@ -132,18 +157,27 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
     pub fn fault(&mut self, page: PageIndex, access: Access) -> Result<(), MemoryError> {
         self.take_losses();
         self.statistics.faults += 1;
+        if !allows(self.table.get(page).protection, access) {
+            return Err(MemoryError::Protected);
+        }
+        if access == Access::Write {
+            self.keep(page);
+        }
         loop {
-            let outcome = match self.table.get(page) {
+            let outcome = match self.place(page) {
                 Place::Lost => return Err(MemoryError::PageLost),
-                Place::Resident(seat) => self.rebind(seat, access),
-                Place::Zero => self.fill(page, access, None)?,
-                Place::Stored(copy) => self.fill(page, access, Some(copy))?,
+                Place::Resident(seat) => Ok(self.rebind(seat, access)),
+                Place::Zero => self.fill(page, access, None),
+                Place::Stored(copy) => self.fill(page, access, Some(copy)),
             };
             match outcome {
-                Ok(()) => return Ok(()),
+                Ok(Ok(())) => return Ok(()),
                 // Each round is a frame less, so this ends.
-                Err(BindError::FrameGone) => {}
-                Err(BindError::Refused(error)) => return Err(MemoryError::Refused(error)),
+                Ok(Err(BindError::FrameGone)) => {}
+                Ok(Err(BindError::Refused(error))) => return Err(MemoryError::Refused(error)),
+                // The program comes before its snapshot.
+                Err(MemoryError::OutOfMemory) if self.spoil_snapshot() => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -154,22 +188,29 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
         self.take_losses();
         let mut given = 0;
         loop {
-            let wanted = BATCH.min(usize::try_from(self.kernel.debt()).unwrap_or(BATCH));
-            let mut batch = [HeldFrame::default(); BATCH];
-            let mut count = 0;
-            while count < wanted
-                && let Some(frame) = self.give_up_one()
-            {
-                batch[count] = frame;
-                count += 1;
-            }
+            let wanted = usize::try_from(self.kernel.debt()).unwrap_or(BATCH);
+            let count = self.give_up(wanted) as u64;
             if count == 0 {
                 return given;
             }
-            self.kernel.free(&batch[..count]);
-            given += count as u64;
-            self.statistics.surrendered += count as u64;
+            given += count;
+            self.statistics.surrendered += count;
         }
+    }
+
+    /// Gives frames back to the kernel, pages of the policy's choice, at most [`BATCH`]. Returns how
+    /// many that was: what is left could not be spared.
+    pub fn give_up(&mut self, wanted: usize) -> usize {
+        let mut batch = [HeldFrame::default(); BATCH];
+        let mut count = 0;
+        while count < wanted.min(BATCH)
+            && let Some(frame) = self.give_up_one()
+        {
+            batch[count] = frame;
+            count += 1;
+        }
+        self.kernel.free(&batch[..count]);
+        count
     }
 
     /// Reads the kernel's record of losses, and notes where the contents of each lost page are
@@ -199,34 +240,41 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
         }
     }
 
-    /// Forgets the contents of pages: they read as zeros from now on, lost ones too.
+    /// Forgets the contents of pages: they read as zeros from now on, lost ones too. What they are
+    /// protected against stays.
     pub fn discard(&mut self, pages: Range<u32>) {
-        for page in pages.start..pages.end.min(self.table.pages()) {
-            let page = PageIndex(page);
-            match self.table.get(page) {
-                Place::Zero => continue,
-                Place::Lost => {}
-                Place::Stored(copy) => self.store.discard(copy),
+        let mut next = self.table.next(pages.clone());
+        while let Some(page) = next {
+            next = self.table.next(page.0 + 1..pages.end);
+            if self.place(page) == Place::Zero {
+                continue;
+            }
+            self.keep(page);
+            match self.place(page) {
+                Place::Zero | Place::Lost => {}
+                Place::Stored(copy) => self.drop_copy(page, copy),
                 Place::Resident(seat) => {
                     if let Some(resident) = self.resident.remove(seat) {
-                        self.drop_original(resident.original);
+                        self.drop_original(page, resident.original);
                         self.kernel.unbind(page);
                         self.kernel.free(&[resident.frame]);
                     }
                 }
             }
-            self.table.set(page, Place::Zero);
+            self.move_to(page, Place::Zero);
         }
     }
 
     /// Binds a resident page again.
     fn rebind(&mut self, seat: Seat, access: Access) -> Result<(), BindError> {
         let Some(resident) = self.resident.get(seat) else { return Err(BindError::FrameGone) };
-        let access = if resident.original == Original::None { Access::Write } else { access };
+        let access = resident.access().unwrap_or(access).max(access);
         match self.kernel.bind(resident.page, resident.frame, access) {
             Ok(()) if access == Access::Write => {
-                self.drop_original(resident.original);
-                self.resident.forget_original(seat);
+                self.drop_original(resident.page, resident.original);
+                if let Some(resident) = self.resident.get_mut(seat) {
+                    resident.original = Original::None;
+                }
             }
             Ok(()) => {}
             Err(BindError::FrameGone) => {
@@ -248,12 +296,17 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
     ) -> Result<Result<(), BindError>, MemoryError> {
         let (frame, is_zero) = self.obtain()?;
         let outcome = self.fill_frame(page, access, copy, frame, is_zero);
-        if outcome != Ok(Ok(()))
-            && let Some(two) = self.spare.replace(frame)
-        {
-            self.kernel.free(&[two]);
+        if outcome != Ok(Ok(())) {
+            self.put_aside(frame);
         }
         outcome
+    }
+
+    /// Keeps a frame that has no use at the moment.
+    fn put_aside(&mut self, frame: HeldFrame) {
+        if let Some(two) = self.spare.replace(frame) {
+            self.kernel.free(&[two]);
+        }
     }
 
     fn fill_frame(
@@ -273,8 +326,8 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
                 None => window.fill(0),
                 Some(copy) => {
                     if self.store.load(copy, window).is_err() {
-                        self.store.discard(copy);
-                        self.table.set(page, Place::Lost);
+                        self.drop_copy(page, copy);
+                        self.move_to(page, Place::Lost);
                         self.statistics.lost_for_good += 1;
                         return Err(MemoryError::PageLost);
                     }
@@ -284,15 +337,24 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
         if let Err(error) = self.kernel.bind(page, frame, access) {
             return Ok(Err(error));
         }
-        let mut original = copy.map_or(Original::Zero, Original::Copy);
-        if access == Access::Write {
-            self.drop_original(original);
-            original = Original::None;
-        }
-        let Some(seat) = self.resident.insert(Resident { page, frame, original }) else {
+        let protection = self.table.get(page).protection;
+        let original = copy.map_or(Original::Zero, Original::Copy);
+        let shared = access != Access::Write && self.is_shared(page);
+        let resident = Resident { page, frame, original, protection, shared };
+        let Some(seat) = self.resident.insert(resident) else {
             return Err(MemoryError::OutOfMemory);
         };
-        self.table.set(page, Place::Resident(seat));
+        if self.table.set(page, Entry { place: Place::Resident(seat), protection }).is_err() {
+            self.resident.remove(seat);
+            self.kernel.unbind(page);
+            return Err(MemoryError::TableFull);
+        }
+        if access == Access::Write {
+            self.drop_original(page, original);
+            if let Some(resident) = self.resident.get_mut(seat) {
+                resident.original = Original::None;
+            }
+        }
         match copy {
             Some(_) => self.statistics.loaded += 1,
             None => self.statistics.zeroed += 1,
@@ -331,6 +393,11 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
             match self.evict() {
                 Ok(Some(frame)) => return Some(frame),
                 Ok(None) => {}
+                Err(_) if self.spoil_snapshot() => {
+                    if let Some(frame) = self.shrink_store() {
+                        return Some(frame);
+                    }
+                }
                 Err(_) => return None,
             }
         }
@@ -356,7 +423,7 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
         let chosen = chosen.filter(|&seat| self.resident.get(seat).is_some());
         let seat = chosen.or(self.resident.oldest()).ok_or(MemoryError::OutOfMemory)?;
         let resident = self.resident.get(seat).ok_or(MemoryError::OutOfMemory)?;
-        let Resident { page, frame, original } = resident;
+        let Resident { page, frame, original, .. } = resident;
         // From here on nothing writes to the page while it is looked at.
         self.kernel.unbind(page);
         self.statistics.evicted += 1;
@@ -379,7 +446,7 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
             },
         };
         self.resident.remove(seat);
-        self.table.set(page, place);
+        self.move_to(page, place);
         Ok(left.filter(|&frame| self.kernel.holds(frame)))
     }
 
@@ -393,12 +460,18 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
             let block = self.store.wanted_block().ok_or(MemoryError::OutOfMemory)?;
             let fresh = if self.kernel.debt() == 0 { self.kernel.allocate() } else { None };
             let given = fresh.or_else(|| frame.take()).ok_or(MemoryError::OutOfMemory)?;
-            match self.kernel.lend(block, given) {
-                Ok(memory) => self.store.add_block(block, given, memory),
-                Err(BindError::FrameGone) => {}
-                Err(BindError::Refused(error)) => return Err(MemoryError::Refused(error)),
-            }
+            self.lend(block, given)?;
         }
+    }
+
+    /// Gives the store a frame for a block that it wants, unless the frame is gone.
+    fn lend(&mut self, block: u32, frame: HeldFrame) -> Result<(), MemoryError> {
+        match self.kernel.lend(block, frame) {
+            Ok(memory) => self.store.add_block(block, frame, memory),
+            Err(BindError::FrameGone) => {}
+            Err(BindError::Refused(error)) => return Err(MemoryError::Refused(error)),
+        }
+        Ok(())
     }
 
     /// Notes that a resident page's frame is gone.
@@ -414,13 +487,36 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
                 Place::Lost
             }
         };
-        self.table.set(page, place);
+        self.move_to(page, place);
     }
 
-    fn drop_original(&mut self, original: Original) {
+    /// Notes where a page is that was somewhere before: there is always room for that.
+    fn move_to(&mut self, page: PageIndex, place: Place) {
+        let entry = self.table.get(page);
+        let noted = self.table.set(page, Entry { place, ..entry });
+        debug_assert!(noted.is_ok(), "the page table breaks its promise");
+    }
+
+    fn drop_original(&mut self, page: PageIndex, original: Original) {
         if let Original::Copy(copy) = original {
+            self.drop_copy(page, copy);
+        }
+    }
+
+    /// Forgets a page's copy, which the snapshot may need.
+    fn drop_copy(&mut self, page: PageIndex, copy: CopyName) {
+        if self.kept_place(page) != Some(Place::Stored(copy)) {
             self.store.discard(copy);
         }
+    }
+}
+
+/// Whether a page may be used like this.
+fn allows(protection: Protection, access: Access) -> bool {
+    match protection {
+        Protection::ReadWrite => true,
+        Protection::Read => access == Access::Read,
+        Protection::None => false,
     }
 }
 

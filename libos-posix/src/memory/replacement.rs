@@ -13,6 +13,9 @@ pub trait Usage {
     /// Whether the page was used since the last time that this was asked. Asking costs a load, and
     /// if the answer is yes, a call that clears the hardware's bit.
     fn take_accessed(&mut self, resident: &Resident) -> bool;
+
+    /// The program's own time: how long it has run, in nanoseconds.
+    fn run_time(&self) -> u64;
 }
 
 /// A replacement policy.
@@ -54,6 +57,65 @@ impl Replacement for Clock {
     }
 }
 
+/// Least recently used: the page whose last use is longest ago.
+///
+/// The hardware keeps one bit for each page and no time. So the uses are put in order whenever a
+/// page has to go: what was used since the last time is newer than what was not. That costs a load
+/// for each resident page, and a call for each that was used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lru;
+
+impl Replacement for Lru {
+    fn victim(&mut self, resident: &mut ResidentSet<'_>, usage: &mut dyn Usage) -> Option<Seat> {
+        let mut next = resident.oldest();
+        for _ in 0..resident.len() {
+            let seat = next?;
+            next = resident.newer(seat);
+            if usage.take_accessed(&resident.get(seat)?) {
+                resident.renew(seat);
+            }
+        }
+        resident.oldest()
+    }
+}
+
+/// The working set: a page that the program has not used for a while of its own run time goes; if
+/// there is none, the one that was not used for longest.
+///
+/// Denning, "The working set model for program behavior", 1968, in the form of Carr and Hennessy,
+/// "WSClock", 1981: the queue is a clock's face, and the stamp of a page is when the hand last found
+/// it used.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkingSet {
+    /// The while, in nanoseconds of the program's run time.
+    pub window: u64,
+}
+
+impl Default for WorkingSet {
+    fn default() -> Self {
+        Self { window: 50_000_000 }
+    }
+}
+
+impl Replacement for WorkingSet {
+    fn victim(&mut self, resident: &mut ResidentSet<'_>, usage: &mut dyn Usage) -> Option<Seat> {
+        let now = usage.run_time();
+        let (mut idle, mut least) = (None, u64::MAX);
+        for _ in 0..resident.len() {
+            let seat = resident.oldest()?;
+            if usage.take_accessed(&resident.get(seat)?) || resident.stamp(seat) == 0 {
+                resident.set_stamp(seat, now);
+            } else if resident.stamp(seat) + self.window < now {
+                return Some(seat);
+            } else if resident.stamp(seat) < least {
+                (idle, least) = (Some(seat), resident.stamp(seat));
+            }
+            resident.renew(seat);
+        }
+        idle.or(resident.oldest())
+    }
+}
+
 /// Most recently used: the page that came last goes first.
 ///
 /// Wrong for most programs, and right for one that passes again and again over more than it has
@@ -83,11 +145,18 @@ mod tests {
 
     /// The bits that hardware would set.
     #[derive(Default)]
-    struct Bits(BTreeSet<u32>);
+    struct Bits {
+        used: BTreeSet<u32>,
+        references: u64,
+    }
 
     impl Usage for Bits {
         fn take_accessed(&mut self, resident: &Resident) -> bool {
-            self.0.remove(&resident.page.0)
+            self.used.remove(&resident.page.0)
+        }
+
+        fn run_time(&self) -> u64 {
+            self.references
         }
     }
 
@@ -103,11 +172,12 @@ mod tests {
                 if set.is_full() {
                     let seat = policy.victim(&mut set, &mut bits).unwrap();
                     let gone = set.remove(seat).unwrap();
-                    bits.0.remove(&gone.page.0);
+                    bits.used.remove(&gone.page.0);
                 }
                 set.insert(Resident { page: PageIndex(page), ..Resident::default() }).unwrap();
             }
-            bits.0.insert(page);
+            bits.used.insert(page);
+            bits.references += 1;
         }
         count
     }
@@ -144,9 +214,34 @@ mod tests {
     }
 
     #[test]
+    fn lru_throws_out_what_was_not_used_for_longest() {
+        // Pages 1 and 2 are used between all others, and stay: but for the first time that a page
+        // has to go, when all have been used.
+        let references: Vec<u32> = (3..40).flat_map(|page| [1, 2, page]).collect();
+        assert_eq!(faults(&mut Lru, 4, &references), 39 + 2);
+        // On a cycle that is larger than memory, everything is thrown out before it is used again.
+        let cycle: Vec<u32> = (0..5).flat_map(|_| 0..10).collect();
+        assert_eq!(faults(&mut Lru, 8, &cycle), 50);
+    }
+
+    #[test]
+    fn the_working_set_stays_while_it_is_used() {
+        // A phase of four pages, used all the time, and a scan that passes by. Before the hand has
+        // gone round, nothing is known of them.
+        let references: Vec<u32> = (10..100).flat_map(|page| [0, 1, 2, 3, page]).collect();
+        let mut policy = WorkingSet { window: 12 };
+        assert_eq!(faults(&mut policy, 6, &references), 94 + 4);
+        // The next phase has other pages. Those of the last go, although others came later.
+        let phases: Vec<u32> =
+            (0..2).flat_map(|phase| (0..300).map(move |n| phase * 6 + n % 6)).collect();
+        assert_eq!(faults(&mut policy, 6, &phases), 12);
+    }
+
+    #[test]
     fn mru_wins_on_a_cycle_larger_than_memory() {
         let cycle: Vec<u32> = (0..20).flat_map(|_| 0..40).collect();
         assert_eq!(faults(&mut Fifo, 32, &cycle), 800, "every reference");
+        assert_eq!(faults(&mut Lru, 32, &cycle), 800, "every reference");
         assert!(faults(&mut Mru, 32, &cycle) * 2 <= 800);
     }
 

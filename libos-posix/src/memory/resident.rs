@@ -1,6 +1,7 @@
 //! The resident set: the pages that are in frames now, in the order in which they came.
 
-use crate::memory::page_table::{CopyName, PageIndex, Seat};
+use crate::memory::kernel::Access;
+use crate::memory::page_table::{CopyName, PageIndex, Protection, Seat};
 use core::fmt;
 use exo_user::FrameNumber;
 
@@ -36,12 +37,30 @@ pub struct Resident {
     /// Whether there is another copy. A page that has one is bound without the right to write, so
     /// that the first write is noticed.
     pub original: Original,
+    /// What the program lets itself do with it.
+    pub protection: Protection,
+    /// Whether a snapshot needs the page as it is. The first write makes a copy for it.
+    pub shared: bool,
+}
+
+impl Resident {
+    /// The rights with which the page is bound, if it is.
+    pub fn access(&self) -> Option<Access> {
+        match self.protection {
+            Protection::None => None,
+            Protection::ReadWrite if self.original == Original::None && !self.shared => {
+                Some(Access::Write)
+            }
+            Protection::ReadWrite | Protection::Read => Some(Access::Read),
+        }
+    }
 }
 
 /// A place for one resident page. What it holds is the set's own affair.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResidentPlace {
     resident: Option<Resident>,
+    stamp: u64,
     older: u32,
     newer: u32,
 }
@@ -65,7 +84,7 @@ impl<'a> ResidentSet<'a> {
         let count = places.len() as u32;
         for (index, place) in (0..).zip(places.iter_mut()) {
             let next = if index + 1 < count { index + 1 } else { NOBODY };
-            *place = ResidentPlace { resident: None, older: NOBODY, newer: next };
+            *place = ResidentPlace { older: NOBODY, newer: next, ..ResidentPlace::default() };
         }
         let empty = if count == 0 { NOBODY } else { 0 };
         Self { places, oldest: NOBODY, newest: NOBODY, empty, count: 0 }
@@ -111,6 +130,23 @@ impl<'a> ResidentSet<'a> {
         self.place(seat).and_then(|place| place.resident)
     }
 
+    /// The most pages that can be resident.
+    pub fn capacity(&self) -> usize {
+        self.places.len()
+    }
+
+    /// What the policy has last noted about the page; 0 when it came.
+    pub fn stamp(&self, seat: Seat) -> u64 {
+        self.place(seat).map_or(0, |place| place.stamp)
+    }
+
+    /// Notes something about a page, for the policy alone.
+    pub fn set_stamp(&mut self, seat: Seat, stamp: u64) {
+        if let Some(place) = self.places.get_mut(seat.0 as usize) {
+            place.stamp = stamp;
+        }
+    }
+
     /// Moves a page to the newest end of the queue, as if it had just come.
     pub fn renew(&mut self, seat: Seat) {
         if self.get(seat).is_some() {
@@ -145,19 +181,15 @@ impl<'a> ResidentSet<'a> {
         let resident = self.get(seat)?;
         self.unlink(seat.0);
         let place = self.places.get_mut(seat.0 as usize)?;
-        *place = ResidentPlace { resident: None, older: NOBODY, newer: self.empty };
+        *place = ResidentPlace { older: NOBODY, newer: self.empty, ..ResidentPlace::default() };
         self.empty = seat.0;
         self.count -= 1;
         Some(resident)
     }
 
-    /// Says that a page has no other copy any more.
-    pub(crate) fn forget_original(&mut self, seat: Seat) {
-        if let Some(ResidentPlace { resident: Some(resident), .. }) =
-            self.places.get_mut(seat.0 as usize)
-        {
-            resident.original = Original::None;
-        }
+    /// What is known of the page in this seat, to be changed.
+    pub(crate) fn get_mut(&mut self, seat: Seat) -> Option<&mut Resident> {
+        self.places.get_mut(seat.0 as usize)?.resident.as_mut()
     }
 
     fn place(&self, seat: Seat) -> Option<&ResidentPlace> {

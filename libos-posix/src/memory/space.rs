@@ -1,13 +1,14 @@
 //! The program's own address space: the pager, the handlers that lead to it, and the rule that one
 //! of them is at work at a time.
 
+use crate::memory::barrier;
 use crate::memory::exokernel::{Exokernel, after_probe};
 use crate::memory::kernel::Access;
-use crate::memory::page_table::{Linear, PageIndex, PageTable};
-use crate::memory::pager::{MemoryError, Pager, Statistics};
+use crate::memory::page_table::{InWired, PageIndex, Protection};
+use crate::memory::pager::{BATCH, MemoryError, Pager, SnapshotError, Statistics};
 use crate::memory::replacement::Replacement;
 use crate::memory::resident::{ResidentPlace, ResidentSet};
-use crate::memory::store::{BackingStore, Block, Compressed, PAGE_SIZE, Workspace};
+use crate::memory::store::{BackingStore, Block, Compressed, PAGE_SIZE, PageBytes, Workspace};
 use crate::memory::wired::{ARCHIVE, PAGED, STORE, WiredMemory};
 use core::fmt;
 use core::ops::Range;
@@ -22,14 +23,11 @@ use exo_user::{
 };
 use spin::Mutex;
 
-/// How many times larger than the contract the paged area is. No store holds more: what compresses
-/// better than this is zero.
-const AREA_FACTOR: usize = 32;
 /// The pages of the upcall stack: a fault inside a revocation inside a fault, with the compressor
 /// on top.
 const UPCALL_STACK_PAGES: u64 = 8;
-/// The exit code of a program whose memory is lost or used up.
-const EXIT_MEMORY: u64 = 128 + PAGE_FAULT;
+/// The exit code of a program whose memory is lost, used up or protected.
+pub(crate) const EXIT_MEMORY: u64 = 128 + PAGE_FAULT;
 
 /// A pager, whatever its parts are.
 pub trait SelfPaging: Send {
@@ -46,6 +44,31 @@ pub trait SelfPaging: Send {
     fn discard(&mut self, pages: Range<u32>);
     /// [`Pager::next_lost`]
     fn next_lost(&self, from: PageIndex) -> Option<PageIndex>;
+    /// [`Pager::protect`]
+    ///
+    /// # Errors
+    /// `TableFull`
+    fn protect(&mut self, pages: Range<u32>, protection: Protection) -> Result<(), MemoryError>;
+    /// [`Pager::take_snapshot`], with memory for its table the first time.
+    ///
+    /// # Errors
+    /// `NotTaken`: there is no memory for the table.
+    fn take_snapshot(&mut self, memory: &mut WiredMemory) -> Result<(), SnapshotError>;
+    /// [`Pager::release_snapshot`]
+    fn release_snapshot(&mut self);
+    /// [`Pager::forget_contents`]
+    fn forget_contents(&mut self);
+    /// [`Pager::next_changed`]
+    fn next_changed(&self, from: PageIndex) -> Option<PageIndex>;
+    /// [`Pager::read_snapshot`]
+    ///
+    /// # Errors
+    /// All of [`SnapshotError`].
+    fn read_snapshot(
+        &mut self,
+        page: PageIndex,
+        contents: &mut PageBytes,
+    ) -> Result<(), SnapshotError>;
     /// [`Pager::statistics`] and what it holds.
     fn report(&self) -> Report;
 }
@@ -63,7 +86,7 @@ pub struct Report {
 
 impl<T, R, S> SelfPaging for Pager<'_, T, R, S, Exokernel>
 where
-    T: PageTable + Send,
+    T: InWired + Send,
     R: Replacement + Send,
     S: BackingStore + Send,
 {
@@ -85,6 +108,42 @@ where
 
     fn next_lost(&self, from: PageIndex) -> Option<PageIndex> {
         Pager::next_lost(self, from)
+    }
+
+    fn protect(&mut self, pages: Range<u32>, protection: Protection) -> Result<(), MemoryError> {
+        Pager::protect(self, pages, protection)
+    }
+
+    fn take_snapshot(&mut self, memory: &mut WiredMemory) -> Result<(), SnapshotError> {
+        while !self.has_snapshot_table() {
+            match T::in_wired(memory, self.frames()) {
+                Ok(table) => self.add_snapshot_table(table),
+                // The contract is used up: pages make room for the table.
+                Err(_) if self.give_up(BATCH) > 0 => {}
+                Err(_) => return Err(SnapshotError::NotTaken),
+            }
+        }
+        Pager::take_snapshot(self)
+    }
+
+    fn release_snapshot(&mut self) {
+        Pager::release_snapshot(self);
+    }
+
+    fn forget_contents(&mut self) {
+        Pager::forget_contents(self);
+    }
+
+    fn next_changed(&self, from: PageIndex) -> Option<PageIndex> {
+        Pager::next_changed(self, from)
+    }
+
+    fn read_snapshot(
+        &mut self,
+        page: PageIndex,
+        contents: &mut PageBytes,
+    ) -> Result<(), SnapshotError> {
+        Pager::read_snapshot(self, page, contents)
     }
 
     fn report(&self) -> Report {
@@ -125,6 +184,8 @@ impl fmt::Display for StartError {
 /// The program's pager. Whoever holds the lock also holds events back, so a lock that is taken
 /// means that the pager itself has caused a fault.
 static PAGER: Mutex<Option<&'static mut dyn SelfPaging>> = Mutex::new(None);
+/// Memory for tables.
+static WIRED: Mutex<Option<WiredMemory>> = Mutex::new(None);
 /// The size of the paged area in bytes.
 static AREA: AtomicU64 = AtomicU64::new(0);
 /// The boot archive's pages, and its first frame.
@@ -141,12 +202,16 @@ static HANDLERS: Handlers = Handlers {
     ..Handlers::NONE
 };
 
-/// Sets the memory up: from here on there is a heap, which pages itself by the program's policy and
-/// gives frames back when it is asked.
+/// Sets the memory up: from here on there is a heap, which pages itself by the program's policy, with
+/// a page table of the program's choice, and gives frames back when it is asked.
 ///
 /// # Errors
 /// All of [`StartError`].
-pub fn start<R: Replacement + Send + 'static>(policy: R) -> Result<(), StartError> {
+pub fn start<T, R>(policy: R) -> Result<(), StartError>
+where
+    T: InWired + Send + 'static,
+    R: Replacement + Send + 'static,
+{
     if AREA.load(Ordering::Relaxed) != 0 {
         return Err(StartError::StartedTwice);
     }
@@ -156,7 +221,7 @@ pub fn start<R: Replacement + Send + 'static>(policy: R) -> Result<(), StartErro
     let largest = (STORE.end - STORE.start) as usize / PAGE_SIZE;
     let frames = frames.min(largest);
     let mut wired = WiredMemory::new();
-    let table = Linear::new(wired.slice(frames * AREA_FACTOR, || 0)?);
+    let table = T::in_wired(&mut wired, frames)?;
     let resident = ResidentSet::new(wired.slice(frames, ResidentPlace::default)?);
     let blocks = wired.slice(frames, || Block::EMPTY)?;
     let work = wired.slice(1, || Workspace::EMPTY)?;
@@ -165,6 +230,7 @@ pub fn start<R: Replacement + Send + 'static>(policy: R) -> Result<(), StartErro
     let area = u64::from(table.pages()) * PAGE_SIZE as u64;
     let pager = Pager::new(table, policy, store, Exokernel::new(), resident);
     *PAGER.lock() = Some(wired.place(pager)?);
+    *WIRED.lock() = Some(wired);
     AREA.store(area, Ordering::Relaxed);
     upcall::install_with_stack(UPCALL_STACK_PAGES, &HANDLERS)?;
     Ok(())
@@ -232,20 +298,26 @@ pub(crate) fn map_archive(start: &Start<'_>) -> Result<&'static [u8], Error> {
     Ok(unsafe { core::slice::from_raw_parts(ARCHIVE.start as *const u8, length as usize) })
 }
 
+/// Works with the memory for tables, with events held back.
+pub(crate) fn with_wired<A>(work: impl FnOnce(&mut WiredMemory) -> A) -> Option<A> {
+    let _masked = Masked::hold();
+    Some(work(WIRED.try_lock()?.as_mut()?))
+}
+
 /// Works with the pager, with events held back.
-fn with_pager<A>(work: impl FnOnce(&mut dyn SelfPaging) -> A) -> Option<A> {
+pub(crate) fn with_pager<A>(work: impl FnOnce(&mut dyn SelfPaging) -> A) -> Option<A> {
     let _masked = Masked::hold();
     let mut pager = PAGER.try_lock()?;
     Some(work(&mut **pager.as_mut()?))
 }
 
-fn page_of(address: u64) -> Option<PageIndex> {
+pub(crate) fn page_of(address: u64) -> Option<PageIndex> {
     let offset = address.checked_sub(PAGED.start)?;
     let page = u32::try_from(offset / PAGE_SIZE as u64).ok()?;
     (offset < AREA.load(Ordering::Relaxed)).then_some(PageIndex(page))
 }
 
-fn address_of(page: PageIndex) -> u64 {
+pub(crate) fn address_of(page: PageIndex) -> u64 {
     PAGED.start + u64::from(page.0) * PAGE_SIZE as u64
 }
 
@@ -290,6 +362,7 @@ fn page_fault(interrupted: &mut Interrupted) {
         let access = if write { Access::Write } else { Access::Read };
         return match with_pager(|pager| pager.fault(page, access)) {
             Some(Ok(())) => {}
+            Some(Err(MemoryError::Protected)) => barrier::hit(interrupted, access),
             Some(Err(error)) => refused(interrupted, page, error),
             None => {
                 println!("the pager itself touched the paged area:");

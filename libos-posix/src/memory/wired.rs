@@ -20,15 +20,18 @@ pub(crate) const ARCHIVE: Range<u64> = BASE + 4 * GIB..BASE + 8 * GIB;
 /// The paged area: the heap.
 pub(crate) const PAGED: Range<u64> = BASE + 64 * GIB..BASE + 1088 * GIB;
 
+/// The pages of the whole paged area.
+pub(crate) const AREA_PAGES: u32 = ((PAGED.end - PAGED.start) / PAGE_SIZE as u64) as u32;
+
 /// The rights of memory that handlers stand on.
 pub(crate) const WIRED: Rights = Rights::READ.union(Rights::WRITE).union(Rights::WIRED);
 
 /// Frames that are taken with one call.
 const BATCH: usize = 64;
 
-/// Hands out wired memory that is never given back.
+/// Hands out wired memory that is never given back: what handlers stand on.
 #[derive(Debug)]
-pub(crate) struct WiredMemory {
+pub struct WiredMemory {
     /// The first address that was not handed out.
     next: u64,
     /// The address behind the last page that is bound.
@@ -46,7 +49,7 @@ impl WiredMemory {
     /// # Errors
     /// What the kernel says to taking frames and binding them; `TooLong` for more than there can
     /// be.
-    pub(crate) fn slice<T>(
+    pub fn slice<T>(
         &mut self,
         count: usize,
         value: impl Fn() -> T,
@@ -71,7 +74,7 @@ impl WiredMemory {
     ///
     /// # Errors
     /// As [`WiredMemory::slice`].
-    pub(crate) fn place<T>(&mut self, value: T) -> Result<&'static mut T, Error> {
+    pub fn place<T>(&mut self, value: T) -> Result<&'static mut T, Error> {
         let value = core::cell::Cell::new(Some(value));
         let slice = self.slice(1, || value.take())?;
         slice.first_mut().and_then(Option::as_mut).ok_or(Error::TooLong)

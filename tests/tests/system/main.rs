@@ -5,6 +5,7 @@ mod console;
 mod counting;
 mod hostile;
 mod network;
+mod paging;
 mod processors;
 mod revocation;
 mod schedulers;

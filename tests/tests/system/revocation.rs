@@ -52,7 +52,7 @@ fn pages_are_right(policy: &str) -> Result<()> {
 
 #[test]
 fn every_policy_gets_the_result_right() -> Result<()> {
-    ["fifo", "clock", "mru"].into_iter().try_for_each(pages_are_right)
+    ["fifo", "clock", "lru", "mru", "ws"].into_iter().try_for_each(pages_are_right)
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The pager over a model of the kernel that forgets bindings and takes frames.
 
 use super::*;
-use crate::memory::page_table::Linear;
-use crate::memory::replacement::{Clock, Fifo, Mru, Usage};
+use crate::memory::page_table::{Extent, Extents, Hashed, Linear, Slot, TableFull};
+use crate::memory::replacement::{Clock, Fifo, Lru, Mru, Usage, WorkingSet};
 use crate::memory::resident::ResidentPlace;
 use crate::memory::store::{Block, Compressed, Workspace};
 use exo_user::FrameNumber;
@@ -12,135 +12,58 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
 
+mod fake_kernel;
+
+use fake_kernel::FakeKernel;
+
 const PAGES: u32 = 200;
 
-struct FakeFrame {
-    held: bool,
-    generation: u32,
-    contents: *mut PageBytes,
-}
+type TestPager =
+    Pager<'static, Box<dyn PageTable>, Box<dyn Replacement>, Compressed<'static>, FakeKernel>;
 
-/// Frames, bindings and an account.
-struct FakeKernel {
-    frames: Vec<FakeFrame>,
-    bindings: BTreeMap<PageIndex, (HeldFrame, Access)>,
-    used: BTreeSet<PageIndex>,
-    blocks: BTreeMap<u32, HeldFrame>,
-    limit: u64,
-    unread: u64,
-}
-
-impl FakeKernel {
-    fn new(frames: usize) -> Self {
-        let frame = || FakeFrame {
-            held: false,
-            generation: 0,
-            contents: Box::leak(Box::new([0xdd; PAGE_SIZE])),
-        };
-        Self {
-            frames: (0..frames).map(|_| frame()).collect(),
-            bindings: BTreeMap::new(),
-            used: BTreeSet::new(),
-            blocks: BTreeMap::new(),
-            limit: frames as u64,
-            unread: 0,
-        }
+impl PageTable for Box<dyn PageTable> {
+    fn pages(&self) -> u32 {
+        (**self).pages()
     }
 
-    fn held(&self) -> u64 {
-        self.frames.iter().filter(|frame| frame.held).count() as u64
+    fn get(&self, page: PageIndex) -> Entry {
+        (**self).get(page)
     }
 
-    fn contents(&mut self, frame: HeldFrame) -> &'static mut PageBytes {
-        // SAFETY: the memory is never freed, and the pager uses one reference to it at a time.
-        unsafe { &mut *self.frames[frame.number.0 as usize].contents }
+    fn set(&mut self, page: PageIndex, entry: Entry) -> Result<(), TableFull> {
+        (**self).set(page, entry)
     }
 
-    /// Ends a frame's life, as the kernel does when it is freed or repossessed.
-    fn end(&mut self, frame: HeldFrame) {
-        assert!(self.holds(frame));
-        self.contents(frame).fill(0xdd);
-        let entry = &mut self.frames[frame.number.0 as usize];
-        entry.held = false;
-        entry.generation += 1;
-        self.bindings.retain(|_, bound| bound.0 != frame);
+    fn next(&self, pages: Range<u32>) -> Option<PageIndex> {
+        (**self).next(pages)
     }
 
-    fn checked(&self, frame: HeldFrame) -> Result<(), BindError> {
-        if self.holds(frame) { Ok(()) } else { Err(BindError::FrameGone) }
+    fn protect(&mut self, pages: Range<u32>, protection: Protection) -> Result<(), TableFull> {
+        (**self).protect(pages, protection)
     }
 }
 
-impl Usage for FakeKernel {
-    fn take_accessed(&mut self, resident: &Resident) -> bool {
-        self.used.remove(&resident.page)
-    }
+/// A kind of page table, with room for this many pages in use.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Linear,
+    Hashed(usize),
+    Extents(usize),
 }
 
-impl Kernel for FakeKernel {
-    fn allocate(&mut self) -> Option<HeldFrame> {
-        if self.held() >= self.limit {
-            return None;
-        }
-        let index = self.frames.iter().position(|frame| !frame.held)?;
-        self.frames[index].held = true;
-        let number = FrameNumber(index as u32);
-        let frame = HeldFrame { number, generation: self.frames[index].generation };
-        self.contents(frame).fill(0);
-        Some(frame)
-    }
-
-    fn free(&mut self, frames: &[HeldFrame]) {
-        assert!(frames.len() <= BATCH);
-        for &frame in frames {
-            if self.holds(frame) {
-                self.end(frame);
+impl Kind {
+    fn table(self) -> Box<dyn PageTable> {
+        match self {
+            Self::Linear => Box::new(Linear::new(vec![0; PAGES as usize].leak())),
+            Self::Hashed(places) => {
+                Box::new(Hashed::new(vec![Slot::default(); places].leak(), PAGES))
+            }
+            Self::Extents(places) => {
+                Box::new(Extents::new(vec![Extent::default(); places].leak(), PAGES))
             }
         }
     }
-
-    fn holds(&self, frame: HeldFrame) -> bool {
-        let entry = &self.frames[frame.number.0 as usize];
-        entry.held && entry.generation == frame.generation
-    }
-
-    fn bind(&mut self, page: PageIndex, frame: HeldFrame, access: Access) -> Result<(), BindError> {
-        self.checked(frame)?;
-        self.bindings.insert(page, (frame, access));
-        self.used.remove(&page);
-        Ok(())
-    }
-
-    fn unbind(&mut self, page: PageIndex) {
-        self.bindings.remove(&page);
-    }
-
-    fn window(&mut self, frame: HeldFrame) -> Result<&mut PageBytes, BindError> {
-        self.checked(frame)?;
-        Ok(self.contents(frame))
-    }
-
-    fn lend(&mut self, block: u32, frame: HeldFrame) -> Result<&'static mut PageBytes, BindError> {
-        self.checked(frame)?;
-        assert_eq!(self.blocks.insert(block, frame), None);
-        Ok(self.contents(frame))
-    }
-
-    fn take_back(&mut self, block: u32) {
-        assert!(self.blocks.remove(&block).is_some());
-    }
-
-    fn debt(&self) -> u64 {
-        self.held().saturating_sub(self.limit)
-    }
-
-    fn read_losses(&mut self) -> u64 {
-        core::mem::take(&mut self.unread)
-    }
 }
-
-type TestPager =
-    Pager<'static, Linear<'static>, Box<dyn Replacement>, Compressed<'static>, FakeKernel>;
 
 impl Replacement for Box<dyn Replacement> {
     fn victim(&mut self, resident: &mut ResidentSet<'_>, usage: &mut dyn Usage) -> Option<Seat> {
@@ -148,12 +71,13 @@ impl Replacement for Box<dyn Replacement> {
     }
 }
 
-fn pager(policy: Box<dyn Replacement>, frames: usize) -> TestPager {
-    let table = Linear::new(vec![0; PAGES as usize].leak());
+fn pager(kind: Kind, policy: Box<dyn Replacement>, frames: usize) -> TestPager {
     let resident = ResidentSet::new(vec![ResidentPlace::default(); frames].leak());
     let blocks = (0..frames).map(|_| Block::EMPTY).collect::<Vec<_>>().leak();
     let store = Compressed::new(blocks, Box::leak(Box::new(Workspace::EMPTY)));
-    Pager::new(table, policy, store, FakeKernel::new(frames), resident)
+    let mut pager = Pager::new(kind.table(), policy, store, FakeKernel::new(frames), resident);
+    pager.add_snapshot_table(kind.table());
+    pager
 }
 
 /// A page full of a value, with some noise that does not compress.
@@ -173,22 +97,47 @@ struct Program {
     pager: TestPager,
     /// The value of each page that was written; `None` when it was lost for good.
     expected: BTreeMap<PageIndex, Option<u64>>,
+    /// What that was when the snapshot was taken.
+    snapshot: Option<BTreeMap<PageIndex, Option<u64>>>,
+    /// What was written to or discarded since.
+    changed: BTreeSet<PageIndex>,
+    protected: BTreeMap<PageIndex, Protection>,
+}
+
+/// Whether a page holds what is expected of it.
+fn is_right(page: &PageBytes, expected: Option<Option<u64>>) -> bool {
+    match expected {
+        None => *page == [0; PAGE_SIZE],
+        Some(value) => value.is_some_and(|value| *page == contents(value)),
+    }
 }
 
 impl Program {
     fn new(policy: Box<dyn Replacement>, frames: usize) -> Self {
-        Self { pager: pager(policy, frames), expected: BTreeMap::new() }
+        Self::with_table(Kind::Linear, policy, frames)
+    }
+
+    fn with_table(kind: Kind, policy: Box<dyn Replacement>, frames: usize) -> Self {
+        let pager = pager(kind, policy, frames);
+        Self {
+            pager,
+            expected: BTreeMap::new(),
+            snapshot: None,
+            changed: BTreeSet::new(),
+            protected: BTreeMap::new(),
+        }
     }
 
     /// Reaches a page as the hardware does: by its binding, after a fault if there is none.
     fn reach(&mut self, page: PageIndex, access: Access) -> Result<&mut PageBytes, MemoryError> {
-        let sufficient = |bound: &(HeldFrame, Access)| access == Access::Read || bound.1 == access;
+        let sufficient = |bound: &(HeldFrame, Access, Access)| bound.1 >= access;
         if !self.pager.kernel.bindings.get(&page).is_some_and(sufficient) {
             self.pager.fault(page, access)?;
         }
         let bound = self.pager.kernel.bindings[&page];
         assert!(sufficient(&bound), "the fault was answered");
         self.pager.kernel.used.insert(page);
+        self.pager.kernel.steps += 1;
         Ok(self.pager.kernel.contents(bound.0))
     }
 
@@ -198,6 +147,7 @@ impl Program {
             Ok(memory) => {
                 *memory = contents(value);
                 self.expected.insert(page, Some(value));
+                self.changed.insert(page);
             }
             Err(error) => self.check_error(page, error),
         }
@@ -208,11 +158,7 @@ impl Program {
         let expected = self.expected.get(&page).copied();
         match self.reach(page, Access::Read) {
             Ok(memory) => {
-                let right = match expected {
-                    None => *memory == [0; PAGE_SIZE],
-                    Some(value) => value.is_some_and(|value| *memory == contents(value)),
-                };
-                assert!(right, "page {page:?} holds what {expected:?} says");
+                assert!(is_right(memory, expected), "page {page:?} holds what {expected:?} says");
             }
             Err(error) => self.check_error(page, error),
         }
@@ -222,7 +168,45 @@ impl Program {
         match error {
             MemoryError::PageLost => assert_eq!(self.expected.get(&page), Some(&None)),
             MemoryError::OutOfMemory => assert!(self.pager.resident() <= KEPT),
+            MemoryError::TableFull => assert_eq!(self.pager.place(page), Place::Zero),
+            MemoryError::Protected => assert!(self.protected.contains_key(&page)),
             MemoryError::Refused(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn protect(&mut self, page: u32, count: u32, protection: Protection) {
+        let done = self.pager.protect(page..page + count, protection);
+        for page in (page..PAGES.min(page + count)).map(PageIndex) {
+            let now = self.pager.table.get(page).protection;
+            assert!(now == protection || done == Err(MemoryError::TableFull));
+            match now {
+                Protection::ReadWrite => drop(self.protected.remove(&page)),
+                now => drop(self.protected.insert(page, now)),
+            }
+        }
+    }
+
+    fn take_snapshot(&mut self) {
+        self.pager.take_snapshot().unwrap();
+        self.snapshot = Some(self.expected.clone());
+        self.changed.clear();
+    }
+
+    /// Reads every page as it was, if the snapshot is not spoiled.
+    fn read_snapshot(&mut self) {
+        let mut memory = [0; PAGE_SIZE];
+        for page in (0..PAGES).map(PageIndex) {
+            let result = self.pager.read_snapshot(page, &mut memory);
+            let Some(snapshot) = &self.snapshot else {
+                assert_eq!(result, Err(SnapshotError::NotTaken));
+                continue;
+            };
+            let expected = snapshot.get(&page).copied();
+            match result {
+                Ok(()) => assert!(is_right(&memory, expected), "{page:?} was {expected:?}"),
+                Err(SnapshotError::PageLost) => assert_eq!(expected, Some(None)),
+                Err(error) => assert_eq!(error, SnapshotError::Spoiled),
+            }
         }
     }
 
@@ -230,7 +214,7 @@ impl Program {
     fn repossess(&mut self) {
         while self.pager.kernel.debt() > 0 {
             let resident = self.pager.resident.iter().nth(self.pager.resident.len() / 2);
-            let Some((_, Resident { page, frame, original })) = resident else { return };
+            let Some((_, Resident { page, frame, original, .. })) = resident else { return };
             if !self.pager.kernel.holds(frame) {
                 self.pager.take_losses();
                 continue;
@@ -239,11 +223,20 @@ impl Program {
             self.pager.kernel.unread += 1;
             if original == Original::None {
                 self.expected.insert(page, None);
+                if let Some(snapshot) = &mut self.snapshot
+                    && self.pager.kept_place(page).is_none()
+                {
+                    snapshot.insert(page, None);
+                }
             }
         }
     }
 
     fn check(&self) {
+        if self.pager.snapshot.as_ref().is_some_and(|kept| kept.taken) {
+            let noted = |&page: &PageIndex| self.pager.next_changed(page) == Some(page);
+            assert!(self.changed.iter().all(noted), "every change is noted");
+        }
         let kernel = &self.pager.kernel;
         let mut frames: Vec<_> = self.pager.resident.iter().map(|(_, r)| r.frame).collect();
         frames.extend(self.pager.store.blocks().map(|(_, frame)| frame));
@@ -256,7 +249,9 @@ impl Program {
             assert_eq!(self.pager.place(resident.page), Place::Resident(seat));
             if let Some(bound) = kernel.bindings.get(&resident.page) {
                 assert_eq!(bound.0, resident.frame);
-                assert_eq!(bound.1 == Access::Write, resident.original == Original::None);
+                assert!(Some(bound.1) <= resident.access(), "{resident:?} is bound as {bound:?}");
+                let protection = self.protected.get(&resident.page).copied().unwrap_or_default();
+                assert_eq!(resident.protection, protection);
             }
         }
         for page in kernel.bindings.keys() {
@@ -279,8 +274,9 @@ fn a_working_set_that_fits_faults_once_for_each_page() {
 
 #[test]
 fn four_times_the_memory_comes_back_unchanged() {
-    for policy in [Box::new(Fifo) as Box<dyn Replacement>, Box::new(Clock), Box::new(Mru)] {
-        let mut program = Program::new(policy, 50);
+    let kinds = [Kind::Linear, Kind::Hashed(1024), Kind::Extents(1024)];
+    for (index, kind) in (0..5).flat_map(|index| kinds.map(|kind| (index, kind))) {
+        let mut program = Program::with_table(kind, policy_of(index), 50);
         for round in 0..4 {
             for page in 0..PAGES {
                 program.write(page, u64::from(page * 16 + round));
@@ -405,6 +401,114 @@ fn what_does_not_compress_runs_out_of_memory_and_nothing_else() {
     assert!(results[fit..].iter().all(|result| *result == Err(MemoryError::OutOfMemory)));
 }
 
+#[test]
+fn a_barrier_is_noticed_once_and_costs_a_call_for_each_run() {
+    let mut program = Program::new(Box::new(Fifo), 60);
+    (0..40).for_each(|page| program.write(page, u64::from(page)));
+    program.protect(0, 40, Protection::Read);
+    assert_eq!(program.pager.kernel.calls, 1);
+    (0..40).for_each(|page| program.read(page));
+    assert_eq!(program.pager.statistics().faults, 40, "to read is no fault");
+    let write = |program: &mut Program, page| program.pager.fault(PageIndex(page), Access::Write);
+    assert_eq!(write(&mut program, 7), Err(MemoryError::Protected));
+    program.protect(7, 1, Protection::ReadWrite);
+    program.write(7, 1);
+    assert_eq!(program.pager.statistics().faults, 41, "the right came with the call");
+    assert_eq!(write(&mut program, 8), Err(MemoryError::Protected));
+    // The protection stays while the page is elsewhere.
+    program.pager.kernel.limit = 20;
+    program.pager.settle();
+    assert!(matches!(program.pager.place(PageIndex(8)), Place::Stored(_)));
+    program.read(8);
+    assert_eq!(write(&mut program, 8), Err(MemoryError::Protected));
+    program.check();
+}
+
+#[test]
+fn a_guard_page_is_no_page() {
+    let mut program = Program::new(Box::new(Fifo), 20);
+    program.protect(10, 5, Protection::None);
+    assert_eq!(program.pager.fault(PageIndex(12), Access::Read), Err(MemoryError::Protected));
+    program.write(9, 1);
+    program.write(15, 1);
+    assert_eq!(program.pager.resident(), 2);
+    program.protect(9, 1, Protection::None);
+    assert!(!program.pager.kernel.bindings.contains_key(&PageIndex(9)));
+    program.protect(9, 6, Protection::ReadWrite);
+    (9..16).for_each(|page| program.read(page));
+}
+
+#[test]
+fn a_snapshot_costs_a_copy_of_what_is_written_to() {
+    let mut program = Program::new(Box::new(Fifo), 60);
+    (0..40).for_each(|page| program.write(page, u64::from(page) * 16));
+    program.take_snapshot();
+    assert_eq!(program.pager.kernel.calls, 1, "the pages follow one another");
+    (0..5).for_each(|page| program.write(page, 1000 + u64::from(page)));
+    (0..5).for_each(|page| program.write(page, 2000 + u64::from(page)));
+    assert_eq!(program.pager.statistics().copied, 5);
+    let kept: Vec<_> = (0..PAGES)
+        .filter(|&page| program.pager.next_changed(PageIndex(page)) == Some(PageIndex(page)))
+        .collect();
+    assert_eq!(kept, [0, 1, 2, 3, 4]);
+    program.read_snapshot();
+    program.pager.forget_contents();
+    program.snapshot = None;
+    program.read_snapshot();
+    (5..8).for_each(|page| program.write(page, 3000));
+    assert_eq!(program.pager.statistics().copied, 5, "what changes is noted and not copied");
+    assert_eq!(program.pager.next_changed(PageIndex(4)), Some(PageIndex(4)));
+    assert_eq!(program.pager.next_changed(PageIndex(7)), Some(PageIndex(7)));
+    assert_eq!(program.pager.next_changed(PageIndex(8)), None);
+    program.pager.release_snapshot();
+    program.read_snapshot();
+    (0..40).for_each(|page| program.read(page));
+    program.check();
+}
+
+#[test]
+fn a_snapshot_takes_copies_that_there_are() {
+    let mut program = Program::new(Box::new(Fifo), 20);
+    (0..60).for_each(|page| program.write(page, u64::from(page) * 16));
+    (0..10).for_each(|page| program.read(page));
+    program.take_snapshot();
+    // These have a copy in the store, whether they are resident or not.
+    (0..30).for_each(|page| program.write(page, 1000 + u64::from(page)));
+    assert_eq!(program.pager.statistics().copied, 0);
+    program.read_snapshot();
+    program.take_snapshot();
+    program.read_snapshot();
+    program.check();
+}
+
+#[test]
+fn a_snapshot_without_room_is_spoiled_and_the_program_goes_on() {
+    let mut program = Program::new(Box::new(Fifo), 20);
+    let noise = |seed: u64| {
+        let mut state = seed;
+        core::array::from_fn(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        })
+    };
+    for page in 0..18 {
+        *program.reach(PageIndex(page), Access::Write).unwrap() = noise(u64::from(page));
+    }
+    program.pager.take_snapshot().unwrap();
+    for page in 0..18 {
+        *program.reach(PageIndex(page), Access::Write).unwrap() = noise(100);
+    }
+    let mut memory = [0; PAGE_SIZE];
+    let spoiled = program.pager.read_snapshot(PageIndex(0), &mut memory);
+    assert_eq!(spoiled, Err(SnapshotError::Spoiled));
+    // What has changed is still known.
+    for page in 0..18 {
+        assert_eq!(program.pager.next_changed(PageIndex(page)), Some(PageIndex(page)));
+    }
+    assert_eq!(program.pager.next_changed(PageIndex(18)), None);
+    program.check();
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Read(u32),
@@ -417,6 +521,11 @@ enum Step {
     /// Somebody asks, and the answer comes too late.
     Force(u64),
     Grant(u64),
+    Protect(u32, u32, Protection),
+    Snapshot,
+    ReadSnapshot,
+    ForgetContents,
+    ReleaseSnapshot,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -428,15 +537,39 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..20_u64).prop_map(Step::Ask),
         1 => (1..20_u64).prop_map(Step::Force),
         2 => (1..20_u64).prop_map(Step::Grant),
+        2 => (0..PAGES, 1..30_u32, protection())
+            .prop_map(|(page, count, protection)| Step::Protect(page, count, protection)),
+        1 => Just(Step::Snapshot),
+        1 => Just(Step::ReadSnapshot),
+        1 => Just(Step::ForgetContents),
+        1 => Just(Step::ReleaseSnapshot),
     ]
 }
 
-fn policy() -> impl Strategy<Value = Box<dyn Replacement>> {
-    (0..3).prop_map(|kind| match kind {
-        0 => Box::new(Fifo) as Box<dyn Replacement>,
+fn policy_of(index: u32) -> Box<dyn Replacement> {
+    match index {
+        0 => Box::new(Fifo),
         1 => Box::new(Clock),
+        2 => Box::new(Lru),
+        3 => Box::new(WorkingSet { window: 40 }),
         _ => Box::new(Mru),
-    })
+    }
+}
+
+fn policy() -> impl Strategy<Value = Box<dyn Replacement>> {
+    (0..5_u32).prop_map(policy_of)
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        Just(Kind::Linear),
+        (64..1024_usize).prop_map(Kind::Hashed),
+        (64..1024_usize).prop_map(Kind::Extents),
+    ]
+}
+
+fn protection() -> impl Strategy<Value = Protection> {
+    prop_oneof![Just(Protection::ReadWrite), Just(Protection::Read), Just(Protection::None)]
 }
 
 impl std::fmt::Debug for dyn Replacement {
@@ -449,11 +582,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn memory_is_memory_whatever_is_taken(
+        kind in kind(),
         policy in policy(),
         frames in 20..80_usize,
         steps in proptest::collection::vec(step(), 1..400),
     ) {
-        let mut program = Program::new(policy, frames);
+        let mut program = Program::with_table(kind, policy, frames);
         for step in steps {
             match step {
                 Step::Read(page) => program.read(page),
@@ -478,9 +612,29 @@ proptest! {
                     let limit = &mut program.pager.kernel.limit;
                     *limit = (*limit + count).min(frames as u64);
                 }
+                Step::Protect(page, count, protection) => program.protect(page, count, protection),
+                Step::Snapshot => program.take_snapshot(),
+                Step::ReadSnapshot => program.read_snapshot(),
+                Step::ForgetContents => {
+                    program.pager.forget_contents();
+                    program.snapshot = None;
+                }
+                Step::ReleaseSnapshot => {
+                    program.pager.release_snapshot();
+                    program.snapshot = None;
+                }
             }
             program.check();
         }
+        program.read_snapshot();
         (0..PAGES).for_each(|page| program.read(page));
+        // Nothing keeps room in the store but the pages themselves.
+        program.pager.release_snapshot();
+        program.pager.discard(0..PAGES);
+        prop_assert_eq!(program.pager.resident(), 0);
+        while let Some(frame) = program.pager.shrink_store() {
+            program.pager.kernel.free(&[frame]);
+        }
+        prop_assert_eq!(program.pager.store_frames(), 0);
     }
 }
