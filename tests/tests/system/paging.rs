@@ -1,7 +1,8 @@
 //! Memory that pages itself: the parts that a program chooses among.
 
-use anyhow::{Context, Result};
-use system_tests::Guest;
+use anyhow::{Context, Result, ensure};
+use system_tests::guest::Setup;
+use system_tests::{Guest, Outcome};
 
 /// `pages` with these arguments and so many frames gets its result right. Returns its faults.
 fn faults(args: &str, frames: u32) -> Result<u64> {
@@ -30,5 +31,59 @@ fn mru_faults_half_as_often_as_lru_on_a_cycle() -> Result<()> {
     let (lru, mru) = (cycle("lru")?, cycle("mru")?);
     println!("LRU {lru} faults, MRU {mru}");
     assert!(lru >= 2 * mru, "LRU {lru}, MRU {mru}");
+    Ok(())
+}
+
+/// The number in front of `words`, in the last line that has it.
+fn count(outcome: &Outcome, words: &str) -> Result<u64> {
+    let lines = outcome.transcript.iter().rev();
+    let mut found = lines.filter_map(|line| {
+        let (before, _) = line.split_once(words)?;
+        before.split_whitespace().last()?.parse().ok()
+    });
+    found.next().with_context(|| format!("no line with a number and `{words}`"))
+}
+
+#[test]
+fn the_collector_survives_the_loss_of_a_third_of_its_frames() -> Result<()> {
+    let guest = Guest::with(["collector", "broker"])
+        .args("collector", "steps=200000 buckets=3072")
+        .args("broker", "victims=collector frames=160 notice=10 period=10 report=20")
+        .boot()?;
+    let outcome = guest.finish()?;
+    let code = outcome.exits.iter().find(|(name, _)| name == "collector").map(|(_, code)| *code);
+    ensure!(code == Some(0), "{:?}", outcome.transcript);
+    assert_eq!(count(&outcome, " of 3072 lists are wrong")?, 0);
+    assert!(count(&outcome, " barriers, ")? > 100);
+    assert!(count(&outcome, " old pages searched, ")? < count(&outcome, " spared; ")?);
+    assert!(count(&outcome, " frames given back by choice")? >= 160);
+    Ok(())
+}
+
+/// The computation of `checkpoint` has its result, however often its environment was killed.
+fn the_result_is_right(machine: Setup<'_>) -> Result<Outcome> {
+    let outcome = machine.args("checkpoint", "kills=3 rounds=5").boot()?.finish()?;
+    let code = outcome.exits.iter().find(|(name, _)| name == "checkpoint").map(|(_, code)| *code);
+    ensure!(code == Some(0), "{:?}", outcome.transcript);
+    assert_eq!(count(&outcome, " times killed, ")?, 3);
+    assert!(count(&outcome, " times restored")? >= 3);
+    Ok(outcome)
+}
+
+#[test]
+fn a_killed_computation_goes_on_from_its_checkpoint() -> Result<()> {
+    let outcome = the_result_is_right(Guest::with(["checkpoint"]))?;
+    let (checkpoints, pages) =
+        (count(&outcome, " checkpoints of ")?, count(&outcome, " pages in all, ")?);
+    assert!(pages < checkpoints * 128 / 2, "{pages} pages in {checkpoints} checkpoints");
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_survives_the_loss_of_a_third_of_the_frames() -> Result<()> {
+    let broker = "victims=computation frames=120 notice=10 period=10 report=5";
+    let machine = Guest::with(["checkpoint", "broker"]).args("broker", broker);
+    let outcome = the_result_is_right(machine)?;
+    assert!(count(&outcome, " surrendered by choice")? > 0);
     Ok(())
 }
