@@ -66,8 +66,6 @@ pub struct EnvCell<'a> {
     /// Twice the number of slices overrun in a row, plus 1 if it has been told of a slice's end and
     /// has not yet given the CPU up.
     reproach: AtomicU64,
-    /// Slices to pass over, for overruns.
-    pub(crate) forfeit: AtomicU64,
     /// The last page that an upcall was written to, its frame, and the count of breaks up to which
     /// that holds: a translation cache of one entry.
     page: [AtomicU64; 3],
@@ -96,7 +94,6 @@ impl<'a> EnvCell<'a> {
             wake_at: zero(),
             heir: zero(),
             reproach: zero(),
-            forfeit: zero(),
             page: [const { zero() }; 3],
             homes: zero(),
             context: [const { zero() }; CONTEXT_WORDS],
@@ -189,7 +186,6 @@ impl<'a> EnvCell<'a> {
             (&self.vectors_on, 0),
             (&self.heir, 0),
             (&self.reproach, 0),
-            (&self.forfeit, 0),
             (&self.homes, 0),
             (&self.bases[0], 0),
             (&self.bases[1], 0),
@@ -274,10 +270,18 @@ pub struct CpuCell<'a> {
     pub(crate) slices: &'a [AtomicU64],
     /// The slot of who runs.
     current: AtomicU64,
+    /// The time that each slot has taken from the others here, and that it has not paid.
+    pub(crate) owed: &'a [AtomicU64],
+    /// Whether one of them may be a slice or more.
+    pub(crate) owing: AtomicU64,
     /// A bit for each position that somebody holds.
     pub(crate) held: AtomicU64,
     /// The position whose slice this is.
     pub(crate) position: AtomicU64,
+    /// The slot of who holds it, or held it when the slice began, or of the parent if that has ended.
+    pub(crate) holder: AtomicU64,
+    /// When sleepers were looked for last.
+    pub(crate) woken: AtomicU64,
     /// Whether the slice has ended and the epilogue runs.
     pub(crate) epilogue: AtomicU64,
     /// The instruction and the address of the last fault that a refill has answered, and how many
@@ -292,19 +296,25 @@ pub struct CpuCell<'a> {
 }
 
 impl<'a> CpuCell<'a> {
-    /// The CPU with this number, which runs nobody, with its part of the exposed tables.
+    /// The CPU with this number, which runs nobody, with its part of the exposed tables. `owed` is a
+    /// word for each slot.
     pub const fn new(
         number: usize,
         statistics: &'a [AtomicU64; STATISTICS_WORDS],
         slices: &'a [AtomicU64],
+        owed: &'a [AtomicU64],
     ) -> Self {
         Self {
             number,
             statistics,
             slices,
+            owed,
+            owing: zero(),
             current: AtomicU64::new(NOBODY),
             held: zero(),
             position: zero(),
+            holder: zero(),
+            woken: zero(),
             epilogue: zero(),
             refilled: [const { zero() }; 3],
             since: zero(),
@@ -331,7 +341,7 @@ impl<'a> CpuCell<'a> {
         add(&self.statistics[word as usize], value);
     }
 
-    /// When the slice ends.
+    /// When the slice ends; 0 if nobody has one.
     pub(crate) fn slice_end(&self) -> u64 {
         self.statistics[StatisticsWord::SliceEnd as usize].load(Relaxed)
     }

@@ -165,6 +165,9 @@ impl Kernel<'_> {
         let tlb = self.bindings.tlb_place(slot).ok_or(Error::NoEnvironment)?;
         let cell = self.board.cell(slot);
         cell.furnish(machine, root, tlb, [pages.control, pages.vectors]);
+        for cpu in self.board.cpus {
+            cpu.pay(slot, cpu.owed(slot.into()));
+        }
         let contract = machine.page(pages.contract);
         const { assert!(offset_of!(ContractPage, notice) == 8) };
         contract[0].store(self.environment(slot).name.0, Relaxed);
@@ -274,6 +277,9 @@ impl Kernel<'_> {
         let held = self.hold(machine, parent, Kind::Environments, children);
         debug_assert!(held.is_ok(), "limits are conserved");
         self.environment_mut(slot).accounts = Accounts::EMPTY;
+        for cpu in self.board.cpus {
+            cpu.inherit_owed(slot, parent);
+        }
         for word in [EnvWord::Frames, EnvWord::FramesLimit, EnvWord::FramesDonated] {
             self.exposed.set_environment(slot, word, 0);
         }

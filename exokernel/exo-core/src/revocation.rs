@@ -11,7 +11,7 @@ use crate::environment::Repossession;
 use crate::exposed::SystemWord;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::contract::Kind;
 use exo_abi::tables::{EnvWord, StatisticsWord};
 use exo_abi::upcall::Event;
@@ -76,6 +76,8 @@ impl Kernel<'_> {
         if debt > 0 {
             self.note_dues();
             self.post(machine, from, Event::Revoke);
+            // They have alarms to set.
+            self.board.call_idle(machine);
         }
         Ok(debt)
     }
@@ -110,17 +112,39 @@ impl Kernel<'_> {
         Ok(0)
     }
 
-    /// Takes from everybody whose debt is due, one step each.
+    /// Takes from everybody whose debt is due, one step each. Whoever lets it come to that pays for
+    /// the time, and whoever runs meanwhile gets it back.
     pub(crate) fn repossess_due(&mut self, machine: &impl Machine, now: u64) {
+        let cpu = self.board.here(machine);
+        let mut last = now;
         for slot in 0..self.environments.len() as u16 {
             let environment = self.environment(slot);
             let own_now = self.board.cell(slot).run_time();
             let due = environment.accounts.overdue(Kind::Frames, now, own_now);
-            if due > 0 && environment.alive() {
+            let alive = environment.alive();
+            let payer = self.payer(slot);
+            let homes = self.board.cell(payer).homes.load(Relaxed);
+            if due > 0 && alive && (homes == 0 || homes & 1 << cpu.number != 0) {
                 self.repossess_step(machine, slot, due, now);
+                let done = machine.now();
+                cpu.charge_owed(payer, done.saturating_sub(last));
+                last = done;
             }
         }
+        cpu.prolong(last.saturating_sub(now));
         self.note_dues();
+    }
+
+    /// In whose time frames are taken from an environment: its own, or if it has none that of the
+    /// nearest of its forebears that has some.
+    fn payer(&self, slot: u16) -> u16 {
+        let mut payer = slot;
+        while self.board.cell(payer).homes.load(Relaxed) == 0
+            && let Some(parent) = self.environment(payer).parent
+        {
+            payer = parent;
+        }
+        payer
     }
 
     /// Takes note whether anybody has a debt. Some are due by their owners' run time, which nobody

@@ -5,6 +5,10 @@
 //! holder cannot run, are passed over, so that a CPU is idle only when nobody who holds one of its
 //! slices can run. While a holder sleeps in a synchronous transfer, its heir runs in its place.
 //!
+//! A slice may end late: by an epilogue, or by a call that the kernel was in the middle of. Whoever
+//! holds it owes the others that time, whoever has used it, and pays with slices. So everybody has
+//! its share in the long run, whatever the others do.
+//!
 //! Nothing here needs the kernel's lock, but for the change of a position's holder.
 
 use crate::board::{Board, CpuCell, DOOMED, EnvCell, add};
@@ -27,6 +31,9 @@ const OVERRUNS: u64 = 64;
 const LONGEST_WAIT: u64 = 100_000_000;
 /// How many environments a slice is handed on through, each waiting for the next.
 const HEIRS: usize = 8;
+/// How often in a slice others' sleep may end: looking for sleepers is done in the time of whoever
+/// runs, and nobody loses more of its slice by it than this often.
+const WAKES: u64 = 4;
 
 /// What a CPU does after an entry to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,7 +164,7 @@ impl<'a> Board<'a> {
         let now = machine.now();
         self.expose_time(now);
         if now >= self.next_wake.load(Relaxed) {
-            self.wake_sleepers(machine, now);
+            self.wake_sleepers(machine, cpu, now);
         }
         match cpu.current() {
             Some(slot) if now >= cpu.slice_end() => {
@@ -206,8 +213,7 @@ impl<'a> Board<'a> {
         now: u64,
     ) {
         add(cell.word(EnvWord::Excess), now - cpu.slice_end());
-        // Other CPUs count down at the same time.
-        cell.forfeit.fetch_add(1, Relaxed);
+        cpu.charge_owed(cell.name().index() as u16, self.slice);
         if cell.count_overrun() > OVERRUNS {
             cpu.set_verdict(EndReason::Overrun, OVERRUNS + 1);
         } else {
@@ -216,7 +222,8 @@ impl<'a> Board<'a> {
     }
 
     /// Wakes who wanted to be woken by now, and finds out who is next.
-    fn wake_sleepers(&self, machine: &impl Machine, now: u64) {
+    fn wake_sleepers(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
+        cpu.woken.store(now, Relaxed);
         self.next_wake.store(u64::MAX, SeqCst);
         for cell in self.cells {
             if !cell.is_asleep() {
@@ -224,21 +231,41 @@ impl<'a> Board<'a> {
             }
             let at = cell.wake_at.load(Relaxed);
             if at <= now {
-                self.wake(machine, cell);
+                self.wake_due(machine, cpu, cell, now);
             } else {
                 self.next_wake.fetch_min(at, SeqCst);
             }
         }
     }
 
+    /// Wakes a sleeper whose time has come. It may have run meanwhile and sleep anew: only once
+    /// claimed, its time does not change any more.
+    fn wake_due(&self, machine: &impl Machine, cpu: &CpuCell<'_>, cell: &EnvCell<'_>, now: u64) {
+        if self.claim(cpu.number, cell.name(), EnvState::Asleep).is_err() {
+            return;
+        }
+        if cell.wake_at.load(Relaxed) <= now {
+            self.release(cpu.number, cell, EnvState::Runnable);
+            self.offer(machine, cell);
+        } else {
+            self.let_sleep(cpu.number, cell, machine);
+        }
+    }
+
     /// Asks for the next tick.
     #[inline]
     fn set_alarm(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
-        let mut at = (now + LONGEST_WAIT).min(self.next_wake.load(Relaxed));
+        let mut at = now + LONGEST_WAIT;
         at = at.min(self.next_due.load(Relaxed).max(now + self.slice));
-        if cpu.current().is_some() {
+        let runs = cpu.current().is_some();
+        if runs {
             let grace = if cpu.epilogue.load(Relaxed) != 0 { self.slice / GRACE_PART } else { 0 };
             at = at.min(cpu.slice_end() + grace);
+        }
+        let wake = self.next_wake.load(Relaxed);
+        if wake < at {
+            let soonest = cpu.woken.load(Relaxed) + self.slice / WAKES;
+            at = if runs { wake.max(soonest).min(at) } else { wake };
         }
         machine.set_alarm(now, at);
     }
@@ -280,6 +307,7 @@ impl<'a> Board<'a> {
             self.idle.fetch_and(!(1 << cpu.number), SeqCst);
         } else {
             machine.deactivate();
+            cpu.set_slice_end(0);
             self.set_alarm(machine, cpu, now);
         }
         found
@@ -301,7 +329,8 @@ impl<'a> Board<'a> {
         context: &mut Context,
         now: u64,
     ) -> bool {
-        let Some((slot, forced)) = self.next_holder(cpu) else { return false };
+        self.bill(cpu, now);
+        let Some((slot, forced)) = self.next_holder(machine, cpu) else { return false };
         cpu.set_slice_end(now + self.slice);
         self.run(machine, cpu, slot, forced, context);
         self.set_alarm(machine, cpu, now);
@@ -324,13 +353,31 @@ impl<'a> Board<'a> {
     }
 
     /// Claims the next environment that can run, by the order of the positions; says whether it was
-    /// stopped by force. One that has forfeited slices pays with this one, unless nobody else can
-    /// run.
+    /// stopped by force. One that owes the others a slice pays with this one. What all of them owe
+    /// they owe nobody.
     #[inline]
-    fn next_holder(&self, cpu: &CpuCell<'_>) -> Option<(u16, bool)> {
+    fn next_holder(&self, machine: &impl Machine, cpu: &CpuCell<'_>) -> Option<(u16, bool)> {
+        let mut least = u64::MAX;
+        let found = self.next_in_turn(machine, cpu, &mut least);
+        if found.is_some() || least == u64::MAX {
+            return found;
+        }
+        cpu.forgive(least - least % self.slice);
+        self.next_in_turn(machine, cpu, &mut least)
+    }
+
+    /// As [`next_holder`](Self::next_holder), with each position once. Lowers `least` to what is left
+    /// of the debts of those that were passed over for them.
+    #[inline]
+    fn next_in_turn(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        least: &mut u64,
+    ) -> Option<(u16, bool)> {
+        let owing = self.is_anybody_owing(cpu);
         let first = cpu.position.load(Relaxed) + 1;
         let mut held = cpu.held.load(Relaxed).rotate_right(first as u32);
-        let mut last_resort = None;
         while held != 0 {
             let position = (first + u64::from(held.trailing_zeros())) % 64;
             held &= held - 1;
@@ -340,24 +387,31 @@ impl<'a> Board<'a> {
             if cell.is_asleep() && cell.heir.load(Relaxed) == 0 {
                 continue;
             }
-            let pays = || cell.forfeit.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
-            if cell.forfeit.load(Relaxed) > 0 && cell.can_run() && pays().is_ok() {
-                last_resort = last_resort.or(Some((position, holder)));
-                continue;
-            }
-            let found = if cell.claim(cpu.number, holder, EnvState::Runnable).is_ok() {
+            let claimed = if cell.claim(cpu.number, holder, EnvState::Runnable).is_ok() {
                 Some((holder.index() as u16, false))
             } else {
                 self.claim_holder(cpu.number, holder)
             };
-            if found.is_some() {
-                cpu.position.store(position, Relaxed);
-                return found;
+            let Some((slot, forced)) = claimed else { continue };
+            let owed = if owing { cpu.owed(holder.index()) } else { 0 };
+            if owed < self.slice {
+                cpu.begin(position, holder);
+                return claimed;
             }
+            cpu.pay(holder.index() as u16, self.slice);
+            self.pass_over(machine, cpu, slot, forced);
+            *least = (owed - self.slice).min(*least);
         }
-        let (position, holder) = last_resort?;
-        cpu.position.store(position, Relaxed);
-        self.claim_holder(cpu.number, holder)
+        None
+    }
+
+    /// Lets go of whom was claimed for a slice that its holder pays with.
+    #[cold]
+    fn pass_over(&self, machine: &impl Machine, cpu: &CpuCell<'_>, slot: u16, forced: bool) {
+        let cell = self.cell(slot);
+        let back = if forced { EnvState::Preempted } else { EnvState::Runnable };
+        self.release(cpu.number, cell, back);
+        self.offer(machine, cell);
     }
 
     /// Claims the holder of a position, or whoever it waits for.
@@ -384,16 +438,15 @@ impl<'a> Board<'a> {
 }
 
 impl CpuCell<'_> {
+    /// The next slice is this position's, which this environment holds.
+    fn begin(&self, position: u64, holder: EnvName) {
+        self.position.store(position, Relaxed);
+        self.holder.store(holder.index() as u64, Relaxed);
+    }
+
     /// Takes note of an interrupt.
     pub fn count_interrupt(&self) {
         self.count(StatisticsWord::Interrupts, 1);
-    }
-}
-
-impl EnvCell<'_> {
-    fn can_run(&self) -> bool {
-        let state = self.state_word() & (0xff | DOOMED);
-        state == EnvState::Runnable as u64 || state == EnvState::Preempted as u64
     }
 }
 

@@ -188,6 +188,11 @@ pub(crate) extern "sysv64" fn set_alarm(system: &System, cpu: &Cpu) {
     system.hardware.board.set_slice_alarm(&system.hardware, cpu);
 }
 
+/// The slice that ends by the short way has been too long.
+pub(crate) extern "sysv64" fn bill(system: &System, cpu: &Cpu) {
+    system.hardware.board.bill_slice(cpu);
+}
+
 /// Who is to run next by the short way has an event pending.
 pub(crate) extern "sysv64" fn resume(
     context: &mut Context,

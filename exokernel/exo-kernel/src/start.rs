@@ -262,8 +262,11 @@ fn build_board(
     slices: &'static [AtomicU64],
 ) -> Option<&'static Board<'static>> {
     let parts = statistics.as_chunks().0.iter().zip(slices.chunks_exact(POSITIONS)).enumerate();
-    let cpus = early
-        .collect(parts.map(|(number, (words, slices))| CpuCell::new(number, words, slices)))?;
+    let owed = early.slice(ENVIRONMENTS * slices.len() / POSITIONS, || AtomicU64::new(0))?;
+    let parts = parts.zip(owed.chunks_exact(ENVIRONMENTS));
+    let cpus = early.collect(parts.map(|((number, (statistics, slices)), owed)| {
+        CpuCell::new(number, statistics, slices, owed)
+    }))?;
     // The board comes before the cells, which would push it off the page.
     let [board] = early.collect(iter::once(MaybeUninit::uninit()))? else { return None };
     let cells = early.collect(exposed.environments.as_chunks().0.iter().map(EnvCell::new))?;

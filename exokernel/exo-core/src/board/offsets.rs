@@ -30,8 +30,6 @@ pub mod environment {
     pub const WAKE_AT: usize = offset_of!(EnvCell<'_>, wake_at);
     /// While asleep: who gets its slices.
     pub const HEIR: usize = offset_of!(EnvCell<'_>, heir);
-    /// Slices to pass over.
-    pub const FORFEIT: usize = offset_of!(EnvCell<'_>, forfeit);
     /// What is to be reproached with it for slices overrun.
     pub const REPROACH: usize = offset_of!(EnvCell<'_>, reproach);
     /// The size of a cell.
@@ -51,6 +49,10 @@ pub mod cpu {
     pub const HELD: usize = offset_of!(CpuCell<'_>, held);
     /// The position whose slice this is.
     pub const POSITION: usize = offset_of!(CpuCell<'_>, position);
+    /// The slot of who holds it.
+    pub const HOLDER: usize = offset_of!(CpuCell<'_>, holder);
+    /// Whether somebody may owe a slice.
+    pub const OWING: usize = offset_of!(CpuCell<'_>, owing);
     /// Whether the slice has ended and the epilogue runs.
     pub const EPILOGUE: usize = offset_of!(CpuCell<'_>, epilogue);
     /// The slot of who runs.

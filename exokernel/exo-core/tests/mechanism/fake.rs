@@ -158,7 +158,9 @@ impl Bench {
         let cells = exposed.environments.as_chunks().0.iter().map(EnvCell::new).collect::<Vec<_>>();
         let parts = statistics.as_chunks().0.iter().zip(slices.chunks(POSITIONS));
         let parts = parts.enumerate();
-        let cpus = parts.map(|(number, (words, slices))| CpuCell::new(number, words, slices));
+        let cpus = parts.map(|(number, (statistics, slices))| {
+            CpuCell::new(number, statistics, slices, words(ENVIRONMENTS))
+        });
         let cpus = cpus.collect::<Vec<_>>();
         let board = Box::leak(Box::new(Board::new(cells.leak(), cpus.leak(), exposed, SLICE)));
         let mut kernel = Kernel::new(Storage {

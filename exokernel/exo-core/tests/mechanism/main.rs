@@ -5,5 +5,6 @@ mod environments;
 mod fake;
 mod fuzz;
 mod network;
+mod shares;
 mod transfer;
 mod upcalls;

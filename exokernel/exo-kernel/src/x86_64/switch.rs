@@ -17,7 +17,7 @@
 //!   `r12` to `r15`. The others carry nothing of the kernel's in the end: `rax` has the callee's own
 //!   base of GS. Who goes on after a rest finds zero in all but four.
 
-use crate::entry::{System, resume, set_alarm, settle};
+use crate::entry::{System, bill, resume, set_alarm, settle};
 use crate::upcall::Upcall;
 use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::segments;
@@ -30,7 +30,7 @@ use exo_abi::calls::{Number, TransferMode};
 use exo_abi::control::{ANYBODY, ControlPage};
 use exo_abi::layout::{USER_END, USER_START};
 use exo_abi::tables::{EnvEntry, EnvState, Statistics};
-use exo_core::{USER_FLAGS, offsets, running};
+use exo_core::{EPILOGUE, USER_FLAGS, offsets, running};
 
 global_asm!(
     r#"
@@ -273,8 +273,10 @@ yield_entry:
     cmp qword ptr [rcx + {heir}], 0
     je 1b
     jmp 91f
-2:  cmp qword ptr [rcx + {forfeit}], 0
+    // Who owes a slice pays by the long way.
+2:  cmp qword ptr [rbx + {p_owing}], 0
     jne 91f
+    mov r15d, edi
     claim {runnable}, 91f
     mov rdx, [rcx + {control}]
     mov r13, rdx
@@ -283,12 +285,17 @@ yield_entry:
     mov [r11 + {status}], rax
     mov [r11 + {reproach}], rax
     charge_caller
+    // Who held the slice until now owes what it was too long by, if that is much.
+    mov rbp, [rbx + {p_since}]
+    mov rax, [rbx + {p_statistics}]
+    lea rdx, [rbp - {epilogue}]
+    cmp rdx, [rax + {s_slice_end}]
+    ja 65f
     // The slice begins.
+3:  mov [rbx + {p_holder}], r15
     mov [rbx + {p_position}], r12
     mov qword ptr [rbx + {p_epilogue}], 0
-    mov rbp, [rbx + {p_since}]
     add rbp, gs:[{switch} + {t_slice}]
-    mov rax, [rbx + {p_statistics}]
     mov [rax + {s_slice_end}], rbp
     inc qword ptr [rax + {s_switches}]
     inc qword ptr [rax + {s_calls}]
@@ -342,6 +349,12 @@ yield_entry:
     mov rdx, rbx
     call {resume}
     jmp leave_kernel
+65: mov rsp, gs:[0]
+    xchg r11, rbx
+    call_out {bill}
+    xchg r11, rbx
+    mov rax, [rbx + {p_statistics}]
+    jmp 3b
 91: xor edi, edi
 92: mov r11, gs:[{environment}]
     mov rcx, [r11 + {rip}]
@@ -388,13 +401,14 @@ yield_entry:
     wake_at = const offsets::environment::WAKE_AT,
     heir = const offsets::environment::HEIR,
     reproach = const offsets::environment::REPROACH,
-    forfeit = const offsets::environment::FORFEIT,
     size = const offsets::environment::SIZE,
     p_statistics = const offsets::cpu::STATISTICS,
     p_current = const offsets::cpu::CURRENT,
     p_slices = const offsets::cpu::SLICES,
     p_held = const offsets::cpu::HELD,
     p_position = const offsets::cpu::POSITION,
+    p_holder = const offsets::cpu::HOLDER,
+    p_owing = const offsets::cpu::OWING,
     p_epilogue = const offsets::cpu::EPILOGUE,
     p_since = const offsets::cpu::SINCE,
     e_name = const offset_of!(EnvEntry, name),
@@ -422,6 +436,8 @@ yield_entry:
     settle = sym settle,
     set_alarm = sym set_alarm,
     resume = sym resume,
+    bill = sym bill,
+    epilogue = const EPILOGUE,
 );
 
 /// The bit of CR0 that makes vector instructions trap.
