@@ -42,8 +42,8 @@ pub enum Clock {
     /// make the guest miss its deadlines. Only for [`Accelerator::Tcg`].
     Instructions,
     /// The guest's instructions alone, one nanosecond each, with the same random numbers and the
-    /// same date in every run: two runs of one guest are then the same, instruction by instruction.
-    /// Only for [`Accelerator::Tcg`] and one processor.
+    /// same date in every run: two runs of one guest are then the same, instruction by instruction,
+    /// if it has one processor. Several take turns. Only for [`Accelerator::Tcg`].
     Exact,
 }
 

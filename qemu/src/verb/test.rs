@@ -5,13 +5,19 @@ use std::io::{BufRead, BufReader, IsTerminal, stdout};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, value_parser};
 use qemu::installation::require_qemu;
 use qemu::toolchain::require_targets;
 use qemu::workspace::{Workspace, cargo};
 
 /// The package of the system tests.
 const SYSTEM_TESTS: &str = "system-tests";
+
+/// The tests of hostile programs, which run a second time, on this many processors.
+const HOSTILE: &str = "hostile::";
+const SEVERAL: u32 = 4;
+/// The environment variable by which the system tests are told how many processors a machine has.
+const CPUS: &str = "EXO_TEST_CPUS";
 
 /// The stack of every error would bury the transcript that the error quotes.
 const ERROR_TRACES: &str = "RUST_LIB_BACKTRACE";
@@ -24,6 +30,19 @@ const ERROR_TRACES: &str = "RUST_LIB_BACKTRACE";
 pub(crate) struct Options {
     /// Only tests whose name contains this
     filter: Option<String>,
+
+    /// Processors of each machine for which a system test does not ask for a number itself [default:
+    /// 1, and then 4 for the hostile programs]
+    #[arg(long, value_parser = value_parser!(u32).range(1..))]
+    cpus: Option<u32>,
+}
+
+/// What one call of `cargo test` runs.
+struct Suite<'a> {
+    name: &'static str,
+    arguments: Vec<String>,
+    filter: Option<&'a str>,
+    cpus: Option<u32>,
 }
 
 /// What the test programs counted, and whether each of them ended well.
@@ -45,15 +64,26 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             host.extend(["--package".to_owned(), package.name.to_string()]);
         }
     }
-    let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-    run_cargo("the host's tests", &workspace, host, options, &mut tally)?;
-    let mut libraries = own(&["test", "--lib"]);
+    let mut libraries = vec!["test".to_owned(), "--lib".to_owned()];
     for package in app_libraries(&workspace) {
         libraries.extend(["--package".to_owned(), package]);
     }
-    run_cargo("the programs' tests", &workspace, libraries, options, &mut tally)?;
-    let system = own(&["test", "--package", SYSTEM_TESTS]);
-    run_cargo("the system tests", &workspace, system, options, &mut tally)?;
+    let (filter, cpus) = (options.filter.as_deref(), options.cpus);
+    let system = || ["test", "--package", SYSTEM_TESTS].map(str::to_owned).to_vec();
+    let mut suites = vec![
+        Suite { name: "the host's tests", arguments: host, filter, cpus: None },
+        Suite { name: "the programs' tests", arguments: libraries, filter, cpus: None },
+        Suite { name: "the system tests", arguments: system(), filter, cpus },
+    ];
+    // What the caller is looking for says more than what we are.
+    if cpus.is_none() && filter.is_none_or(|filter| filter.contains(HOSTILE)) {
+        let (filter, cpus) = (filter.or(Some(HOSTILE)), Some(SEVERAL));
+        let name = "the hostile programs on several processors";
+        suites.push(Suite { name, arguments: system(), filter, cpus });
+    }
+    for suite in suites {
+        run_cargo(suite, &workspace, &mut tally)?;
+    }
 
     if tally.passed + tally.failed == 0 && tally.broken.is_empty() {
         println!("no test matches `{}`", options.filter.as_deref().unwrap_or(""));
@@ -77,23 +107,21 @@ fn app_libraries(workspace: &Workspace) -> impl Iterator<Item = String> {
 }
 
 /// Runs `cargo test`, shows what it says except for test programs without a test, and counts.
-fn run_cargo(
-    name: &'static str,
-    workspace: &Workspace,
-    arguments: Vec<String>,
-    options: &Options,
-    tally: &mut Tally,
-) -> Result<()> {
-    println!("\n== {name}");
+fn run_cargo(suite: Suite<'_>, workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    let on = suite.cpus.map_or(String::new(), |cpus| format!(" (--cpus {cpus})"));
+    println!("\n== {}{on}", suite.name);
     let mut command = Command::new(cargo());
-    command.current_dir(&workspace.root).args(arguments).args(["--no-fail-fast", "--"]);
+    command.current_dir(&workspace.root).args(suite.arguments).args(["--no-fail-fast", "--"]);
     if stdout().is_terminal() {
         command.args(["--color", "always"]);
+    }
+    if let Some(cpus) = suite.cpus {
+        command.env(CPUS, cpus.to_string());
     }
     if env::var_os(ERROR_TRACES).is_none() {
         command.env(ERROR_TRACES, "0");
     }
-    command.args(&options.filter).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(suite.filter).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo without an output")?;
     let failed_before = tally.failed;
@@ -114,7 +142,7 @@ fn run_cargo(
     }
     let good = child.wait().context("cannot wait for cargo")?.success();
     if !good && tally.failed == failed_before {
-        tally.broken.push(name);
+        tally.broken.push(suite.name);
     }
     Ok(())
 }

@@ -4,15 +4,17 @@
 //! as it is now, and an empty stack. It starts in a function of the program's, at once with all
 //! statics.
 
-use crate::attempt;
 use crate::ground::{self, page};
 use crate::rule::{granted, holds};
+use crate::{attempt, child};
+use core::sync::atomic::AtomicU64;
 use exo_user::abi::layout::PAGE_TABLE;
 use exo_user::abi::name::PAGE_SIZE;
 use exo_user::abi::request::BindRequest;
+use exo_user::abi::tables::EnvState;
 use exo_user::{
-    EnvName, Error, FrameNumber, Rights, Start, binding, capability, environment, frame, layout,
-    tables,
+    EnvName, Error, FrameNumber, Kind, Rights, Start, binding, capability, contract, environment,
+    frame, layout, slice, tables,
 };
 
 /// Where a child starts: with its argument.
@@ -24,6 +26,8 @@ const COPIES: usize = 48;
 const STACK_PAGES: u64 = 6;
 /// The page of the ground through which copies are made.
 const WINDOW: u64 = page(900);
+/// The frames that a child may hold itself.
+const SPARE: u64 = 12;
 const WRITE: u64 = 1 << 1;
 const NO_EXECUTE: u64 = 1 << 63;
 
@@ -102,6 +106,22 @@ pub fn share(
     binding::bind_for(child, capability::OWN, &[request])
 }
 
+/// Gives slices back until the program may promise so many.
+fn give_back(count: u64) {
+    let own = contract::name().0;
+    let positions = tables::system().positions as usize;
+    for (index, entry) in tables::slices().iter() {
+        let account = contract::account(Kind::Slices);
+        if account.limit - account.held >= count || account.held == 1 {
+            return;
+        }
+        if entry.holder == own {
+            let (cpu, position) = (index / positions, index % positions);
+            granted("to give a slice back", slice::give_back(cpu as u32, position as u32, 0));
+        }
+    }
+}
+
 fn copy(address: u64, copies: &mut Copies) -> Result<FrameNumber, Error> {
     let frame = copies.add()?;
     ground::bind(WINDOW, frame, ground::DATA)?;
@@ -111,4 +131,90 @@ fn copy(address: u64, copies: &mut Copies) -> Result<FrameNumber, Error> {
     // SAFETY: nothing refers to the window.
     granted("to unbind the window", unsafe { binding::unbind(WINDOW, 1) });
     Ok(frame)
+}
+
+/// A page that the program shares with its children, at the same address everywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Meeting;
+
+impl Meeting {
+    /// The address.
+    pub const PAGE: u64 = page(950);
+
+    /// Binds the page, all of it zero. Once.
+    pub fn open() -> FrameNumber {
+        let frame = ground::bound(Self::PAGE, ground::DATA | Rights::WIRED);
+        (0..512).for_each(|word| ground::store(Self::PAGE + 8 * word, 0));
+        frame
+    }
+
+    /// A word of it.
+    pub fn word(index: usize) -> &'static AtomicU64 {
+        holds("a word of the meeting page", index < 512);
+        // SAFETY: the page is bound in who has opened it and in who was let in, for good, and used
+        // by atomic words alone.
+        unsafe { &*((Self::PAGE as *const AtomicU64).add(index)) }
+    }
+}
+
+/// A child that runs the program's code and shares the meeting page, if there is one.
+#[derive(Debug)]
+pub struct Fork {
+    /// Its name.
+    pub name: EnvName,
+    copies: Copies,
+}
+
+impl Fork {
+    /// Makes one with a slice on each of these processors, out of the program's own limit.
+    pub fn start(
+        begin: &Start<'_>,
+        meeting: Option<FrameNumber>,
+        cpus: &[u32],
+        entry: Entry,
+        argument: u64,
+    ) -> Self {
+        give_back(cpus.len() as u64);
+        let (mut request, frames, count) = child::request("child", SPARE);
+        request.limits[Kind::Slices as usize] = cpus.len() as u64;
+        // SAFETY: the frames are new, and nothing is bound to them.
+        let name = granted("a child", unsafe { environment::create(&request, &frames[..count]) });
+        let mut copies = Copies::NONE;
+        if let Some(frame) = meeting {
+            granted("to meet", share(name, Meeting::PAGE, frame, ground::DATA));
+        }
+        granted("to start it", start(name, begin, &mut copies, entry, argument));
+        let positions = tables::system().positions as u32;
+        for &cpu in cpus {
+            let taken = (0..positions).find(|&position| {
+                let index = (cpu * positions + position) as usize;
+                tables::slices().get(index).is_some_and(|entry| entry.holder == 0)
+                    && slice::take(cpu, position, name, capability::OWN).is_ok()
+            });
+            holds("there is a slice for it", taken.is_some());
+        }
+        Self { name, copies }
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> Option<EnvState> {
+        EnvState::from_number(tables::environment_named(self.name)?.state)
+    }
+
+    /// Its code, once it has ended.
+    pub fn end_code(&self) -> Option<u64> {
+        let entry = tables::environment_named(self.name)?;
+        (entry.state == EnvState::Ended as u64).then_some(entry.end_code)
+    }
+
+    /// Ends it, if it has not, and frees all that it had.
+    pub fn end(mut self) {
+        if self.end_code().is_none() {
+            granted("to end a child", environment::destroy(self.name, capability::OWN, 0));
+        }
+        if self.end_code().is_some() {
+            granted("to free its slot", environment::destroy(self.name, capability::OWN, 0));
+        }
+        self.copies.free();
+    }
 }

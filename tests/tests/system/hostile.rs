@@ -139,11 +139,29 @@ fn upcalls_find_a_place_or_end_their_owner() -> Result<()> {
 
 #[test]
 fn time_is_shared_by_slices() -> Result<()> {
-    let programs =
-        ["witness", "endless_epilogue", "mask_for_ever", "exhaust_slices", "sleep_for_ever"];
+    let programs = [
+        "witness",
+        "endless_epilogue",
+        "mask_for_ever",
+        "exhaust_slices",
+        "fault_flood",
+        "time_base",
+        "closed_ring",
+        "sleep_for_ever",
+    ];
     // Who sleeps for ever is a service, and is stopped.
     let ended = [("endless_epilogue", OVERRUN)];
     all_end(Guest::with(programs), programs.len() - 1, &ended).map(|_| ())
+}
+
+#[test]
+fn control_passes_through_open_gates_only() -> Result<()> {
+    hold(["witness", "transfer_lies"])
+}
+
+#[test]
+fn batches_are_claims() -> Result<()> {
+    hold(["witness", "batch_lies"])
 }
 
 #[test]

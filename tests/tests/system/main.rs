@@ -9,6 +9,7 @@ mod paging;
 mod processors;
 mod revocation;
 mod schedulers;
+mod shares;
 mod stress;
 mod template;
 mod transfer;
