@@ -226,7 +226,8 @@ fn who_ends_leaves_nothing_behind() -> Result<()> {
 
 #[test]
 fn a_loss_is_final() -> Result<()> {
-    hold(["witness", "remap_after_loss", "taker"])
+    hold(["witness", "remap_after_loss", "taker"])?;
+    hold(["witness", "sibling_mapping", "many_mappings"])
 }
 
 #[test]
