@@ -19,7 +19,7 @@ pub(crate) const BENCHES: &[Bench] = &[("pct_oneway", pct_oneway), ("rpc", call)
 /// How often each is done in a batch.
 const OPERATIONS: u64 = 20_000;
 /// The page that a pipe lies in.
-const PAGE: u64 = layout::FREE.start;
+const PAGE: u64 = layout::SHARED.start;
 
 /// A child without slices, which runs on this program's alone.
 fn start(entry: Entry, page: Option<u64>) -> Result<EnvName, Error> {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`UPCALL_STACK`] | a place for an upcall stack, unbound at first |
 //! | [`START_BLOCK`] | the start block, one page, read only |
+//! | [`SHARED`] | pages that are shared with others, by the same page table as the stack |
 //! | [`STACK`] | the stack, 64 KiB, wired; unbound pages on both sides |
 //! | [`IMAGE`] | the image: text, constants, data |
 //! | [`HEAP`] | the heap of [`heap`](crate::heap), wired |
@@ -22,6 +23,9 @@ use exo_abi::layout::USER_END;
 pub const UPCALL_STACK: Range<u64> = 0x4_0000..0x8_0000;
 /// The address of the start block, which [`Start`](crate::Start) reads.
 pub const START_BLOCK: u64 = 0x10_0000;
+/// What is shared with others, as the page of a pipe. Who takes over from somebody else touches it
+/// and the stack at once, so one page table reaches both.
+pub const SHARED: Range<u64> = 0x11_0000..0x1c_0000;
 /// The stack.
 pub const STACK: Range<u64> = 0x1d_0000..0x1e_0000;
 /// Where a program's image may be.
