@@ -16,6 +16,7 @@ mod mark;
 mod measurement;
 mod memory;
 mod peer;
+mod pingpongs;
 mod processor;
 mod repossession;
 mod transfer;

@@ -14,6 +14,7 @@ const BATCHES: u32 = 5;
 pub(crate) struct Measurement {
     operations: u64,
     nanoseconds: u64,
+    ratio: Option<f64>,
 }
 
 impl Measurement {
@@ -51,6 +52,11 @@ impl Measurement {
         self.operations = operations;
     }
 
+    /// Says what came of it, where that is not an operation's cost.
+    pub(crate) fn ratio(&mut self, ratio: f64) {
+        self.ratio = Some(ratio);
+    }
+
     /// Does something that sets the marks itself; `operation` returns how often it has done what is
     /// measured. The time is not told: it is for what mostly waits.
     pub(crate) fn marked(&mut self, operation: impl FnOnce() -> u64) {
@@ -61,7 +67,10 @@ impl Measurement {
 
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "operations={} nanoseconds={}", self.operations, self.nanoseconds)
+        match self.ratio {
+            Some(ratio) => write!(f, "ratio={ratio:.3}"),
+            None => write!(f, "operations={} nanoseconds={}", self.operations, self.nanoseconds),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Control transfer between this program and a child of its own.
 
-use crate::Bench;
 use crate::measurement::Measurement;
+use crate::{Bench, pingpongs};
 use core::hint::black_box;
 use exo_user::abi::calls::TransferMode;
 use exo_user::abi::request::BindRequest;
@@ -14,7 +14,12 @@ use exo_user::{
 };
 
 /// The benches of this group.
-pub(crate) const BENCHES: &[Bench] = &[("pct_oneway", pct_oneway), ("rpc", call), ("pipe", pipe)];
+pub(crate) const BENCHES: &[Bench] = &[
+    ("pct_oneway", pct_oneway),
+    ("rpc", call),
+    ("pipe", pipe),
+    ("two_pingpongs", pingpongs::two_pingpongs),
+];
 
 /// How often each is done in a batch.
 const OPERATIONS: u64 = 20_000;
@@ -46,7 +51,8 @@ fn pct_oneway(measurement: &mut Measurement) -> Result<(), Error> {
     Ok(())
 }
 
-extern "sysv64" fn reflect(parent: u64) -> ! {
+/// Comes back to whoever transfers control to it.
+pub(crate) extern "sysv64" fn reflect(parent: u64) -> ! {
     loop {
         if gate::transfer(EnvName(parent), TransferMode::Reply, NEVER).is_err() {
             // It is not at its gate yet. What comes of this, the next transfer says.

@@ -2,11 +2,8 @@
 
 use serde::Serialize;
 
-use super::figure::{Figure, Group};
+use super::figure::{Figure, Group, Unit};
 use super::sample::{Instructions, Measured, Sample, Samples};
-
-/// The unit of what is counted.
-const UNIT: &str = "instructions";
 
 /// What one guest has measured: counted once, timed in several rounds.
 #[derive(Clone, Debug, Default)]
@@ -28,15 +25,15 @@ pub struct Comparison {
     /// The figure.
     pub name: &'static str,
     /// The unit of `ours`, `linux` and `bar`.
-    pub unit: &'static str,
-    /// Our instructions, those of programs and kernel together.
+    pub unit: Unit,
+    /// Our instructions, those of programs and kernel together; or our ratio.
     pub ours: Option<f64>,
     /// Linux's.
     pub linux: Option<f64>,
     /// How many times fewer ours are.
     pub ratio: Option<f64>,
-    /// The most that ours may be.
-    pub bar: u64,
+    /// The most that ours may be, or for a ratio the least.
+    pub bar: f64,
     /// Whether ours reach it, by instructions and, where Linux was measured, by the clock.
     pub ok: bool,
     /// Ours, apart.
@@ -75,7 +72,12 @@ impl Comparison {
         let time_ratio = median(
             ours_times.iter().zip(&linux_times).map(|(ours, linux)| Some((*linux)? / (*ours)?)),
         );
-        let ours_total = ours_parts.map(|parts| parts.total());
+        let ours_total = match figure.unit {
+            Unit::Instructions => ours_parts.map(|parts| parts.total()),
+            Unit::Ratio => {
+                median(ours.timed.iter().map(|samples| proportion(samples, figure.name)))
+            }
+        };
         let linux_total = linux_parts.map(|parts| parts.total());
         let fast_enough = match (figure.faster, time_ratio) {
             (Some(bar), Some(ratio)) => ratio >= bar,
@@ -84,12 +86,13 @@ impl Comparison {
         Self {
             bench: figure.group,
             name: figure.name,
-            unit: UNIT,
+            unit: figure.unit,
             ours: ours_total,
             linux: linux_total,
             ratio: ours_total.zip(linux_total).map(|(ours, linux)| linux / ours),
             bar: figure.bar,
-            ok: ours_total.is_some_and(|ours| ours <= figure.bar as f64) && fast_enough,
+            ok: ours_total.is_some_and(|ours| reaches(figure.unit, ours, figure.bar))
+                && fast_enough,
             ours_parts,
             linux_parts,
             ours_nanoseconds: median(ours_times.iter().copied()),
@@ -99,7 +102,10 @@ impl Comparison {
             change: None,
             operation: figure.text,
             linux_operation: peer.map(|peer| peer.text),
-            problem: problem(&ours.counted, figure.name),
+            problem: match figure.unit {
+                Unit::Instructions => problem(Some(&ours.counted), figure.name),
+                Unit::Ratio => problem(ours.timed.last(), figure.name),
+            },
         }
     }
 }
@@ -111,9 +117,42 @@ impl Comparison {
         match (&self.problem, self.ours) {
             _ if self.ok => "ok".to_owned(),
             (Some(problem), _) => problem.clone(),
-            (None, Some(ours)) if ours <= self.bar as f64 => "TOO SLOW".to_owned(),
+            (None, Some(ours)) if reaches(self.unit, ours, self.bar) => "TOO SLOW".to_owned(),
+            (None, _) if self.unit == Unit::Ratio => "TOO SLOW".to_owned(),
             (None, _) => "TOO MANY".to_owned(),
         }
+    }
+
+    /// The bar, as a reader sees it below `at most`.
+    #[must_use]
+    pub fn bar_text(&self) -> String {
+        match self.unit {
+            Unit::Instructions => self.bar.to_string(),
+            Unit::Ratio => format!("≥ {}×", self.bar),
+        }
+    }
+
+    /// Ours, as a reader sees it.
+    #[must_use]
+    pub fn ours_text(&self) -> String {
+        match (self.unit, self.ours) {
+            (Unit::Ratio, Some(ours)) => format!("{ours:.2}×"),
+            (_, ours) => super::report::number(ours),
+        }
+    }
+}
+
+fn reaches(unit: Unit, ours: f64, bar: f64) -> bool {
+    match unit {
+        Unit::Instructions => ours <= bar,
+        Unit::Ratio => ours >= bar,
+    }
+}
+
+fn proportion(samples: &Samples, name: &str) -> Option<f64> {
+    match samples.get(name) {
+        Some(Sample::Ratio(ratio)) => Some(*ratio),
+        _ => None,
     }
 }
 
@@ -124,9 +163,9 @@ fn done(samples: &Samples, name: &str) -> Option<Measured> {
     }
 }
 
-fn problem(samples: &Samples, name: &str) -> Option<String> {
-    match samples.get(name) {
-        Some(Sample::Done(_)) => None,
+fn problem(samples: Option<&Samples>, name: &str) -> Option<String> {
+    match samples.and_then(|samples| samples.get(name)) {
+        Some(Sample::Done(_) | Sample::Ratio(_)) => None,
         Some(Sample::Failed(reason)) => Some(format!("failed: {reason}")),
         Some(Sample::Unknown) => Some("not there yet".to_owned()),
         None => Some("not measured".to_owned()),
@@ -186,7 +225,7 @@ mod tests {
         assert_eq!(json["name"], "null_call");
         assert_eq!(json["unit"], "instructions");
         assert_eq!((json["ours"].as_f64(), json["linux"].as_f64()), (Some(70.0), Some(350.0)));
-        assert_eq!((json["ratio"].as_f64(), json["bar"].as_u64()), (Some(5.0), Some(80)));
+        assert_eq!((json["ratio"].as_f64(), json["bar"].as_f64()), (Some(5.0), Some(80.0)));
         assert_eq!(json["ok"], true);
         assert_eq!(json["time_ratio"].as_f64(), Some(5.0));
     }
@@ -214,6 +253,21 @@ mod tests {
         let linux = guest("futex", measured(10, 100, 0.0, 1_000.0));
         let record = Comparison::new(figure("pct_oneway"), &Measurements::default(), &linux);
         assert_eq!((record.linux, record.linux_nanoseconds), (Some(50.0), Some(5.0)));
+    }
+
+    #[test]
+    fn a_ratio_has_to_be_large() {
+        let round = |ratio| Samples::from([("two_pingpongs".to_owned(), Sample::Ratio(ratio))]);
+        let compare = |ratios: [f64; 3]| {
+            let timed = ratios.map(round).to_vec();
+            let ours = Measurements { timed, ..Measurements::default() };
+            Comparison::new(figure("two_pingpongs"), &ours, &Measurements::default())
+        };
+        let record = compare([1.9, 1.2, 1.8]);
+        assert_eq!((record.ours, record.ok, record.status().as_str()), (Some(1.8), true, "ok"));
+        let record = compare([1.9, 1.2, 1.6]);
+        assert_eq!((record.ok, record.status().as_str()), (false, "TOO SLOW"));
+        assert_eq!((record.ours_text().as_str(), record.bar_text().as_str()), ("1.60×", "≥ 1.7×"));
     }
 
     #[test]

@@ -58,7 +58,9 @@ impl<'a> Exokernel<'a> {
     /// A guest does not end well.
     pub fn run(&self, figures: &[&Figure], plugin: Option<&Plugin>) -> Result<Samples> {
         let mut samples = Samples::new();
-        for figure in figures {
+        // The counter is for one processor.
+        let countable = |figure: &&&Figure| plugin.is_none() || figure.processors() == 1;
+        for figure in figures.iter().filter(countable) {
             samples.extend(self.boot(figure, plugin)?.0);
         }
         Ok(samples)
@@ -90,6 +92,8 @@ impl<'a> Exokernel<'a> {
         let mut plan = Plan::new(self.workspace, programs)?;
         plan.seed = 1;
         plan.set_arguments(PROGRAM, &format!("benches={name}"))?;
+        // One for itself, and one for each processor.
+        plan.program(PROGRAM)?.slices += figure.processors() & !1;
         if let Some(role) = role {
             let second = plan.program(SECOND)?;
             second.args = format!("role={role}");
@@ -100,7 +104,7 @@ impl<'a> Exokernel<'a> {
         let folder = record.folder().to_owned();
         let configuration = match plugin {
             Some(plugin) => plugin.attach(self.configuration, &folder),
-            None => self.configuration.clone(),
+            None => Configuration { cpus: figure.processors(), ..self.configuration.clone() },
         };
         let guest = Guest::start(&configuration, &image.boot, record, |_| ())?;
         let outcome = guest.finish(PATIENCE)?;

@@ -30,6 +30,16 @@ impl Group {
     }
 }
 
+/// What is measured of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// How many instructions it takes, on one processor; few are good.
+    Instructions,
+    /// How many times faster it is on two processors, by the clock.
+    Ratio,
+}
+
 /// What Linux does that is nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -50,8 +60,11 @@ pub struct Figure {
     pub group: Group,
     /// What one operation is.
     pub text: &'static str,
-    /// The most instructions that an operation may take, of programs and kernel together.
-    pub bar: u64,
+    /// What is measured.
+    pub unit: Unit,
+    /// The most instructions that an operation may take, of programs and kernel together; or the
+    /// least ratio.
+    pub bar: f64,
     /// How many times faster than Linux it has to be, by the clock.
     pub faster: Option<f64>,
     /// The role of the second program that it needs.
@@ -71,7 +84,8 @@ const fn figure(
     text: &'static str,
     linux: Option<Peer>,
 ) -> Figure {
-    Figure { name, group, text, bar, faster: None, role: None, linux }
+    let (unit, bar) = (Unit::Instructions, bar as f64);
+    Figure { name, group, text, unit, bar, faster: None, role: None, linux }
 }
 
 const fn processor(name: &'static str, bar: u64, text: &'static str, l: Option<Peer>) -> Figure {
@@ -89,6 +103,20 @@ impl Figure {
 
     const fn with(self, role: &'static str) -> Self {
         Self { role: Some(role), ..self }
+    }
+
+    /// A ratio that has to be at least this.
+    const fn at_least(self, bar: f64) -> Self {
+        Self { unit: Unit::Ratio, bar, ..self }
+    }
+
+    /// How many processors the machine has.
+    #[must_use]
+    pub fn processors(&self) -> u32 {
+        match self.unit {
+            Unit::Instructions => 1,
+            Unit::Ratio => 2,
+        }
     }
 }
 
@@ -117,6 +145,13 @@ pub const FIGURES: &[Figure] = &[
     )
     .with("compute"),
     processor("batch_call", 30, "each null call of a batch beyond the first", GETPPID),
+    processor(
+        "two_pingpongs",
+        0,
+        "control transfers to and fro on two processors at once: how many times those of one",
+        None,
+    )
+    .at_least(1.7),
     memory("dirty", 30, "whether a page is dirty", None),
     memory("prot1", 250, "another right for a page", peer("prot1", "mprotect of a page")),
     memory(

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::comparison::Comparison;
-use super::figure::Group;
+use super::figure::{Group, Unit};
 use super::plot::{Row, draw};
 
 /// Writes the report into a folder, which is made if it is not there.
@@ -26,7 +26,8 @@ pub fn write(folder: &Path, records: &[Comparison], peer: Option<&str>) -> Resul
         }
         let name = group.name();
         write!(text, "\n## {name}\n\n{}", table(&records))?;
-        let instructions = records.iter().map(|record| row(record, false));
+        let counted = records.iter().filter(|record| record.unit == Unit::Instructions);
+        let instructions = counted.map(|record| row(record, false));
         let times = records.iter().map(|record| row(record, true));
         for (file, title, rows) in [
             (
@@ -76,8 +77,8 @@ fn table(records: &[&Comparison]) -> String {
             format!("`{}`", record.name),
             number(parts.map(|parts| parts.user)),
             number(parts.map(|parts| parts.kernel)),
-            number(record.ours),
-            record.bar.to_string(),
+            record.ours_text(),
+            record.bar_text(),
             record.status(),
             number(record.linux),
             ratio(record.ratio),
@@ -103,7 +104,7 @@ fn row(record: &Comparison, time: bool) -> Row {
     let (ours, linux, bar) = if time {
         (record.ours_nanoseconds, record.linux_nanoseconds, None)
     } else {
-        (record.ours, record.linux, Some(record.bar as f64))
+        (record.ours, record.linux, Some(record.bar))
     };
     Row { name: record.name.to_owned(), ours, linux, bar }
 }

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! bench NAME operations=N nanoseconds=N
+//! bench NAME ratio=X
 //! bench NAME unknown
 //! bench NAME failed: REASON
 //! ```
@@ -21,6 +22,8 @@ pub type Samples = BTreeMap<String, Sample>;
 pub enum Sample {
     /// It was done.
     Done(Measured),
+    /// It was done, and this is what came of it.
+    Ratio(f64),
     /// The guest does not know it.
     Unknown,
     /// It was refused something that it needs.
@@ -142,6 +145,9 @@ fn parse(text: &str) -> Result<(&str, Sample)> {
     if let Some(reason) = rest.strip_prefix("failed: ") {
         return Ok((name, Sample::Failed(reason.to_owned())));
     }
+    if let Some(ratio) = rest.strip_prefix("ratio=") {
+        return Ok((name, Sample::Ratio(ratio.parse().context("the ratio is no number")?)));
+    }
     let number = |key: &str| -> Result<u64> {
         let word =
             rest.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
@@ -194,7 +200,8 @@ mod tests {
         assert!(samples(one, &[]).is_ok());
         let half = COUNTED.lines().next().unwrap();
         assert!(regions(half).is_err() && regions("nonsense").is_err());
-        for line in ["bench a", "bench a operations=1", "bench a operations=x"] {
+        assert_eq!(samples(["bench a ratio=1.5"], &[]).unwrap()["a"], Sample::Ratio(1.5));
+        for line in ["bench a", "bench a operations=1", "bench a operations=x", "bench a ratio=x"] {
             assert!(samples([line], &[]).is_err(), "{line}");
         }
     }

@@ -158,8 +158,8 @@ fn table(records: &[Comparison], peer: bool) -> Table {
         let ours = [
             number(parts.map(|parts| parts.user)),
             number(parts.map(|parts| parts.kernel)),
-            number(record.ours),
-            record.bar.to_string(),
+            record.ours_text(),
+            record.bar_text(),
             record.status(),
         ];
         table.add_row(row(
