@@ -14,6 +14,7 @@ pub mod counter;
 pub mod exokernel;
 pub mod figure;
 pub mod linux;
+pub mod listing;
 pub mod plot;
 pub mod report;
 pub mod sample;

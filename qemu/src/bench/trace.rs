@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use addr2line::{Loader, demangle_auto};
 use anyhow::{Context, Result, anyhow};
-use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
+use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter, OpKind};
 
 use super::sample::Measured;
 
@@ -92,15 +92,28 @@ impl Sources {
     pub fn lines(&self, trace: &[Executed]) -> Vec<Line> {
         let line = |executed| {
             let (function, place) = self.source(executed);
-            Line { function, place, text: disassembled(executed) }
+            Line { function, place, text: disassembled(executed, &|target| self.name(target)) }
         };
         trace.iter().map(line).collect()
+    }
+
+    fn loader(&self, address: u64) -> &Loader {
+        if address < KERNEL_HALF { &self.program } else { &self.kernel }
+    }
+
+    /// What is at an address, or a little before it.
+    fn name(&self, address: u64) -> String {
+        let Some(symbol) = self.loader(address).find_symbol_info(address) else {
+            return format!("{address:#x}");
+        };
+        let name = short(&demangle_auto(symbol.name().into(), None));
+        if symbol.address() == address { name } else { name + "…" }
     }
 
     /// The innermost function whose source is in the workspace, with the place; or else the symbol.
     fn source(&self, executed: &Executed) -> (String, String) {
         let address = executed.address;
-        let loader = if address < KERNEL_HALF { &self.program } else { &self.kernel };
+        let loader = self.loader(address);
         let symbol = loader.find_symbol(address).unwrap_or("?");
         let symbol = || demangle_auto(symbol.into(), None).into_owned();
         let mut found = None;
@@ -135,7 +148,8 @@ fn short(name: &str) -> String {
     name.rsplit("::").next().unwrap_or(name).to_owned()
 }
 
-fn disassembled(executed: &Executed) -> String {
+/// An instruction as text, with a name for the place that it branches to.
+fn disassembled(executed: &Executed, name: &dyn Fn(u64) -> String) -> String {
     let mut decoder = Decoder::with_ip(64, &executed.bytes, executed.address, DecoderOptions::NONE);
     let mut formatter = IntelFormatter::new();
     let options = formatter.options_mut();
@@ -143,11 +157,14 @@ fn disassembled(executed: &Executed) -> String {
     options.set_hex_prefix("0x");
     options.set_hex_suffix("");
     options.set_uppercase_hex(false);
-    options.set_branch_leading_zeros(false);
-    options.set_show_branch_size(false);
     options.set_first_operand_char_index(6);
+    let instruction = decoder.decode();
     let mut text = String::new();
-    formatter.format(&decoder.decode(), &mut text);
+    if instruction.op_count() == 1 && instruction.op0_kind() == OpKind::NearBranch64 {
+        formatter.format_mnemonic(&instruction, &mut text);
+        return format!("{text:5} {}", name(instruction.near_branch64()));
+    }
+    formatter.format(&instruction, &mut text);
     text
 }
 
@@ -178,7 +195,10 @@ mod tests {
     fn what_the_counter_writes_is_read() {
         let read = executed("ffffffff80100000 0f05\n1000 90\n").unwrap();
         assert_eq!((read[0].address, &*read[0].bytes), (0xffff_ffff_8010_0000, &[0x0f, 5][..]));
-        assert_eq!((&*disassembled(&read[0]), &*disassembled(&read[1])), ("syscall", "nop"));
+        let text = |executed| disassembled(executed, &|target| format!("{target:#x}"));
+        assert_eq!((&*text(&read[0]), &*text(&read[1])), ("syscall", "nop"));
+        let jump = Executed { address: 0x1000, bytes: vec![0x74, 0x10] };
+        assert_eq!(text(&jump), "je    0x1012");
         assert!(
             executed("1000").is_err() && executed("1000 9").is_err() && executed("x 90").is_err()
         );
