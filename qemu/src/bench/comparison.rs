@@ -132,6 +132,16 @@ impl Comparison {
         }
     }
 
+    /// How many times faster ours is, and has to be, as a reader sees it.
+    #[must_use]
+    pub fn time_ratio_text(&self) -> String {
+        let text = super::report::ratio(self.time_ratio);
+        match (self.time_ratio, self.time_bar) {
+            (Some(_), Some(bar)) => format!("{text} (≥ {bar}×)"),
+            _ => text,
+        }
+    }
+
     /// Ours, as a reader sees it.
     #[must_use]
     pub fn ours_text(&self) -> String {
@@ -228,6 +238,7 @@ mod tests {
         assert_eq!((json["ratio"].as_f64(), json["bar"].as_f64()), (Some(5.0), Some(80.0)));
         assert_eq!(json["ok"], true);
         assert_eq!(json["time_ratio"].as_f64(), Some(5.0));
+        assert_eq!(record.time_ratio_text(), "5.0× (≥ 3×)");
     }
 
     #[test]

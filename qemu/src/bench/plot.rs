@@ -18,6 +18,8 @@ const HEAD: u32 = 60;
 const FOOT: u32 = 40;
 const NAMES: u32 = 110;
 const MARGIN: u32 = 70;
+/// How wide the number behind a bar may be.
+const NUMBER: i32 = 60;
 const FONT: (&str, u32) = ("sans-serif", 13);
 const TITLE: (&str, u32) = ("sans-serif", 17);
 
@@ -114,6 +116,9 @@ fn paint_row(area: &Area, chart: &mut Chart, row: &Row, middle: f64, start: f64)
         let corners = [(start, middle + from), (value, middle + to)];
         chart.draw_series([Rectangle::new(corners, color.filled())]).map_err(fail)?;
         let (x, y) = pixel(chart, value, middle + f64::midpoint(from, to));
+        // Behind the mark as well, where that is beside this bar and would cross the number.
+        let mark = row.bar.filter(|_| to > 0.0).map(|bar| pixel(chart, bar, middle).0);
+        let x = mark.filter(|mark| (x..x + NUMBER).contains(mark)).unwrap_or(x);
         area.draw(&Text::new(tidy(value), (x + 5, y), centred(HPos::Left))).map_err(fail)?;
     }
     if let Some(bar) = row.bar {

@@ -55,8 +55,8 @@ fn save(folder: &Path, name: &str, text: &str) -> Result<()> {
 fn introduction(peer: Option<&str>) -> String {
     let peer = peer.map_or_else(String::new, |peer| {
         format!(
-            "The other system is {peer} without mitigations, on the same emulated machine with \
-             the same options.\n"
+            "The other\nsystem is {peer} without mitigations, on the same emulated machine with \
+             the same options.\nBehind a ratio of times is what it has to be.\n"
         )
     });
     format!(
@@ -84,7 +84,7 @@ fn table(records: &[&Comparison]) -> String {
             ratio(record.ratio),
             number(record.ours_nanoseconds),
             number(record.linux_nanoseconds),
-            ratio(record.time_ratio),
+            record.time_ratio_text(),
         ];
         text.push_str(&format!("| {} |\n", cells.join(" | ")));
     }

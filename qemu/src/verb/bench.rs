@@ -167,7 +167,7 @@ fn table(records: &[Comparison], peer: bool) -> Table {
             ours,
             [number(record.linux), ratio(record.ratio)],
             number(record.ours_nanoseconds),
-            [number(record.linux_nanoseconds), ratio(record.time_ratio)],
+            [number(record.linux_nanoseconds), record.time_ratio_text()],
         ));
     }
     table
