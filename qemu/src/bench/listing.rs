@@ -4,7 +4,7 @@
 //! The info string of such a block is `asm NAME until TEXT`: it goes on from where the block of that
 //! name before it ended, or from the first instruction, up to the next one in whose text `TEXT` is;
 //! and without `until TEXT` to the end. A comment behind an instruction (`; like this`) stays for as
-//! long as the instruction does.
+//! long as the instruction does, whatever its numbers are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,21 +88,31 @@ fn tidy(text: &str) -> String {
     }
 }
 
-/// The instructions of an old block that have comments.
+/// An instruction without its numbers: a field that has moved is the same field.
+fn shape(text: &str) -> String {
+    let mut parts = text.split("0x");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |shape, part| {
+        shape + "#" + part.trim_start_matches(|c: char| c.is_ascii_hexdigit())
+    })
+}
+
+/// The instructions of an old block, by their shape, and their comments.
 fn comments<'a>(old: &[&'a str]) -> Vec<(String, &'a str)> {
     let comment = |line: &&'a str| {
-        let (instruction, comment) = line.split_once(';')?;
+        let (instruction, comment) = line.split_once(';').unwrap_or((line, ""));
         let instruction = instruction.trim().split_once(' ')?.1;
-        Some((tidy(instruction), comment.trim()))
+        Some((shape(&tidy(instruction)), comment.trim()))
     };
     old.iter().filter_map(comment).collect()
 }
 
 fn shown(number: usize, text: &str, comments: &mut Vec<(String, &str)>) -> String {
-    let comment = comments.iter().position(|(instruction, _)| instruction == text);
-    match comment.map(|index| comments.remove(index).1) {
-        Some(comment) => format!("{number:3}  {text:COMMENT$} ; {comment}\n"),
-        None => format!("{number:3}  {text}\n"),
+    let shape = shape(text);
+    let old = comments.iter().position(|(instruction, _)| *instruction == shape);
+    match old.map_or("", |index| comments.remove(index).1) {
+        "" => format!("{number:3}  {text}\n"),
+        comment => format!("{number:3}  {text:COMMENT$} ; {comment}\n"),
     }
 }
 
@@ -144,6 +154,15 @@ asm null_call
             "{text}"
         );
         assert_eq!(refresh(&text, &traces).unwrap(), text, "nothing changes twice");
+    }
+
+    #[test]
+    fn a_comment_stays_with_its_instruction() {
+        let old = ["  1  imul rcx, 0x180    ; the size", "  2  nop ; nothing"];
+        let mut comments = comments(&old);
+        assert_eq!(shown(7, "ret", &mut comments), "  7  ret\n");
+        assert!(shown(8, "imul rcx, 0x140", &mut comments).ends_with("; the size\n"));
+        assert!(!shown(9, "imul rcx, 0x140", &mut comments).contains(';'), "once");
     }
 
     #[test]
