@@ -10,13 +10,14 @@ mod verb {
     pub(crate) mod bench;
     pub(crate) mod check;
     pub(crate) mod doctor;
+    pub(crate) mod ebpf;
     pub(crate) mod image;
     pub(crate) mod new;
     pub(crate) mod run;
     pub(crate) mod test;
     pub(crate) mod trace;
 }
-use verb::{abi, bench, check, doctor, image, new, run, test, trace};
+use verb::{abi, bench, check, doctor, ebpf, image, new, run, test, trace};
 
 /// Build, boot and test the exokernel.
 ///
@@ -41,6 +42,7 @@ enum Verb {
     New(new::Options),
     Image(image::Options),
     Abi(abi::Options),
+    Ebpf(ebpf::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Verb::New(options) => new::run(&options),
         Verb::Image(options) => image::run(&options),
         Verb::Abi(options) => abi::run(&options),
+        Verb::Ebpf(options) => ebpf::run(&options),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

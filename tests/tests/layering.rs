@@ -27,8 +27,8 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     // The first program has no library operating system, and makes the filters of reservations.
     ("apps/init", &["exokernel/exo-user", "packet-filters"]),
     ("apps/*", &["exokernel/exo-user", "libos-net", "libos-posix"]),
-    // The host tool writes the manifest and the boot module, and prints the ABI.
-    ("qemu", &["apps/init", "exokernel/exo-abi"]),
+    // The host tool writes the manifest and the boot module, prints the ABI, and verifies eBPF.
+    ("qemu", &["apps/init", "exokernel/exo-abi", "packet-filters", "packet-filters/tools"]),
     // QEMU loads it; nothing links it.
     ("qemu/plugin", &[]),
     ("tests", &["qemu"]),

@@ -88,18 +88,12 @@ impl<'b> Code<'b> {
         self.length
     }
 
-    /// Jumps to a position that has been reached.
-    pub(crate) fn jump_back(&mut self, to: usize) {
-        self.emit(&[0xe9]);
-        self.distance_back(to);
-    }
-
-    pub(crate) fn jump_back_if(&mut self, condition: Condition, to: usize) {
-        self.emit(&[0x0f, condition as u8]);
-        self.distance_back(to);
-    }
-
-    fn distance_back(&mut self, to: usize) {
+    /// Jumps to a position that has been reached, on a condition or always.
+    pub(crate) fn jump_back(&mut self, condition: Option<Condition>, to: usize) {
+        match condition {
+            Some(condition) => self.emit(&[0x0f, condition as u8]),
+            None => self.emit(&[0xe9]),
+        }
         let distance = i32::try_from(self.length + 4 - to).map_or(0, |distance| -distance);
         self.emit(&distance.to_le_bytes());
     }

@@ -105,9 +105,6 @@ impl Activation {
 impl Ended {
     /// The value of register 0 at the exit, or why there was none.
     pub fn outcome(self) -> Result<u64, Trap> {
-        match self.status.checked_sub(1) {
-            None => Ok(self.value),
-            Some(at) => Err(Trap(at as u16)),
-        }
+        self.status.checked_sub(1).map_or(Ok(self.value), |at| Err(Trap(at as u16)))
     }
 }

@@ -19,13 +19,11 @@ pub(super) use register::*;
 
 /// Operations of opcode group 1: the register field with an immediate; with two registers they are
 /// the opcode `8 * n + 1`.
+#[rustfmt::skip]
 pub(super) mod group {
-    pub(in super::super) const ADD: u8 = 0;
-    pub(in super::super) const OR: u8 = 1;
-    pub(in super::super) const AND: u8 = 4;
-    pub(in super::super) const SUB: u8 = 5;
-    pub(in super::super) const XOR: u8 = 6;
-    pub(in super::super) const CMP: u8 = 7;
+    pub(in super::super) const ADD: u8 = 0; pub(in super::super) const OR: u8 = 1;
+    pub(in super::super) const AND: u8 = 4; pub(in super::super) const SUB: u8 = 5;
+    pub(in super::super) const XOR: u8 = 6; pub(in super::super) const CMP: u8 = 7;
 }
 
 /// `mov r, r/m`
@@ -96,10 +94,6 @@ impl Code<'_> {
 
     pub(super) fn pop(&mut self, register: u8) {
         self.emit(&[0x40 | register >> 3, 0x58 | register & 7]);
-    }
-
-    pub(super) fn ret(&mut self) {
-        self.emit(&[0xc3]);
     }
 
     fn displacement_of(&mut self, short: Option<i8>, value: i32) {

@@ -92,16 +92,13 @@ impl Compiler<'_, '_> {
         code.immediate(true, group::SUB, RSP, frame);
         for ((argument, register), index) in arguments.iter().zip([RDI, RSI, RDX, R8, R9]).zip(0..)
         {
-            let held = match *argument {
-                Argument::Nothing => continue,
-                Argument::Pointer(_) => {
-                    code.constant(register, 0);
-                    continue;
-                }
-                Argument::Number => Activation::ARGUMENTS + 8 * index,
-                Argument::Length(region) => Activation::places_of(region, 1),
-            };
-            code.memory(true, LOAD, register, Memory::at(RBP, held));
+            let mut load = |held| code.memory(true, LOAD, register, Memory::at(RBP, held));
+            match *argument {
+                Argument::Nothing => (),
+                Argument::Pointer(_) => code.constant(register, 0),
+                Argument::Number => load(Activation::ARGUMENTS + 8 * index),
+                Argument::Length(region) => load(Activation::places_of(region, 1)),
+            }
         }
     }
 
@@ -115,7 +112,7 @@ impl Compiler<'_, '_> {
         code.immediate(true, group::ADD, RSP, frame);
         self.saved.iter().rev().for_each(|register| code.pop(*register));
         code.pop(RBP);
-        code.ret();
+        code.emit(&[0xc3]); // ret
         for (slot, status) in self.slots.iter_mut().zip(1..) {
             if slot.trap.is_used() {
                 code.bind(mem::take(&mut slot.trap));
@@ -125,7 +122,7 @@ impl Compiler<'_, '_> {
         }
         code.bind(mem::take(&mut self.trapped));
         code.constant(RAX, 0);
-        code.jump_back(finish);
+        code.jump_back(None, finish);
     }
 
     fn instruction(&mut self, at: usize) {
@@ -191,11 +188,10 @@ impl Compiler<'_, '_> {
     fn jump(&mut self, at: usize, instruction: &Instruction, condition: Option<Condition>) {
         let slot = instruction.target(at).and_then(|target| self.slots.get_mut(target));
         let Some(slot) = slot else { return };
-        match (instruction.goes_back(at), condition) {
-            (true, None) => self.code.jump_back(slot.position),
-            (false, None) => self.code.jump(&mut slot.jumps),
-            (true, Some(condition)) => self.code.jump_back_if(condition, slot.position),
-            (false, Some(condition)) => self.code.jump_if(condition, &mut slot.jumps),
+        match condition {
+            _ if instruction.goes_back(at) => self.code.jump_back(condition, slot.position),
+            None => self.code.jump(&mut slot.jumps),
+            Some(condition) => self.code.jump_if(condition, &mut slot.jumps),
         }
     }
 

@@ -165,38 +165,27 @@ impl Instruction {
     /// Whether this is an instruction of the RFC, and all that it does not use is zero.
     fn check(&self, next: Option<Self>) -> Result<(), Reason> {
         let Self { code, to, from, offset, immediate } = *self;
-        if self.class() == class::CONSTANT {
-            if code != Self::CONSTANT {
-                return Err(Reason::LegacyPacket);
-            }
-            if from != 0 {
-                return Err(Reason::MapReference);
-            }
-            if (Self { immediate: 0, ..next.ok_or(Reason::WideCut)? }) != Self::default() {
-                return Err(Reason::ReservedField);
-            }
-        }
-        match code {
-            0xc3 | 0xdb => return Err(Reason::Atomic),
-            0x85 if from != 0 => return Err(Reason::FunctionCall),
-            0x8d => return Err(Reason::FunctionCall),
-            _ => (),
-        }
-        let [uses_to, uses_from, uses_immediate] = self.fields().ok_or(Reason::UnknownOpcode)?;
-        let unused = (uses_to || to == 0) && (uses_from || from == 0);
-        if !unused || !(uses_immediate || immediate == 0) || !self.offset_fits(offset) {
-            return Err(Reason::ReservedField);
-        }
-        if self.is_conversion() && ![16, 32, 64].contains(&immediate) {
-            return Err(Reason::ReservedField);
-        }
-        match self.class() {
-            _ if to > 10 || from > 10 => Err(Reason::NoRegister),
-            class::CONSTANT | class::LOAD | class::NARROW | class::WIDE if to == 10 => {
-                Err(Reason::FrameWritten)
-            }
-            _ => Ok(()),
-        }
+        let fields = self.fields();
+        let [uses_to, uses_from, uses_immediate] = fields.unwrap_or([true; 3]);
+        let rest = next.map(|next| Self { immediate: 0, ..next } == Self::default());
+        let fits = (uses_to || to == 0)
+            && (uses_from || from == 0)
+            && (uses_immediate || immediate == 0)
+            && (!self.is_conversion() || [16, 32, 64].contains(&immediate))
+            && (code != Self::CONSTANT || rest == Some(true));
+        Err(match self.class() {
+            _ if matches!(code, 0xc3 | 0xdb) => Reason::Atomic,
+            _ if code == 0x8d || code == 0x85 && from != 0 => Reason::FunctionCall,
+            class::CONSTANT if code != Self::CONSTANT => Reason::LegacyPacket,
+            class::CONSTANT if from != 0 => Reason::MapReference,
+            class::CONSTANT if rest.is_none() => Reason::WideCut,
+            _ if fields.is_none() => Reason::UnknownOpcode,
+            _ if !fits || !self.offset_fits(offset) => Reason::ReservedField,
+            _ if to > 10 || from > 10 => Reason::NoRegister,
+            class::CONSTANT | class::LOAD if to == 10 => Reason::FrameWritten,
+            class::NARROW | class::WIDE if to == 10 => Reason::FrameWritten,
+            _ => return Ok(()),
+        })
     }
 
     /// Whether the destination, the source and the immediate are used; nothing if the RFC has no
@@ -204,12 +193,11 @@ impl Instruction {
     const fn fields(&self) -> Option<[bool; 3]> {
         let register = self.code & 8 != 0;
         let (memory, wide) = (self.code & 0xe0 == 0x60, self.class() & 1 == 1);
+        let signed = self.is_signed() && self.size() != 8;
         Some(match (self.class(), self.operation()) {
             (class::CONSTANT, _) => [true, false, true],
-            (class::LOAD, _) if memory || self.is_signed() && self.size() != 8 => {
-                [true, true, false]
-            }
             (class::STORE_CONSTANT, _) if memory => [true, false, true],
+            (class::LOAD, _) if memory || signed => [true, true, false],
             (class::STORE, _) if memory => [true, true, false],
             (class::NARROW | class::WIDE, NEG) if !register => [true, false, false],
             (class::NARROW | class::WIDE, END) if !(wide && register) => [true, false, true],

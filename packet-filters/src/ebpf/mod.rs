@@ -30,9 +30,7 @@ mod verifier;
 
 pub use activation::{Activation, Compiled, Ended, Routine, Trap};
 pub use instruction::{Instruction, MAX_SLOTS, class, operation};
-pub use profile::{
-    Argument, Helper, MAX_HELPERS, MAX_REGIONS, PREDICATE, Profile, RESIDUAL, Region,
-};
+pub use profile::{Argument, HANDLER, Helper, MAX_HELPERS, MAX_REGIONS, Profile, Region};
 pub use refusal::{Reason, Refusal};
 pub use state::STACK_REGION;
 pub use verifier::{MAX_TARGETS, Slot, Verified, Workspace, verify};

@@ -55,37 +55,43 @@ pub struct Helper {
     pub cost: u32,
 }
 
-/// A filter's part that could not be brought into the declarative form: it sees the packet and
-/// says whether the filter matches (not zero) or not. A load past the end of the packet ends it, and
-/// the packet does not match.
+/// A handler of packets at their arrival. It sees the packet, a page of its owner's memory, and a
+/// reply that is empty at first; and which filter the packet has matched. A result other than 0 says
+/// that the packet need not be delivered any more.
 ///
-/// `bool residual(const uint8_t *packet, uint64_t length)`
-pub const RESIDUAL: Profile<'static> = Profile {
+/// `uint64_t handler(const uint8_t *packet, uint64_t length, uint8_t *state, uint8_t *reply,
+/// uint64_t filter)`
+///
+/// - 1, `uint64_t take(const uint8_t *from, uint64_t length)`: appends bytes of the packet to the
+///   reply, which may be as long as a packet. Returns its length; nothing happens if not all find
+///   room.
+/// - 2, `uint64_t copy(const uint8_t *from, uint64_t length, uint8_t *to)`: copies bytes of the packet
+///   into the state. Returns their Internet checksum's sum (16 bits, not inverted), or, if not all
+///   find room, all bits set and nothing was copied.
+/// - 3, `uint64_t reply(uint64_t length)`: sends so many bytes of the reply. Returns 1, or 0 if it
+///   can't be sent.
+pub const HANDLER: Profile<'static> = Profile {
     arguments: [
         Argument::Pointer(0),
         Argument::Length(0),
-        Argument::Nothing,
-        Argument::Nothing,
-        Argument::Nothing,
+        Argument::Pointer(1),
+        Argument::Pointer(2),
+        Argument::Number,
     ],
-    regions: &[Region { minimum: 0, maximum: 65535, writable: false }],
-    helpers: &[],
-    loops: false,
+    regions: &[
+        Region { minimum: 14, maximum: 1514, writable: false },
+        Region { minimum: 4096, maximum: 4096, writable: true },
+        Region { minimum: 0, maximum: 1514, writable: true },
+    ],
+    helpers: &[
+        None,
+        helper("take", [Argument::Pointer(0), Argument::Number, Argument::Nothing], 200),
+        helper("copy", [Argument::Pointer(0), Argument::Number, Argument::Pointer(1)], 1000),
+        helper("reply", [Argument::Number, Argument::Nothing, Argument::Nothing], 1000),
+    ],
+    loops: true,
 };
 
-/// A condition under which a sleeping environment wakes. It sees the words that were declared with
-/// it, as they are at one time, and the time.
-///
-/// `bool predicate(const uint64_t *words, uint64_t count, uint64_t now)`
-pub const PREDICATE: Profile<'static> = Profile {
-    arguments: [
-        Argument::Pointer(0),
-        Argument::Length(0),
-        Argument::Number,
-        Argument::Nothing,
-        Argument::Nothing,
-    ],
-    regions: &[Region { minimum: 8, maximum: 64, writable: false }],
-    helpers: &[],
-    loops: false,
-};
+const fn helper(name: &'static str, [a, b, c]: [Argument; 3], cost: u32) -> Option<Helper> {
+    Some(Helper { name, arguments: [a, b, c, Argument::Nothing, Argument::Nothing], cost })
+}

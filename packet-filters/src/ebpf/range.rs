@@ -29,10 +29,6 @@ impl Range {
         (self.min == self.max).then_some(self.min)
     }
 
-    pub(super) fn hull(self, other: Range) -> Self {
-        Range { min: self.min.min(other.min), max: self.max.max(other.max) }
-    }
-
     /// Sums modulo 2^64: an interval again if all of them or none wrap.
     pub(super) fn plus(self, by: Range) -> Self {
         self.moved(by, self.min.wrapping_add(by.min), self.max.wrapping_add(by.max))

@@ -53,8 +53,9 @@ impl Value {
             (Kind::Number | Kind::Length(_), Kind::Number | Kind::Length(_)) => Kind::Number,
             _ => return Value::UNSET,
         };
-        let hull = self.range.hull(other.range);
-        Value { kind, range: if back && hull != self.range { Range::FULL } else { hull } }
+        let (a, b) = (self.range, other.range);
+        let hull = Range { min: a.min.min(b.min), max: a.max.max(b.max) };
+        Value { kind, range: if back && hull != a { Range::FULL } else { hull } }
     }
 }
 

@@ -97,15 +97,13 @@ impl Workspace {
 }
 
 impl Slot {
+    #[rustfmt::skip]
     pub(super) const fn new(instruction: Instruction) -> Self {
         let (jumps, trap) = (Label::new(), Label::new());
-        let (reached, guarded, region, cost, position) = (false, false, 0, 0, 0);
-        let (fixed, target) = (None, None);
-        #[rustfmt::skip]
-        let slot = Slot {
-            instruction, reached, guarded, region, fixed, cost, target, position, jumps, trap,
-        };
-        slot
+        Slot {
+            instruction, reached: false, guarded: false, region: 0, fixed: None, cost: 0,
+            target: None, position: 0, jumps, trap,
+        }
     }
 }
 
@@ -196,11 +194,7 @@ impl<'a> Verifier<'a> {
         let mut current = Some(State::entry(self.profile));
         for at in 0..self.slots.len() {
             if let Some(saved) = self.saved(at) {
-                match (saved.as_mut(), &current) {
-                    (Some(saved), Some(current)) => _ = saved.join(current, false),
-                    (None, Some(_)) => *saved = current,
-                    (_, None) => (),
-                }
+                current.inspect(|state| _ = join(saved, state, false));
                 current = *saved;
             }
             let Some(state) = &mut current else { continue };
@@ -223,15 +217,7 @@ impl<'a> Verifier<'a> {
     fn flow(&mut self, at: usize, instruction: &Instruction, state: &State) {
         let back = instruction.goes_back(at);
         let saved = instruction.target(at).and_then(|target| self.saved(target));
-        let changed = match saved {
-            Some(Some(saved)) => saved.join(state, back),
-            Some(none) => {
-                *none = Some(*state);
-                true
-            }
-            None => false,
-        };
-        self.changed |= changed && back;
+        self.changed |= saved.is_some_and(|saved| join(saved, state, back)) && back;
     }
 
     /// What an instruction does to the state; whether control may go on behind it.
@@ -295,9 +281,11 @@ impl<'a> Verifier<'a> {
         if instruction.class() != class::LOAD && bounds.is_some_and(|bounds| !bounds.writable) {
             return Err(Reason::ReadOnly);
         }
-        let first_end = place.min.checked_add(size).filter(|end| *end <= most);
-        let first_end = first_end.ok_or(Reason::OutOfBounds)?;
-        let last_end = place.max.saturating_add(size);
+        let (first_end, last_end) =
+            (place.min.saturating_add(size), place.max.saturating_add(size));
+        if first_end > most {
+            return Err(Reason::OutOfBounds);
+        }
         if let Some(slot) = self.slots.get_mut(at) {
             slot.guarded = last_end > state.known(region);
             slot.region = region;
@@ -322,6 +310,12 @@ impl<'a> Verifier<'a> {
     }
 }
 
+/// Another way to the same place; says whether that changed anything.
+fn join(saved: &mut Option<State>, state: &State, back: bool) -> bool {
+    let first = saved.is_none();
+    saved.get_or_insert(*state).join(state, back) || first
+}
+
 fn read(state: &State, register: u8) -> Result<Value, Reason> {
     let value = state.get(register);
     if value.kind == Kind::Unset { Err(Reason::UnsetRegister) } else { Ok(value) }
@@ -340,22 +334,16 @@ fn operand(state: &State, instruction: &Instruction) -> Result<Value, Reason> {
 fn arithmetic(state: &State, instruction: &Instruction) -> Result<Value, Reason> {
     let (wide, operation) = (instruction.is_wide(), instruction.operation());
     let right = operand(state, instruction)?;
-    if operation == MOV && instruction.offset == 0 {
-        let keeps =
-            wide || matches!(right.kind, Kind::Length(_)) && right.range.low() == right.range;
-        if keeps {
-            return Ok(right);
-        }
+    let keeps = wide || matches!(right.kind, Kind::Length(_)) && right.range.low() == right.range;
+    if operation == MOV && instruction.offset == 0 && keeps {
+        return Ok(right);
     }
-    let left = match operation {
-        MOV => Value::number(Range::FULL),
-        _ => read(state, instruction.to)?,
-    };
+    let unread = Ok(Value::number(Range::FULL));
+    let left = if operation == MOV { unread } else { read(state, instruction.to) }?;
     let range = Range::apply(instruction, left.range, right.range);
     let kind = match (operation, left.kind, right.kind) {
-        (ADD, Kind::Pointer(_), right) if wide && !matches!(right, Kind::Pointer(_)) => left.kind,
-        (ADD, left, Kind::Pointer(_)) if wide && !matches!(left, Kind::Pointer(_)) => right.kind,
-        (SUB, Kind::Pointer(_), Kind::Number | Kind::Length(_)) if wide => left.kind,
+        (ADD | SUB, Kind::Pointer(_), _) if wide && !right.is_pointer() => left.kind,
+        (ADD, _, Kind::Pointer(_)) if wide && !left.is_pointer() => right.kind,
         (SUB, Kind::Pointer(a), Kind::Pointer(b)) if wide && a == b => Kind::Number,
         _ if left.is_pointer() || right.is_pointer() => return Err(Reason::PointerArithmetic),
         _ => Kind::Number,

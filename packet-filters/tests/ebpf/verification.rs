@@ -1,9 +1,9 @@
 //! What is refused, what is guarded, and what is neither.
 
 use ebpf_tools::assembler::{assemble, slot};
+use ebpf_tools::profile::{PREDICATE, RESIDUAL};
 use packet_filters::ebpf::{
-    Argument, Helper, MAX_SLOTS, PREDICATE, Profile, RESIDUAL, Reason, Refusal, Trap, Workspace,
-    verify,
+    Argument, Helper, MAX_SLOTS, Profile, Reason, Refusal, Trap, Workspace, verify,
 };
 
 use crate::machine::{HELPERS, Memory, Regions, run_both};

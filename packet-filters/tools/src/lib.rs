@@ -2,9 +2,11 @@
 //!
 //! | module | |
 //! |---|---|
+//! | [`source`] | compiles C and Rust |
 //! | [`object`] | takes a program out of an ELF object that clang or rustc made |
 //! | [`assembler`] | assembles text, in the syntax of uBPF and the conformance vectors |
 //! | [`interpreter`] | runs a verified program, checking everything each time: the reference |
+//! | [`profile`] | profiles beside the handlers' |
 //! | [`native`] | runs compiled code |
 
 mod arithmetic;
@@ -12,3 +14,5 @@ pub mod assembler;
 pub mod interpreter;
 pub mod native;
 pub mod object;
+pub mod profile;
+pub mod source;
