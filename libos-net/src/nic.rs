@@ -155,7 +155,7 @@ impl Link for Nic {
     }
 
     fn open(&mut self, filter: &Filter) -> Result<FilterId, LinkError> {
-        filter::install(filter.encode().as_ref(), self.id).map(FilterId).map_err(
+        filter::install(filter_language::encode(filter).as_ref(), self.id).map(FilterId).map_err(
             |error| match error {
                 Error::NotReserved => LinkError::NotReserved,
                 Error::FilterOverlaps => LinkError::Overlaps,

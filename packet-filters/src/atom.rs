@@ -46,8 +46,8 @@ impl Width {
 
     /// A value of this width (network order) as a little-endian load of the same bytes gives it.
     ///
-    /// The tree sorts by this number and the emitted code compares with it, so that no load has
-    /// to be swapped.
+    /// The tables hold this number and the emitted code compares with it, so that no load has to
+    /// be swapped. Doing it twice gives the value back.
     pub(crate) const fn memory_order(self, value: u32) -> u32 {
         value.swap_bytes() >> (32 - 8 * self.bytes())
     }
@@ -83,10 +83,9 @@ pub enum Atom {
     },
 }
 
-/// What an atom looks at, without the value it wants: siblings in the tree that agree on it are
-/// told apart by one load.
+/// What an atom looks at, without the value it wants. The fields of a filter are its shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Shape {
+pub(crate) enum Field {
     /// A masked compare.
     Compare {
         /// Bytes from the base.
@@ -130,10 +129,10 @@ impl Atom {
     }
 
     /// What the atom looks at.
-    pub(crate) const fn shape(&self) -> Shape {
+    pub(crate) const fn field(&self) -> Field {
         match *self {
-            Atom::Compare { offset, width, mask, .. } => Shape::Compare { offset, width, mask },
-            Atom::Shift { offset, mask, shift } => Shape::Shift { offset, mask, shift },
+            Atom::Compare { offset, width, mask, .. } => Field::Compare { offset, width, mask },
+            Atom::Shift { offset, mask, shift } => Field::Shift { offset, mask, shift },
         }
     }
 
@@ -145,9 +144,17 @@ impl Atom {
         }
     }
 
+    /// The atom that looks at the same and wants to see `key`, which has no bit outside the mask.
+    pub(crate) const fn with_key(mut self, key: u32) -> Self {
+        if let Atom::Compare { width, value, .. } = &mut self {
+            *value = width.memory_order(key);
+        }
+        self
+    }
+
     /// The bytes a compare looks at, as (offset, mask, value); those with an empty mask are left
     /// out. Nothing for a shift.
-    pub(crate) fn cells(&self) -> impl Iterator<Item = (u16, u8, u8)> {
+    pub fn cells(&self) -> impl Iterator<Item = (u16, u8, u8)> {
         let (offset, width, mask, value) = match *self {
             Atom::Compare { offset, width, mask, value } => (offset, width.bytes(), mask, value),
             Atom::Shift { .. } => (0, 0, 0, 0),
@@ -155,8 +162,31 @@ impl Atom {
         (0..width).map(move |i| byte_of(offset, width, mask, value, i)).filter(|cell| cell.1 != 0)
     }
 
+    /// Whether the atom looks at some bit of every byte that it loads.
+    pub(crate) const fn is_whole(&self) -> bool {
+        match *self {
+            Atom::Compare { mask, width, .. } => {
+                let [a, b, c, d] = (mask | !width.full_mask()).to_be_bytes();
+                a != 0 && b != 0 && c != 0 && d != 0
+            }
+            Atom::Shift { .. } => true,
+        }
+    }
+
+    /// Whether the atom may stand behind another in canonical form: compares are in order, and a run
+    /// of bytes is cut into fours, then two, then one.
+    pub(crate) const fn may_follow(&self, before: &Self) -> bool {
+        match (*before, *self) {
+            (Atom::Compare { width, .. }, Atom::Compare { offset, width: own, .. }) => {
+                let cut = matches!((width, own), (Width::Four, _) | (Width::Two, Width::One));
+                before.end() < offset as u32 || before.end() == offset as u32 && cut
+            }
+            _ => true,
+        }
+    }
+
     /// Whether the atom by itself is valid; `index` is its place in the list, for the error.
-    pub(crate) const fn check(&self, index: u8) -> Result<(), FilterError> {
+    pub const fn check(&self, index: u8) -> Result<(), FilterError> {
         if self.end() > MAX_END as u32 {
             return Err(FilterError::OffsetTooLarge { atom: index });
         }

@@ -12,16 +12,16 @@
 //! Each filter has exactly one encoding. Decoding refuses every other string of bytes, so that
 //! equal filters can be found by comparing bytes.
 
-use core::fmt;
-
 use crate::atom::{Atom, Width};
 use crate::filter::{Filter, FilterError, MAX_ATOMS};
 
 /// The longest encoding, in bytes.
 pub const MAX_ENCODED: usize = 2 + MAX_ATOMS * (1 + 2 + 4 + 4);
 
-const VERSION: u8 = 1;
-const SHIFT: u8 = 0x10;
+/// The first byte.
+pub const VERSION: u8 = 1;
+/// The first byte of a shift.
+pub const SHIFT: u8 = 0x10;
 
 /// Why bytes are not a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,33 +39,9 @@ pub enum DecodeError {
     },
     /// The atoms do not make a filter.
     Invalid(FilterError),
-    /// The atoms make a filter, but it is written differently.
-    NotCanonical,
 }
 
 impl Filter {
-    /// The one encoding of the filter.
-    pub fn encode(&self) -> Encoded {
-        let mut encoded = Encoded { bytes: [0; MAX_ENCODED], length: 0 };
-        encoded.push(&[VERSION, self.atoms().len() as u8]);
-        for atom in self.atoms() {
-            match *atom {
-                Atom::Compare { offset, width, mask, value } => {
-                    encoded.push(&[width.bytes() as u8]);
-                    encoded.push(&offset.to_be_bytes());
-                    encoded.push_number(width, mask);
-                    encoded.push_number(width, value);
-                }
-                Atom::Shift { offset, mask, shift } => {
-                    encoded.push(&[SHIFT]);
-                    encoded.push(&offset.to_be_bytes());
-                    encoded.push(&[mask, shift]);
-                }
-            }
-        }
-        encoded
-    }
-
     /// The filter that these bytes, and no others, encode.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Input(bytes);
@@ -82,8 +58,7 @@ impl Filter {
         if !input.0.is_empty() {
             return Err(DecodeError::Trailing);
         }
-        let filter = Filter::new(atoms).map_err(DecodeError::Invalid)?;
-        if filter.atoms() == atoms { Ok(filter) } else { Err(DecodeError::NotCanonical) }
+        Filter::new(atoms).map_err(DecodeError::Invalid)
     }
 }
 
@@ -118,47 +93,3 @@ impl Input<'_> {
         })
     }
 }
-
-/// An encoded filter; `as_ref()` gives its bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Encoded {
-    bytes: [u8; MAX_ENCODED],
-    length: usize,
-}
-
-impl Encoded {
-    /// Appends bytes; [`MAX_ENCODED`] leaves room for every filter.
-    fn push(&mut self, bytes: &[u8]) {
-        for (place, byte) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
-            *place = *byte;
-            self.length += 1;
-        }
-    }
-
-    fn push_number(&mut self, width: Width, number: u32) {
-        let bytes = number.to_be_bytes();
-        let unused = bytes.len() - usize::from(width.bytes());
-        self.push(bytes.get(unused..).unwrap_or_default());
-    }
-}
-
-impl AsRef<[u8]> for Encoded {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or(&self.bytes)
-    }
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DecodeError::Truncated => write!(f, "the bytes end before the filter does"),
-            DecodeError::Trailing => write!(f, "bytes follow the last atom"),
-            DecodeError::UnknownVersion => write!(f, "unknown version"),
-            DecodeError::UnknownAtom { atom } => write!(f, "atom {atom}: unknown kind"),
-            DecodeError::Invalid(error) => error.fmt(f),
-            DecodeError::NotCanonical => write!(f, "not in canonical form"),
-        }
-    }
-}
-
-impl core::error::Error for DecodeError {}

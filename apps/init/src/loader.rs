@@ -13,9 +13,9 @@ use exo_user::{
     Capability, CapabilityName, EnvName, Error, FrameNumber, Kind, Rights, Start, binding,
     capability, environment, filter, frame, layout, tables,
 };
+use filter_language::{Builder, encode};
 use init::image::{Image, ImageError};
 use init::manifest::{Port, Program, Right};
-use packet_filters::Builder;
 use tar_no_std::TarArchiveRef;
 
 /// The guard that the kernel gives the frames of the boot module.
@@ -247,7 +247,7 @@ fn furnish(
             Port::Icmp => Builder::icmp(),
         };
         let filter = builder.build().map_err(|_| Error::BadFilter).map_err(at("it a port"))?;
-        filter::reserve(environment, capability::OWN, filter.encode().as_ref())
+        filter::reserve(environment, capability::OWN, encode(&filter).as_ref())
             .map_err(at("it a port"))?;
     }
     Ok(())

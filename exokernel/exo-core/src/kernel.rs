@@ -4,12 +4,12 @@ use crate::board::Board;
 use crate::console::Input;
 use crate::environment::Environment;
 use crate::exposed::Exposed;
-use crate::machine::{FILTERS, Machine};
+use crate::machine::{Machine, RESERVATIONS};
 use crate::network::{RINGS, Ring};
 use exo_abi::layout::LIST_MAX;
 use exo_abi::tables::StatisticsWord;
 use exo_abi::{FrameNumber, Rights};
-use packet_filters::{Filter, FilterSet};
+use packet_filters::{Filter, FilterSet, Memory, SECRET};
 use secure_bindings::Bindings;
 
 /// The memory that the kernel's state lives in, found at boot.
@@ -22,13 +22,16 @@ pub struct Storage<'a> {
     pub board: &'a Board<'a>,
     /// The kernel's own lists, all [`Lists::EMPTY`].
     pub lists: &'a mut Lists,
+    /// For the filters: as many places as there are filters without reservations.
+    pub filters: Memory<'a>,
+    /// Words that no program knows.
+    pub secret: [u64; SECRET],
 }
 
 /// The lists of fixed length that the kernel keeps for everybody. They are too large for a stack,
 /// so that they are made where they stay.
 pub struct Lists {
-    filters: FilterSet<FILTERS>,
-    reservations: [Option<Filter>; FILTERS],
+    reservations: [Option<Filter>; RESERVATIONS],
     rings: [Ring; RINGS],
     scratch: [FrameNumber; LIST_MAX as usize],
     sorted: [FrameNumber; LIST_MAX as usize],
@@ -38,8 +41,7 @@ pub struct Lists {
 impl Lists {
     /// Nothing in any of them.
     pub const EMPTY: Self = Self {
-        filters: FilterSet::new(),
-        reservations: [None; FILTERS],
+        reservations: [None; RESERVATIONS],
         rings: [Ring::FREE; RINGS],
         scratch: [FrameNumber(0); LIST_MAX as usize],
         sorted: [FrameNumber(0); LIST_MAX as usize],
@@ -56,9 +58,9 @@ pub struct Kernel<'a> {
     pub(crate) environments: &'a mut [Environment],
     pub(crate) exposed: Exposed<'a>,
     pub(crate) board: &'a Board<'a>,
-    pub(crate) filters: &'a mut FilterSet<FILTERS>,
-    /// The reservations, by filter id.
-    pub(crate) reservations: &'a mut [Option<Filter>; FILTERS],
+    pub(crate) filters: FilterSet<'a>,
+    /// The reservations, by their ids from the first that is one.
+    pub(crate) reservations: &'a mut [Option<Filter>; RESERVATIONS],
     pub(crate) rings: &'a mut [Ring; RINGS],
     pub(crate) input: Input,
     /// The list of frames that a call has read from its caller.
@@ -72,13 +74,13 @@ pub struct Kernel<'a> {
 impl<'a> Kernel<'a> {
     /// A kernel without environments; [`Kernel::start_first`] makes the first.
     pub fn new(storage: Storage<'a>) -> Self {
-        let Lists { filters, reservations, rings, scratch, sorted, checked } = storage.lists;
+        let Lists { reservations, rings, scratch, sorted, checked } = storage.lists;
         Self {
             bindings: storage.bindings,
             environments: storage.environments,
             exposed: storage.board.exposed,
             board: storage.board,
-            filters,
+            filters: FilterSet::new(storage.filters, &storage.secret),
             reservations,
             rings,
             input: Input::default(),

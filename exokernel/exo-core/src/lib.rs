@@ -44,6 +44,6 @@ pub use event::Exception;
 pub use exposed::Exposed;
 pub use fast::Fast;
 pub use kernel::{Kernel, Lists, Storage};
-pub use machine::{FILTERS, Machine, SendError};
+pub use machine::{FILTERS, Machine, RESERVATIONS, SHAPES, SendError};
 pub use network::RINGS;
 pub use schedule::Next;

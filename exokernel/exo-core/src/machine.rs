@@ -4,8 +4,12 @@ use exo_abi::FrameNumber;
 use packet_filters::FilterSet;
 use secure_bindings::{FrameMemory, TranslationCache};
 
-/// The most filters that the machine holds.
-pub const FILTERS: usize = 128;
+/// The most filters that the machine holds, reservations included.
+pub const FILTERS: usize = 16_384;
+/// The most of these that are reservations. They have the highest ids.
+pub const RESERVATIONS: usize = 256;
+/// The most shapes that filters have: combinations of bits that they look at.
+pub const SHAPES: usize = 64;
 
 /// Why a packet was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,12 +71,13 @@ pub trait Machine: FrameMemory + TranslationCache {
     /// Tells the network device that packets were queued.
     fn doorbell(&self);
 
-    /// Replaces the machine code that classifies packets by that of `filters`. Returns whether it
-    /// fitted; if it did not, the old code stays.
-    fn load_classifier(&self, filters: &FilterSet<FILTERS>) -> bool;
+    /// Replaces the machine code that classifies packets by that of `filters`. When it returns, no
+    /// CPU is in the code of before.
+    fn load_classifier(&self, filters: &mut FilterSet<'_>);
 
-    /// The filter that a packet matches, by the code last loaded.
-    fn classify(&self, packet: &[u8]) -> Option<u32>;
+    /// The filter that a packet matches, by the code last loaded and the table of `filters`, which
+    /// it was loaded for.
+    fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32>;
 
     /// Says whose vector registers are wanted from now on. Saving and loading is lazy; see
     /// [`EnvCell::vectors`](crate::EnvCell::vectors).

@@ -1,7 +1,7 @@
 //! The network: receive rings, filters, sending.
 
 use crate::kernel::Kernel;
-use crate::machine::{FILTERS, Machine, SendError};
+use crate::machine::{FILTERS, Machine, RESERVATIONS, SendError};
 use core::sync::atomic::Ordering;
 use exo_abi::contract::Kind;
 use exo_abi::layout::{LIST_MAX, PACKET_MAX, PACKET_MIN};
@@ -13,10 +13,13 @@ use exo_abi::ring::{
 use exo_abi::tables::{NO_RING, StatisticsWord};
 use exo_abi::upcall::Event;
 use exo_abi::{CapabilityName, EnvName, Error, FrameNumber, Rights};
-use packet_filters::{Filter, MAX_ENCODED, contains, overlaps};
+use packet_filters::{Filter, InsertError, MAX_ENCODED, contains, overlaps};
 
 /// The most rings that the machine holds.
 pub const RINGS: usize = 64;
+
+/// The id of the first reservation. Other filters have lower ones.
+const FIRST_RESERVATION: u32 = (FILTERS - RESERVATIONS) as u32;
 
 /// A receive ring. What programs can write of it, in the header page, is read at each use.
 #[derive(Clone, Copy, Debug)]
@@ -125,12 +128,7 @@ impl Kernel<'_> {
 
     /// Removes a ring and the filters that lead to it, and unpins its frames.
     fn break_ring(&mut self, machine: &impl Machine, owner: u16, id: usize) {
-        for filter in 0..FILTERS as u32 {
-            if self.filter_of(owner, filter).is_some_and(|ring| ring == id as u64) {
-                self.drop_filter(machine, owner, filter);
-            }
-        }
-        self.load_filters(machine);
+        self.drop_filters(machine, owner, |ring| ring == id as u64);
         let ring = core::mem::replace(&mut self.rings[id], Ring::FREE);
         for frame in ring.pinned() {
             self.bindings.frames.unpin(frame);
@@ -184,29 +182,45 @@ impl Kernel<'_> {
             self.own_ring(caller, ring)?;
             caller
         };
+        self.hold(machine, owner, Kind::Filters, 1)?;
+        let id = match ring {
+            NO_RING => self.add_reservation(owner, filter),
+            _ => self.add_filter(machine, owner, filter),
+        };
+        match id {
+            Ok(id) => self.exposed.set_filter(id, self.environment(owner).name, ring),
+            Err(_) => self.release(machine, owner, Kind::Filters, 1),
+        }
+        id.map(u64::from)
+    }
+
+    /// Reservations of different owners never overlap, nor does a reservation overlap a filter of
+    /// somebody else. So a filter that is contained in a reservation of its owner needs to be
+    /// compared with nothing else.
+    fn add_reservation(&mut self, owner: u16, filter: &Filter) -> Result<u32, Error> {
         self.refuse_overlap(owner, filter)?;
-        if ring != NO_RING && !self.reserved(owner, filter) {
+        let free = self.reservations.iter().position(Option::is_none);
+        let place = free.ok_or(Error::NoFreeFilters)?;
+        self.reservations[place] = Some(*filter);
+        Ok(FIRST_RESERVATION + place as u32)
+    }
+
+    fn add_filter(
+        &mut self,
+        machine: &impl Machine,
+        owner: u16,
+        filter: &Filter,
+    ) -> Result<u32, Error> {
+        if !self.reserved(owner, filter) {
+            self.refuse_overlap(owner, filter)?;
             return Err(Error::NotReserved);
         }
-        let id = (0..FILTERS as u32).find(|&id| self.filter_holder(id).is_none());
-        let id = id.ok_or(Error::NoFreeFilters)?;
-        if ring == NO_RING {
-            self.hold(machine, owner, Kind::Filters, 1)?;
-            self.reservations[id as usize] = Some(*filter);
-        } else {
-            self.filters.insert(id, filter).map_err(|_| Error::FilterOverlaps)?;
-            if let Err(error) = self.hold(machine, owner, Kind::Filters, 1) {
-                self.filters.remove(id);
-                return Err(error);
-            }
-            if !machine.load_classifier(self.filters) {
-                self.filters.remove(id);
-                self.release(machine, owner, Kind::Filters, 1);
-                return Err(Error::NoFreeFilters);
-            }
-        }
-        self.exposed.set_filter(id, self.environment(owner).name, ring);
-        Ok(id.into())
+        let id = self.filters.insert(filter).map_err(|error| match error {
+            InsertError::Duplicate { .. } => Error::FilterOverlaps,
+            InsertError::Full | InsertError::TooManyShapes => Error::NoFreeFilters,
+        })?;
+        self.load_filters(machine);
+        Ok(id)
     }
 
     fn filter_holder(&self, id: u32) -> Option<u16> {
@@ -219,24 +233,25 @@ impl Kernel<'_> {
         (self.filter_holder(id) == Some(owner)).then(|| self.exposed.filter(id).1)
     }
 
+    /// The reservations with their ids.
+    fn reservations(&self) -> impl Iterator<Item = (u32, &Filter)> {
+        let places = (FIRST_RESERVATION..).zip(self.reservations.iter());
+        places.filter_map(|(id, filter)| Some((id, filter.as_ref()?)))
+    }
+
     fn refuse_overlap(&self, owner: u16, filter: &Filter) -> Result<(), Error> {
-        for id in 0..FILTERS as u32 {
-            let foreign = self.filter_holder(id).is_some_and(|holder| holder != owner);
-            let other = self.reservations[id as usize].as_ref().or(self.filters.get(id));
-            if foreign && other.is_some_and(|other| overlaps(other, filter)) {
-                return Err(Error::FilterOverlaps);
-            }
+        let foreign = |id| self.filter_holder(id).is_some_and(|holder| holder != owner);
+        let reserved =
+            self.reservations().any(|(id, other)| foreign(id) && overlaps(other, filter));
+        if reserved || self.filters.overlap(filter, foreign).is_some() {
+            return Err(Error::FilterOverlaps);
         }
         Ok(())
     }
 
     fn reserved(&self, owner: u16, filter: &Filter) -> bool {
-        (0..FILTERS as u32).any(|id| {
-            self.filter_holder(id) == Some(owner)
-                && self.reservations[id as usize]
-                    .as_ref()
-                    .is_some_and(|pattern| contains(pattern, filter))
-        })
+        self.reservations()
+            .any(|(id, pattern)| self.filter_holder(id) == Some(owner) && contains(pattern, filter))
     }
 
     pub(crate) fn filter_remove(
@@ -254,16 +269,32 @@ impl Kernel<'_> {
     }
 
     fn drop_filter(&mut self, machine: &impl Machine, owner: u16, id: u32) {
-        self.reservations[id as usize] = None;
-        self.filters.remove(id);
+        match id.checked_sub(FIRST_RESERVATION) {
+            Some(place) => self.reservations[place as usize] = None,
+            None => drop(self.filters.remove(id)),
+        }
         self.exposed.set_filter(id, EnvName::NONE, 0);
         self.release(machine, owner, Kind::Filters, 1);
     }
 
-    /// Loads the code for fewer filters than before. If it should not fit, the old code stays: it
-    /// names filters that lead nowhere now, and their packets are nobody's.
+    /// Removes the filters of `owner` that `belongs` picks by their rings. Code that was not made
+    /// anew may still name one, whose packets are then nobody's.
+    fn drop_filters(&mut self, machine: &impl Machine, owner: u16, belongs: impl Fn(u64) -> bool) {
+        for id in 0..FILTERS as u32 {
+            if self.environment(owner).accounts.get(Kind::Filters).held == 0 {
+                break;
+            }
+            if self.filter_of(owner, id).is_some_and(&belongs) {
+                self.drop_filter(machine, owner, id);
+            }
+        }
+        self.load_filters(machine);
+    }
+
     fn load_filters(&mut self, machine: &impl Machine) {
-        machine.load_classifier(self.filters);
+        if self.filters.is_stale() {
+            machine.load_classifier(&mut self.filters);
+        }
     }
 
     /// Takes the rings and filters of an environment that ends.
@@ -273,12 +304,7 @@ impl Kernel<'_> {
                 self.break_ring(machine, slot, id);
             }
         }
-        for id in 0..FILTERS as u32 {
-            if self.filter_holder(id) == Some(slot) {
-                self.drop_filter(machine, slot, id);
-            }
-        }
-        self.load_filters(machine);
+        self.drop_filters(machine, slot, |_| true);
     }
 
     /// A packet has arrived.
@@ -287,8 +313,9 @@ impl Kernel<'_> {
         if packet.len() as u64 > PACKET_MAX || (packet.len() as u64) < PACKET_MIN {
             return self.count(machine, StatisticsWord::Unclaimed, 1);
         }
-        let filter = machine.classify(packet).filter(|&id| self.filters.get(id).is_some());
-        let ring = filter.map(|id| self.exposed.filter(id).1 as usize);
+        let filter = machine.classify(&self.filters, packet);
+        let ring = filter.filter(|&id| self.filter_holder(id).is_some());
+        let ring = ring.map(|id| self.exposed.filter(id).1 as usize);
         let (Some(filter), Some(ring)) = (filter, ring.and_then(|id| self.rings.get_mut(id)))
         else {
             return self.count(machine, StatisticsWord::Unclaimed, 1);

@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::FrameNumber;
 use exo_abi::boot::{VERDICT_BASE, VERDICT_MAX, VERDICT_PANIC, VERDICT_PORT};
 use exo_abi::name::PAGE_SIZE;
-use exo_core::{Board, FILTERS, Machine, SendError};
+use exo_core::{Board, Machine, SendError};
 use packet_filters::FilterSet;
 use secure_bindings::{FrameMemory, Page, TranslationCache};
 use x86_64::PhysAddr;
@@ -168,12 +168,12 @@ impl Machine for Hardware {
         }
     }
 
-    fn load_classifier(&self, filters: &FilterSet<FILTERS>) -> bool {
-        self.lock(&self.jit).load(filters, || self.shoot_down_everything())
+    fn load_classifier(&self, filters: &mut FilterSet<'_>) {
+        self.lock(&self.jit).load(filters, || self.shoot_down_everything());
     }
 
-    fn classify(&self, packet: &[u8]) -> Option<u32> {
-        self.lock(&self.jit).classify(packet)
+    fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32> {
+        self.lock(&self.jit).classify(filters, packet)
     }
 
     fn switch_vectors(&self, slot: u16) {

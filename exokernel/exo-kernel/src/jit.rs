@@ -6,10 +6,11 @@
 use crate::x86_64::paging::set_executable;
 use core::cell::UnsafeCell;
 use core::mem;
-use exo_core::FILTERS;
-use packet_filters::{Classifier, FilterSet, verdict};
+use exo_core::SHAPES;
+use packet_filters::{Classifier, FilterSet, code_for, verdict};
 
-const SIZE: usize = 64 * 1024;
+/// Enough for any filters of so many shapes, so that compiling them cannot fail.
+const SIZE: usize = code_for(SHAPES).next_multiple_of(4096);
 
 #[repr(C, align(4096))]
 struct Buffer(UnsafeCell<[u8; SIZE]>);
@@ -31,9 +32,9 @@ impl Jit {
         Self { current: None }
     }
 
-    /// Replaces the code by that of `filters`; says whether it fitted. `flush` makes every CPU
-    /// forget what the pages were before.
-    pub(crate) fn load(&mut self, filters: &FilterSet<FILTERS>, flush: impl Fn()) -> bool {
+    /// Replaces the code by that of `filters`. `flush` makes every CPU forget what the pages were
+    /// before, and so leave the code of before.
+    pub(crate) fn load(&mut self, filters: &mut FilterSet<'_>, flush: impl Fn()) {
         let next = self.current.as_ref().map_or(0, |(used, _)| 1 - used);
         let buffer = BUFFERS[next].0.get();
         let start = buffer.addr() as u64;
@@ -56,13 +57,13 @@ impl Jit {
             let classifier = unsafe { mem::transmute::<*mut [u8; SIZE], Classifier>(buffer) };
             self.current = Some((next, classifier));
         }
-        fits
     }
 
-    /// The filter that a packet matches.
-    pub(crate) fn classify(&self, packet: &[u8]) -> Option<u32> {
+    /// The filter that a packet matches, of those that were loaded last.
+    pub(crate) fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32> {
         let (_, classifier) = self.current.as_ref()?;
-        // SAFETY: the code reads `length` bytes from the pointer at most, and writes nothing.
-        verdict(unsafe { classifier(packet.as_ptr(), packet.len() as u64) })
+        // SAFETY: the code reads `length` bytes from the pointer at most, and the table, which
+        // belongs to the only filters that there are; it writes nothing.
+        verdict(unsafe { classifier(packet.as_ptr(), packet.len() as u64, filters.table()) })
     }
 }

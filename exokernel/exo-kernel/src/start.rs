@@ -28,8 +28,10 @@ use exo_abi::tables::{
     TableReference, VERSION,
 };
 use exo_core::{
-    Board, CpuCell, EnvCell, Environment, Exposed, FILTERS, Kernel, Lists, RINGS, Storage,
+    Board, CpuCell, EnvCell, Environment, Exposed, FILTERS, Kernel, Lists, RESERVATIONS, RINGS,
+    SHAPES, Storage,
 };
+use packet_filters::{Line, Link, Memory, Shape, lines_for};
 use secure_bindings::{Bindings, FrameRecord, FrameTable, FreeMap};
 use spin::{Mutex, MutexGuard};
 
@@ -37,6 +39,8 @@ use spin::{Mutex, MutexGuard};
 const ENVIRONMENTS: usize = 256;
 /// Slice positions of each CPU.
 const POSITIONS: usize = 64;
+/// Filters that are no reservations.
+const PLACES: usize = FILTERS - RESERVATIONS;
 /// The length of a slice in nanoseconds.
 const SLICE: u64 = 1_000_000;
 
@@ -250,6 +254,13 @@ fn build(
         environments: early.slice(ENVIRONMENTS, || Environment::EMPTY).ok_or(MappingError)?,
         board,
         lists: MutexGuard::leak(LISTS.lock()),
+        // As much as there are filters: what an environment may use of it is in its contract.
+        filters: Memory {
+            lines: early.slice(lines_for(PLACES), Line::default).ok_or(MappingError)?,
+            links: early.slice(PLACES, || Link::FREE).ok_or(MappingError)?,
+            shapes: early.slice(SHAPES, || Shape::FREE).ok_or(MappingError)?,
+        },
+        secret: core::array::from_fn(|_| cpu::random()),
     });
     Ok((system, Tables { board, kernel, frames }))
 }

@@ -1,29 +1,36 @@
-//! Machine code for a set of filters: x86-64, position independent, straight from the tree.
+//! Machine code for a set of filters: x86-64, position independent.
 
 mod assembler;
 pub(crate) mod code;
 mod lowering;
 
-use core::fmt;
-
-use crate::branch::Branch;
+use crate::atom::Atom;
+use crate::filter::Filter;
+use crate::set::FilterSet;
+use crate::table::Line;
 use assembler::Assembler;
+use lowering::Lowering;
 
-/// The type of the emitted function: address and length of a packet to a number that [`verdict`]
-/// reads.
+/// The type of the emitted function: address and length of a packet, and
+/// [the table](FilterSet::table), to a number that [`verdict`] reads.
 ///
 /// # Safety
 ///
-/// To call it, the code must be unchanged since it was compiled, and all `length` bytes at
-/// `packet` must be readable. The contents of the packet may change during the call.
-pub type Classifier = unsafe extern "sysv64" fn(packet: *const u8, length: u64) -> u64;
+/// To call it, the code must be unchanged since it was compiled, all `length` bytes at `packet`
+/// must be readable, and the table must be that of the set that was compiled. The contents of the
+/// packet may change during the call, and the set may be changed as
+/// [`FilterSet::compile`] allows.
+pub type Classifier =
+    unsafe extern "sysv64" fn(packet: *const u8, length: u64, table: *const Line) -> u64;
 
 /// The id in what a [`Classifier`] returned: it returns id + 1, or 0 if no filter matched.
-pub const fn verdict(returned: u64) -> Option<u32> {
-    match returned.checked_sub(1) {
-        Some(id) => Some(id as u32),
-        None => None,
-    }
+pub fn verdict(returned: u64) -> Option<u32> {
+    returned.checked_sub(1).map(|id| id as u32)
+}
+
+/// A buffer of this many bytes is large enough for the code of any set of so many shapes.
+pub const fn code_for(shapes: usize) -> usize {
+    64 + 1536 * shapes
 }
 
 /// Why no code came out.
@@ -31,31 +38,41 @@ pub const fn verdict(returned: u64) -> Option<u32> {
 pub enum CompileError {
     /// The buffer is too small.
     BufferTooSmall {
-        /// How many bytes the code has.
+        /// How many bytes are wanted.
         needed: usize,
     },
     /// The code has 2 GiB or more, further than its jumps can go.
     TooLarge,
 }
 
-/// Compiles the tree into `buffer`; the length of the code.
-pub(crate) fn compile(root: &Branch<'_>, buffer: &mut [u8]) -> Result<usize, CompileError> {
-    let mut code = Assembler::new(buffer);
-    code.prologue();
-    lowering::branch(&mut code, root, lowering::Base::START);
-    code.epilogue();
-    code.finish()
+/// What a part of emitted code does. Steps make a tree: what follows a [`Step::Test`], up to its
+/// [`Step::End`], is only done if it held.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'s> {
+    /// A compare or shift that all below have in common.
+    Test(Atom),
+    /// The filters of one shape, to be told apart.
+    Shape {
+        /// One of them.
+        sample: &'s Filter,
+        /// The atoms that differ, as bits by their places.
+        varies: u16,
+        /// How many there are.
+        members: u32,
+        /// The first of them.
+        first: u32,
+        /// Whether they are looked up in the table, or compared with one after the other.
+        hashed: bool,
+    },
+    /// The end of the last test that has not ended.
+    End,
 }
 
-impl fmt::Display for CompileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CompileError::BufferTooSmall { needed } => {
-                write!(f, "the buffer is too small for {needed} bytes of code")
-            }
-            CompileError::TooLarge => write!(f, "the code is too large for its jumps"),
-        }
-    }
+/// Compiles the set into a buffer that is large enough; the length of the code.
+pub(crate) fn compile(
+    set: &FilterSet<'_>,
+    buffer: &mut [u8],
+    trace: &mut dyn FnMut(usize, Step<'_>),
+) -> Result<usize, CompileError> {
+    Lowering { set, code: Assembler::new(buffer, set), trace }.all()
 }
-
-impl core::error::Error for CompileError {}

@@ -3,7 +3,7 @@
 
 use std::ptr;
 
-use packet_filters::{Classifier, verdict};
+use packet_filters::{Classifier, FilterSet, Line, verdict};
 
 const PAGE: usize = 4096;
 
@@ -80,15 +80,16 @@ impl Cliff {
 /// Emitted code on pages that can be executed and not written.
 pub(crate) struct Executable {
     mapping: Mapping,
+    table: *const Line,
 }
 
 impl Executable {
-    /// Takes what [`packet_filters::FilterSet::compile`] wrote.
-    pub(crate) fn new(code: &[u8]) -> Self {
+    /// Takes what [`FilterSet::compile`] wrote for this set.
+    pub(crate) fn new(code: &[u8], set: &FilterSet<'static>) -> Self {
         let mut mapping = Mapping::new(code.len());
         mapping.write(0, code);
         mapping.protect(0, mapping.length, libc::PROT_READ | libc::PROT_EXEC);
-        Executable { mapping }
+        Executable { mapping, table: set.table() }
     }
 
     /// Runs the code over a packet that ends at the cliff: a read past the end kills the test.
@@ -105,8 +106,13 @@ impl Executable {
     fn call(&self, packet: *const u8, length: usize) -> Option<u32> {
         // SAFETY: the mapping starts with a function of this type, and is executable.
         let classify: Classifier = unsafe { std::mem::transmute(self.mapping.start) };
-        // SAFETY: both callers pass `length` readable bytes. What else the code may do is what is
-        // under test; its instructions are checked by the disassembly test.
-        verdict(unsafe { classify(packet, length as u64) })
+        // SAFETY: both callers pass `length` readable bytes, and the table is in memory that is
+        // never freed. What else the code may do is what is under test; its instructions are
+        // checked by the disassembly test.
+        verdict(unsafe { classify(packet, length as u64, self.table) })
     }
 }
+
+// SAFETY: the code can run on any thread, and reads the table in whole words that the set changes
+// atomically.
+unsafe impl Sync for Executable {}

@@ -4,5 +4,6 @@ mod code;
 mod decisions;
 mod execution;
 mod language;
+mod readers;
+mod set;
 mod specimen;
-mod tree;

@@ -1,7 +1,10 @@
 //! Random filters and packets, from alphabets small enough that they meet, and the reference
 //! answer to "who gets this packet?".
 
-use packet_filters::{Atom, Filter, FilterSet, MAX_END, Width, witness};
+use filter_language::witness;
+use packet_filters::{
+    Atom, Filter, FilterSet, Line, Link, MAX_END, Memory, SECRET, Shape, Width, lines_for,
+};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -35,7 +38,7 @@ fn shift() -> impl Strategy<Value = Atom> {
 
 fn from_atoms(atom: impl Strategy<Value = Atom>) -> impl Strategy<Value = Filter> {
     prop::collection::vec(atom, 0..6)
-        .prop_filter_map("not a filter", |atoms| Filter::new(&atoms).ok())
+        .prop_filter_map("not a filter", |atoms| filter_language::filter(&atoms).ok())
 }
 
 /// A filter with or without shifts.
@@ -48,18 +51,40 @@ pub(crate) fn straight_filter() -> impl Strategy<Value = Filter> {
     from_atoms(compare())
 }
 
-/// A list of filters, none equal to another, with scattered ids.
-pub(crate) fn filters() -> impl Strategy<Value = Vec<(u32, Filter)>> {
-    let id = prop_oneof![0u32..1000, Just(u32::MAX), any::<u32>()];
-    prop::collection::vec((id, filter()), 0..CAPACITY).prop_map(|list| {
-        let mut unique: Vec<(u32, Filter)> = Vec::new();
-        for (id, filter) in list {
-            if unique.iter().all(|other| other.0 != id && other.1 != filter) {
-                unique.push((id, filter));
+/// A list of filters, none equal to another. Most look at the same bits as a few others.
+pub(crate) fn filters() -> impl Strategy<Value = Vec<Filter>> {
+    let family = (filter(), prop::collection::vec(prop::collection::vec(any::<bool>(), 6), 0..9));
+    let filters = prop::collection::vec(family, 0..4).prop_map(|families| {
+        let family = |(filter, siblings): (Filter, Vec<Vec<bool>>)| {
+            siblings.into_iter().map(move |flips| sibling(&filter, &flips)).collect::<Vec<_>>()
+        };
+        families.into_iter().flat_map(family).collect::<Vec<_>>()
+    });
+    (filters, prop::collection::vec(filter(), 0..CAPACITY / 3)).prop_map(|(families, others)| {
+        let mut unique: Vec<Filter> = Vec::new();
+        for filter in families.into_iter().chain(others) {
+            if unique.len() < CAPACITY && !unique.contains(&filter) {
+                unique.push(filter);
             }
         }
         unique
     })
+}
+
+/// The filter with other values in some of its compares.
+fn sibling(filter: &Filter, flips: &[bool]) -> Filter {
+    let atoms: Vec<Atom> = filter
+        .atoms()
+        .iter()
+        .zip(flips.iter().chain(std::iter::repeat(&false)))
+        .map(|(atom, flip)| match *atom {
+            Atom::Compare { offset, width, mask, value } if *flip => {
+                Atom::Compare { offset, width, mask, value: !value & mask }
+            }
+            atom => atom,
+        })
+        .collect();
+    filter_language::filter(&atoms).expect("as valid as the other")
 }
 
 /// Bytes from the alphabet of the filters, or any.
@@ -81,9 +106,9 @@ pub(crate) fn matching(filter: &Filter) -> Option<Vec<u8>> {
 }
 
 /// The given packet, one for each filter, and that one with a byte changed and cut off.
-pub(crate) fn packets_around(filters: &[(u32, Filter)], packet: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn packets_around(filters: &[Filter], packet: &[u8]) -> Vec<Vec<u8>> {
     let mut packets = vec![packet.to_vec()];
-    for (_, filter) in filters {
+    for filter in filters {
         let Some(exact) = matching(filter) else {
             continue;
         };
@@ -99,32 +124,35 @@ pub(crate) fn packets_around(filters: &[(u32, Filter)], packet: &[u8]) -> Vec<Ve
     packets
 }
 
-/// Who gets the packet, found by trying every filter in turn.
-pub(crate) fn owner(filters: &[(u32, Filter)], packet: &[u8]) -> Option<u32> {
-    let bits = |filter: &Filter| {
-        let masks = filter.atoms().iter().map(|atom| match atom {
-            Atom::Compare { mask, .. } => mask.count_ones(),
-            Atom::Shift { .. } => 0,
-        });
-        masks.sum::<u32>()
-    };
-    let mut best: Option<(u32, u32)> = None;
-    for (id, filter) in filters.iter().filter(|(_, filter)| filter.matches(packet)) {
-        let better = best.is_none_or(|(other, other_id)| {
-            bits(filter) > other || bits(filter) == other && *id < other_id
-        });
-        if better {
-            best = Some((bits(filter), *id));
-        }
-    }
-    best.map(|(_, id)| id)
+/// Who gets the packet, found by trying every filter in turn: its place in the list.
+pub(crate) fn owner(filters: &[Filter], packet: &[u8]) -> Option<u32> {
+    let matching = (0..).zip(filters).filter(|(_, filter)| filter.matches(packet));
+    matching.min_by(|(_, a), (_, b)| a.precedence(b)).map(|(id, _)| id)
 }
 
-/// The filters as a set.
-pub(crate) fn set_of(filters: &[(u32, Filter)]) -> FilterSet<CAPACITY> {
-    let mut set = FilterSet::new();
-    for (id, filter) in filters {
-        set.insert(*id, filter).expect("unique and within the capacity");
+/// An empty set with room for so many filters and shapes, in memory that is never freed. What was in
+/// it before is nonsense.
+pub(crate) fn empty_set(filters: usize, shapes: usize) -> FilterSet<'static> {
+    set_in(lines_for(filters), filters, shapes)
+}
+
+/// The same, with a table of so many lines.
+pub(crate) fn set_in(lines: usize, filters: usize, shapes: usize) -> FilterSet<'static> {
+    let memory = Memory {
+        lines: Box::leak((0..lines).map(|_| Line::default()).collect()),
+        links: Box::leak((0..filters).map(|_| Link::FREE).collect()),
+        shapes: Box::leak((0..shapes).map(|_| Shape::FREE).collect()),
+    };
+    let secret: [u64; SECRET] =
+        std::array::from_fn(|i| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    FilterSet::new(memory, &secret)
+}
+
+/// The filters as a set: the id of each is its place in the list.
+pub(crate) fn set_of(filters: &[Filter]) -> FilterSet<'static> {
+    let mut set = empty_set(CAPACITY, CAPACITY);
+    for (id, filter) in (0..).zip(filters) {
+        assert_eq!(set.insert(filter), Ok(id));
     }
     set
 }

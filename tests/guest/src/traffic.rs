@@ -3,7 +3,8 @@
 use crate::{ground, rule};
 use exo_user::abi::ring;
 use exo_user::{FrameNumber, Rights, filter, ring as calls, tables};
-use packet_filters::{Builder, Filter};
+use filter_language::{Builder, encode};
+use packet_filters::Filter;
 
 /// A ring whose header page is bound at the first page of the ground.
 #[derive(Clone, Copy, Debug)]
@@ -64,5 +65,5 @@ const ANY_IPV4: Filter = match Builder::ethertype(0x0800).build() {
 
 /// Installs the filter of a builder.
 pub fn install(builder: Builder, ring: Ring) -> u32 {
-    rule::granted("a filter", filter::install(filter(builder).encode().as_ref(), ring.id))
+    rule::granted("a filter", filter::install(encode(&filter(builder)).as_ref(), ring.id))
 }

@@ -6,9 +6,9 @@ use exo_abi::tables::{ENV_WORDS, EnvEntry, EnvState, EnvWord, FrameEntry, STATIS
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
     Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Fast, Kernel,
-    Lists, Machine, Next, RINGS, SendError, Storage,
+    Lists, Machine, Next, RINGS, SHAPES, SendError, Storage,
 };
-use packet_filters::FilterSet;
+use packet_filters::{FilterSet, Line, Link, Memory, Shape, code_for, lines_for};
 use secure_bindings::{Bindings, FrameMemory, FrameTable, Page, TranslationCache};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,7 +41,6 @@ pub(crate) struct Fake {
     pub(crate) active: [Cell<Option<FrameNumber>>; CPUS],
     /// CPUs that were kicked, in order.
     pub(crate) kicked: RefCell<Vec<usize>>,
-    filters: RefCell<FilterSet<FILTERS>>,
 }
 
 impl FrameMemory for Fake {
@@ -95,16 +94,11 @@ impl Machine for Fake {
         Ok(())
     }
     fn doorbell(&self) {}
-    fn load_classifier(&self, filters: &FilterSet<FILTERS>) -> bool {
-        let mut loaded = FilterSet::new();
-        for (id, filter) in filters.iter() {
-            loaded.insert(id, filter).unwrap();
-        }
-        self.filters.replace(loaded);
-        true
+    fn load_classifier(&self, filters: &mut FilterSet<'_>) {
+        filters.compile(&mut vec![0; code_for(SHAPES)]).unwrap();
     }
-    fn classify(&self, packet: &[u8]) -> Option<u32> {
-        self.filters.borrow().classify(packet)
+    fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32> {
+        filters.classify(packet)
     }
     fn switch_vectors(&self, _slot: u16) {}
     fn forget_vectors(&self, _slot: u16) {}
@@ -131,6 +125,15 @@ fn words(count: usize) -> &'static [AtomicU64] {
     Box::leak((0..count).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().into_boxed_slice())
 }
 
+fn filter_memory() -> Memory<'static> {
+    const PLACES: usize = 512;
+    Memory {
+        lines: (0..lines_for(PLACES)).map(|_| Line::default()).collect::<Vec<_>>().leak(),
+        links: (0..PLACES).map(|_| Link::FREE).collect::<Vec<_>>().leak(),
+        shapes: (0..SHAPES).map(|_| Shape::FREE).collect::<Vec<_>>().leak(),
+    }
+}
+
 impl Bench {
     /// A machine that has just started its first environment.
     pub(crate) fn new() -> Self {
@@ -145,7 +148,6 @@ impl Bench {
             exit: Cell::new(None),
             active: Default::default(),
             kicked: RefCell::default(),
-            filters: RefCell::new(FilterSet::new()),
         };
         let frames = words(2 * FRAMES);
         let exposed = Exposed {
@@ -173,6 +175,8 @@ impl Bench {
             ),
             board,
             lists: Box::leak(Box::new(Lists::EMPTY)),
+            filters: filter_memory(),
+            secret: std::array::from_fn(|place| 0x9e37_79b9_7f4a_7c15 << place | 1),
         });
         let pages = write_module(&machine);
         kernel.start_first(&machine, FrameNumber(MODULE_FIRST), pages).unwrap();

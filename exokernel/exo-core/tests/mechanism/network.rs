@@ -23,7 +23,7 @@ fn install(
     filter: &Filter,
     ring: u64,
 ) -> Result<u64, Error> {
-    let bytes = filter.encode();
+    let bytes = filter_language::encode(filter);
     let bytes = bytes.as_ref();
     for (index, chunk) in bytes.chunks(8).enumerate() {
         let mut word = [0; 8];

@@ -10,12 +10,13 @@ use crate::entry::System;
 use crate::shootdown::Mailbox;
 use crate::upcall::Upcall;
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use exo_core::{Context, CpuCell, EnvCell};
 use x86_64::VirtAddr;
+use x86_64::instructions::random::RdRand;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
@@ -163,6 +164,16 @@ impl PerCpu {
     pub(crate) fn set_identity(&self, identity: u32) {
         self.identity.store(identity, Ordering::Release);
     }
+}
+
+/// A word that no program can guess, if the processor has random ones; if not, one that is hard to
+/// guess: the time since it was started.
+pub(crate) fn random() -> u64 {
+    let drawn = RdRand::new().and_then(|source| (0..16).find_map(|_| source.get_u64()));
+    drawn.unwrap_or_else(|| {
+        // SAFETY: every processor with a 64-bit mode counts its cycles.
+        unsafe { _rdtsc() }.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
 }
 
 /// Turns on the processor's fences and features. To be called once on each CPU.

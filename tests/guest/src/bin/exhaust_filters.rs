@@ -3,9 +3,9 @@
 #![no_main]
 
 use exo_user::{Error, Kind, Start, contract, filter};
+use filter_language::{Builder, encode};
 use guest_probes::rule::{self, same};
 use guest_probes::traffic::{Ring, filter as build};
-use packet_filters::Builder;
 
 exo_user::program!(main);
 
@@ -17,7 +17,7 @@ fn main(_: &Start<'_>) -> u64 {
     let ring = Ring::create();
     let install = |source: usize| {
         let builder = Builder::udp_port(PORT).source_port(source as u16);
-        filter::install(build(builder).encode().as_ref(), ring.id)
+        filter::install(encode(&build(builder)).as_ref(), ring.id)
     };
     let before = contract::account(Kind::Filters).held;
     for _ in 0..20 {

@@ -5,10 +5,11 @@
 #![no_main]
 
 use exo_user::{Error, Start, environment, filter, println, time};
+use filter_language::{Builder, encode};
 use guest_probes::ground::{GROUND, load};
 use guest_probes::rule::{holds, same};
 use guest_probes::traffic::{Ring, install};
-use packet_filters::{Atom, Builder, MAX_ENCODED, MAX_END, Width};
+use packet_filters::{Atom, MAX_ENCODED, MAX_END, Width};
 
 exo_user::program!(main);
 
@@ -22,7 +23,7 @@ fn main(_: &Start<'_>) -> u64 {
     let last = Atom::exact(LAST, Width::One, 0x5a);
     install(Builder::udp_port(PORT).compare(last), ring);
     // No filter reaches further than any packet, not even one that is written by hand.
-    let encoded = guest_probes::traffic::filter(Builder::udp_port(PORT)).encode();
+    let encoded = encode(&guest_probes::traffic::filter(Builder::udp_port(PORT)));
     let length = encoded.as_ref().len();
     let mut bytes = [0; MAX_ENCODED];
     bytes[..length].copy_from_slice(encoded.as_ref());

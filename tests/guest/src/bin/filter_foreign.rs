@@ -4,9 +4,10 @@
 
 use exo_user::abi::tables::NO_RING;
 use exo_user::{Call, EnvName, Error, Start, capability, filter, tables};
+use filter_language::{Builder, encode};
 use guest_probes::rule::{self, refused, same};
 use guest_probes::traffic::{self, Ring};
-use packet_filters::{Atom, Builder, Width};
+use packet_filters::{Atom, Width};
 
 exo_user::program!(main);
 
@@ -16,7 +17,7 @@ const FOREIGN: u16 = 4001;
 const IPV4: u16 = 0x0800;
 
 fn install(builder: Builder, ring: Ring) -> Result<u32, Error> {
-    filter::install(traffic::filter(builder).encode().as_ref(), ring.id)
+    filter::install(encode(&traffic::filter(builder)).as_ref(), ring.id)
 }
 
 fn main(_: &Start<'_>) -> u64 {
@@ -36,7 +37,7 @@ fn main(_: &Start<'_>) -> u64 {
         same("packets of nobody", install(claim, ring), Err(Error::NotReserved));
     }
     let own = rule::granted("its own packets", install(Builder::udp_port(OWN), ring));
-    let encoded = traffic::filter(Builder::udp_port(4999)).encode();
+    let encoded = encode(&traffic::filter(Builder::udp_port(4999)));
     for capability in [capability::OWN, capability::NETWORK, 9, u32::MAX] {
         for environment in [EnvName::NONE, EnvName(1 << 32)] {
             let (address, length) = (encoded.as_ref().as_ptr() as u64, encoded.as_ref().len());

@@ -3,11 +3,12 @@
 #![no_main]
 
 use exo_user::{Call, EnvName, Error, Start, filter};
+use filter_language::{Builder, encode};
 use guest_probes::ground::{self, DATA, page};
 use guest_probes::random::Random;
 use guest_probes::rule::{holds, refused, same};
 use guest_probes::traffic::{self, Ring};
-use packet_filters::{Builder, MAX_ENCODED};
+use packet_filters::MAX_ENCODED;
 
 exo_user::program!(main);
 
@@ -15,7 +16,7 @@ const PORT: u16 = 4003;
 
 fn main(start: &Start<'_>) -> u64 {
     let ring = Ring::create();
-    let good = traffic::filter(Builder::udp_port(PORT)).encode();
+    let good = encode(&traffic::filter(Builder::udp_port(PORT)));
     let good = good.as_ref();
     for length in 0..good.len() {
         let result = filter::install(&good[..length], ring.id);

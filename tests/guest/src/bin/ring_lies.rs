@@ -6,10 +6,10 @@
 
 use exo_user::abi::ring::{CONSUMED, DROPPED, HEADER_WORDS, PRODUCED, SLOTS};
 use exo_user::{Start, environment, println, time};
+use filter_language::Builder;
 use guest_probes::random::Random;
 use guest_probes::traffic::{self, Ring};
 use guest_probes::{ground, rule};
-use packet_filters::Builder;
 
 exo_user::program!(main);
 

@@ -5,9 +5,9 @@
 #![no_main]
 
 use exo_user::{Start, capability, console, contract, environment};
+use filter_language::Builder;
 use guest_probes::traffic::{self, Ring};
 use guest_probes::{child, ground, rule};
-use packet_filters::Builder;
 
 exo_user::program!(main);
 

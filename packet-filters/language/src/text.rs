@@ -8,14 +8,13 @@
 //! - `any`, alone: no atoms, every packet matches.
 //!
 //! Numbers are decimal or `0x` hexadecimal; a value of four bytes may be a dotted quad,
-//! `30:4=10.0.2.15`. What `Display` prints parses to the same filter; what is parsed is brought into
-//! canonical form, so it may print differently.
+//! `30:4=10.0.2.15`. What [`show`] prints parses to the same filter; what is parsed is brought into
+//! canonical form, so it may print differently. Filters of which one has to match, a union, are
+//! separated by `|`.
 
 use core::fmt;
-use core::str::FromStr;
 
-use crate::atom::{Atom, Width};
-use crate::filter::{Filter, FilterError, MAX_ATOMS};
+use packet_filters::{Atom, Filter, FilterError, MAX_ATOMS, MAX_SHIFTS, Width};
 
 /// Why a text is not a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,24 +44,42 @@ pub enum ParseProblem {
     Invalid(FilterError),
 }
 
-impl fmt::Display for Filter {
+/// A filter that prints as text.
+#[derive(Clone, Copy)]
+pub struct Shown<'f>(&'f Filter);
+
+/// An atom that prints as text.
+#[derive(Clone, Copy)]
+pub struct ShownAtom(Atom);
+
+/// The filter as text.
+pub const fn show(filter: &Filter) -> Shown<'_> {
+    Shown(filter)
+}
+
+/// The atom as text.
+pub const fn show_atom(atom: Atom) -> ShownAtom {
+    ShownAtom(atom)
+}
+
+impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.atoms().is_empty() {
+        if self.0.atoms().is_empty() {
             return f.write_str("any");
         }
-        for (index, atom) in self.atoms().iter().enumerate() {
+        for (index, atom) in self.0.atoms().iter().enumerate() {
             if index > 0 {
                 f.write_str(" ")?;
             }
-            atom.fmt(f)?;
+            show_atom(*atom).fmt(f)?;
         }
         Ok(())
     }
 }
 
-impl fmt::Display for Atom {
+impl fmt::Display for ShownAtom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
+        match self.0 {
             Atom::Compare { offset, width, mask, value } => {
                 let digits = 2 + 2 * usize::from(width.bytes());
                 write!(f, "{offset}:{}", width.bytes())?;
@@ -76,34 +93,39 @@ impl fmt::Display for Atom {
     }
 }
 
-impl FromStr for Filter {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        let mut cursor = Cursor { text, at: 0 };
-        cursor.skip_space();
-        if cursor.rest().trim_end() == "any" {
-            return Ok(Filter::ANY);
-        }
-        let mut atoms = [Atom::exact(0, Width::One, 0); MAX_ATOMS];
-        let mut count = 0;
-        while !cursor.rest().is_empty() {
-            let start = cursor.at;
-            let atom = cursor.atom()?;
-            let invalid = ParseProblem::Invalid(FilterError::TooManyAtoms);
-            *atoms.get_mut(count).ok_or(ParseError { at: start, problem: invalid })? = atom;
-            count += 1;
-            if !cursor.rest().is_empty() && !cursor.skip_space() {
-                return cursor.fail(ParseProblem::Expected(' '));
-            }
-        }
-        if count == 0 {
-            return cursor.fail(ParseProblem::Empty);
-        }
-        let atoms = atoms.get(..count).unwrap_or(&atoms);
-        Filter::new(atoms)
-            .map_err(|error| ParseError { at: cursor.at, problem: ParseProblem::Invalid(error) })
+/// The filter of a text.
+///
+/// # Errors
+/// What is wrong with the text, and where.
+pub fn parse(text: &str) -> Result<Filter, ParseError> {
+    let mut cursor = Cursor { text, at: 0 };
+    cursor.skip_space();
+    if cursor.rest().trim_end() == "any" {
+        return Ok(Filter::ANY);
     }
+    let mut atoms = [Atom::exact(0, Width::One, 0); MAX_ATOMS];
+    let mut count = 0;
+    while !cursor.rest().is_empty() {
+        let start = cursor.at;
+        let atom = cursor.atom()?;
+        let invalid = ParseProblem::Invalid(FilterError::TooManyAtoms);
+        *atoms.get_mut(count).ok_or(ParseError { at: start, problem: invalid })? = atom;
+        count += 1;
+        if !cursor.rest().is_empty() && !cursor.skip_space() {
+            return cursor.fail(ParseProblem::Expected(' '));
+        }
+    }
+    if count == 0 {
+        return cursor.fail(ParseProblem::Empty);
+    }
+    let atoms = atoms.get(..count).unwrap_or(&atoms);
+    crate::filter(atoms)
+        .map_err(|error| ParseError { at: cursor.at, problem: ParseProblem::Invalid(error) })
+}
+
+/// The filters of a union, in turn; places in errors count from the start of their own part.
+pub fn parse_union(text: &str) -> impl Iterator<Item = Result<Filter, ParseError>> {
+    text.split('|').map(parse)
 }
 
 /// A place in the text.
@@ -214,9 +236,43 @@ impl fmt::Display for ParseError {
             ParseProblem::UnknownWidth => write!(f, "a load has 1, 2 or 4 bytes"),
             ParseProblem::QuadNeedsFourBytes => write!(f, "a dotted quad needs a load of 4 bytes"),
             ParseProblem::Empty => write!(f, "no atoms; write 'any' to match every packet"),
-            ParseProblem::Invalid(error) => error.fmt(f),
+            ParseProblem::Invalid(error) => explain(error).fmt(f),
         }
     }
 }
 
 impl core::error::Error for ParseError {}
+
+/// Why atoms are no filter, in words.
+#[derive(Clone, Copy)]
+pub struct Explained(FilterError);
+
+/// The error in words.
+pub const fn explain(error: FilterError) -> Explained {
+    Explained(error)
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            FilterError::TooManyAtoms => write!(f, "more than {MAX_ATOMS} atoms"),
+            FilterError::TooManyShifts => write!(f, "more than {MAX_SHIFTS} shifts"),
+            FilterError::EmptyMask { atom } => write!(f, "atom {atom}: the mask is zero"),
+            FilterError::MaskTooWide { atom } => {
+                write!(f, "atom {atom}: the mask has bits outside the load")
+            }
+            FilterError::ValueOutsideMask { atom } => {
+                write!(f, "atom {atom}: the value has bits outside the mask")
+            }
+            FilterError::OffsetTooLarge { atom } => {
+                write!(f, "atom {atom}: the load ends too far from its base")
+            }
+            FilterError::ShiftTooLarge { atom } => write!(f, "atom {atom}: shifts by too much"),
+            FilterError::Contradiction { atom } => {
+                write!(f, "atom {atom} contradicts an earlier one")
+            }
+            FilterError::TrailingShift => write!(f, "nothing follows the last shift"),
+            FilterError::NotCanonical { atom } => write!(f, "atom {atom}: not in canonical form"),
+        }
+    }
+}

@@ -3,7 +3,8 @@
 //! Every function is `const`, so a program can keep its filters as constants:
 //!
 //! ```
-//! use packet_filters::{Builder, Filter};
+//! use filter_language::Builder;
+//! use packet_filters::Filter;
 //!
 //! const ECHO: Filter = match Builder::udp_port(7).destination_ip([10, 0, 2, 15]).build() {
 //!     Ok(filter) => filter,
@@ -12,8 +13,7 @@
 //! assert!(!ECHO.matches(b"too short"));
 //! ```
 
-use crate::atom::{Atom, Width};
-use crate::filter::{Filter, FilterError, MAX_ATOMS};
+use packet_filters::{Atom, Filter, FilterError, MAX_ATOMS, Width};
 
 const ETHERTYPE: u16 = 12;
 const NETWORK: u16 = 14;
@@ -163,7 +163,7 @@ impl Builder {
         if all.length > MAX_ATOMS || self.transport.length > MAX_ATOMS {
             return Err(FilterError::TooManyAtoms);
         }
-        Filter::new(all.atoms.split_at(all.length).0)
+        crate::filter(all.atoms.split_at(all.length).0)
     }
 }
 
