@@ -6,6 +6,7 @@
 //!   in every run.
 //! - Time is measured by the guest itself, on a machine without the plugin. On a shared host it is
 //!   good only as a ratio, so both guests take turns.
+//! - What also runs on the host (`filters`) is timed there, beside others that do the same.
 //! - Both guests get the same board, processor, memory and options.
 
 pub mod baseline;
@@ -13,6 +14,7 @@ pub mod comparison;
 pub mod counter;
 pub mod exokernel;
 pub mod figure;
+pub mod filters;
 pub mod linux;
 pub mod listing;
 pub mod plot;

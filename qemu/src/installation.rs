@@ -40,6 +40,10 @@ pub const MUSL_TOOL: Tool = Tool {
     brew: "FiloSottile/musl-cross/musl-cross",
 };
 
+/// What compiles expressions of tcpdump.
+pub const LIBPCAP_TOOL: Tool =
+    Tool { name: "libpcap", apt: "libpcap0.8", dnf: "libpcap", pacman: "libpcap", brew: "libpcap" };
+
 impl Tool {
     /// The commands that install it, one line for each system.
     #[must_use]

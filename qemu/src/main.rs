@@ -11,13 +11,14 @@ mod verb {
     pub(crate) mod check;
     pub(crate) mod doctor;
     pub(crate) mod ebpf;
+    pub(crate) mod filter;
     pub(crate) mod image;
     pub(crate) mod new;
     pub(crate) mod run;
     pub(crate) mod test;
     pub(crate) mod trace;
 }
-use verb::{abi, bench, check, doctor, ebpf, image, new, run, test, trace};
+use verb::{abi, bench, check, doctor, ebpf, filter, image, new, run, test, trace};
 
 /// Build, boot and test the exokernel.
 ///
@@ -37,6 +38,7 @@ enum Verb {
     Test(test::Options),
     Bench(bench::Options),
     Trace(trace::Options),
+    Filter(filter::Options),
     Check(check::Options),
     Doctor(doctor::Options),
     New(new::Options),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Trace(options) => trace::run(&options),
+        Verb::Filter(options) => filter::run(&options),
         Verb::Check(options) => check::run(&options),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::New(options) => new::run(&options),

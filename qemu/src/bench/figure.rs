@@ -6,6 +6,8 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
+use super::filters;
+
 /// What belongs together in a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -226,7 +228,8 @@ pub fn list() -> String {
         let names: Vec<&str> = figures.map(|figure| figure.name).collect();
         format!("{}: {}", group.name(), names.join(", "))
     });
-    lines.join("\n")
+    let host = filters::FIGURES.map(|(name, _)| name).join(", ");
+    format!("{}\n{}: {host}", lines.join("\n"), filters::GROUP)
 }
 
 #[cfg(test)]

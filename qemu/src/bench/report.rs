@@ -5,19 +5,29 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use filter_tools::measure::Timing;
 
 use super::comparison::Comparison;
 use super::figure::{Group, Unit};
+use super::filters;
 use super::plot::{Row, draw};
 
-/// Writes the report into a folder, which is made if it is not there.
+/// Writes the report into a folder, which is made if it is not there: the figures of guests, and
+/// those of filters, if they were measured.
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn write(folder: &Path, records: &[Comparison], peer: Option<&str>) -> Result<()> {
+pub fn write(
+    folder: &Path,
+    records: &[Comparison],
+    peer: Option<&str>,
+    filters: Option<(&[filters::Record], &[Timing])>,
+) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut text = String::from("# Figures\n\n");
-    text.push_str(introduction(peer).as_str());
+    if !records.is_empty() {
+        text.push_str(introduction(peer).as_str());
+    }
     for group in Group::ALL {
         let records: Vec<&Comparison> =
             records.iter().filter(|record| record.bench == group).collect();
@@ -42,9 +52,17 @@ pub fn write(folder: &Path, records: &[Comparison], peer: Option<&str>) -> Resul
             }
         }
     }
-    write!(text, "\n## What is measured\n\n{}", explanations(records))?;
+    if !records.is_empty() {
+        write!(text, "\n## What is measured\n\n{}", explanations(records))?;
+    }
+    let mut json: Vec<serde_json::Value> =
+        records.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+    if let Some((records, timings)) = filters {
+        text.push_str(&filters::report(folder, records, timings)?);
+        json.extend(records.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
+    }
     save(folder, "README.md", &text)?;
-    save(folder, "figures.json", &serde_json::to_string_pretty(records)?)
+    save(folder, "figures.json", &serde_json::to_string_pretty(&json)?)
 }
 
 fn save(folder: &Path, name: &str, text: &str) -> Result<()> {
@@ -135,7 +153,7 @@ mod tests {
         let nothing = Measurements::default();
         let records: Vec<Comparison> =
             FIGURES.iter().map(|figure| Comparison::new(figure, &nothing, &nothing)).collect();
-        write(folder.path(), &records, Some("Linux 6.1")).unwrap();
+        write(folder.path(), &records, Some("Linux 6.1"), None).unwrap();
         let text = fs::read_to_string(folder.path().join("README.md")).unwrap();
         for figure in FIGURES {
             assert!(text.contains(&format!("| `{}` |", figure.name)), "{text}");

@@ -15,10 +15,11 @@ use qemu::bench::comparison::{Comparison, Measurements};
 use qemu::bench::counter::Plugin;
 use qemu::bench::exokernel::Exokernel;
 use qemu::bench::figure::{self, Figure};
+use qemu::bench::filters;
 use qemu::bench::linux::Linux;
 use qemu::bench::report::{self, number, ratio};
 use qemu::bench::sample::Samples;
-use qemu::installation::require_qemu;
+use qemu::installation::{LIBPCAP_TOOL, require, require_qemu};
 use qemu::machine::Configuration;
 use qemu::workspace::Workspace;
 
@@ -57,13 +58,68 @@ enum Peer {
     Linux,
 }
 
+impl Options {
+    /// These figures, and nothing else that is not done by itself.
+    pub(crate) fn of(names: &[&str]) -> Self {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        Self { names, vs: None, json: None, report: None, save_baseline: false, rounds: 3 }
+    }
+
+    /// The names of figures in guests, and whether those of filters on the host are wanted.
+    fn split(&self) -> (Vec<String>, bool) {
+        let on_host = |name: &String| {
+            name == filters::GROUP || filters::FIGURES.iter().any(|(figure, _)| figure == name)
+        };
+        let (host, guests): (Vec<_>, Vec<_>) = self.names.iter().cloned().partition(on_host);
+        (guests, !host.is_empty() || self.names.is_empty())
+    }
+}
+
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let figures = figure::select(&options.names)?;
+    let (names, host) = options.split();
+    let guests = !names.is_empty() || options.names.is_empty();
+    let figures = if guests { figure::select(&names)? } else { Vec::new() };
     let workspace = Workspace::load()?;
+    let mut verdicts = Vec::new();
+    let mut json = Vec::new();
+    let mut filters = None;
+    if host {
+        require(&LIBPCAP_TOOL, filter_tools::libpcap::version)?;
+        let timings = filters::measure(&workspace)?;
+        let records = filters::records(&timings)?;
+        println!("{}", filters::table(&records));
+        verdicts.extend(records.iter().map(|record| record.ok));
+        json.extend(records.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
+        filters = Some((records, timings));
+    }
+    let (records, system) =
+        if guests { run_guests(&workspace, options, &figures)? } else { (Vec::new(), None) };
+    verdicts.extend(records.iter().map(|record| record.ok));
+    json.extend(records.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&json)?;
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(folder) = &options.report {
+        let filters = filters.as_ref().map(|(records, timings)| (&records[..], &timings[..]));
+        report::write(folder, &records, system.as_deref(), filters)?;
+        println!("report: {}", folder.join("README.md").display());
+    }
+    let reached = verdicts.iter().filter(|ok| **ok).count();
+    println!("{reached} of {} figures reach their bar", verdicts.len());
+    Ok(if reached == verdicts.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Measures figures in guests and prints them; with what the other system is, if there is one.
+fn run_guests(
+    workspace: &Workspace,
+    options: &Options,
+    figures: &[&Figure],
+) -> Result<(Vec<Comparison>, Option<String>)> {
     require_qemu()?;
     let baseline_path = baseline::path(&workspace.root);
     let mut baseline = Baseline::read(&baseline_path)?;
-    let (ours, linux) = measure(&workspace, options, &figures)?;
+    let (ours, linux) = measure(workspace, options, figures)?;
     let mut records: Vec<Comparison> =
         figures.iter().map(|figure| Comparison::new(figure, &ours, &linux)).collect();
     baseline.compare(&mut records);
@@ -72,17 +128,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.save_baseline {
         baseline.save(&records, &baseline_path)?;
     }
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&records)?;
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(folder) = &options.report {
-        report::write(folder, &records, linux.system.as_deref())?;
-        println!("report: {}", folder.join("README.md").display());
-    }
-    let missed = records.iter().filter(|record| !record.ok).count();
-    println!("{} of {} figures reach their bar", records.len() - missed, records.len());
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((records, linux.system))
 }
 
 /// Boots the guests: once to count, then in turns to take the time.

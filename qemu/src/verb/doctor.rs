@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Result;
 use clap::Args;
 use qemu::accelerator::{obstacle, qemu_version};
-use qemu::installation::{MUSL_TOOL, QEMU_TOOL};
+use qemu::installation::{LIBPCAP_TOOL, MUSL_TOOL, QEMU_TOOL};
 use qemu::machine::Accelerator;
 use qemu::toolchain::{KERNEL_TARGET, PROGRAM_TARGET, has_target, mend, rustc};
 
@@ -39,6 +39,7 @@ pub(crate) fn run(_: &Options) -> Result<ExitCode> {
         ("port 8080", port()),
         ("gdb", gdb()),
         ("musl-gcc", static_programs()),
+        ("libpcap", libpcap()),
     ];
     for (name, finding) in findings {
         match finding {
@@ -131,6 +132,16 @@ fn static_programs() -> Finding {
         None => Finding::Optional(
             "missing; only bench --vs linux wants it, and apt for the kernel".into(),
             MUSL_TOOL.commands(),
+        ),
+    }
+}
+
+fn libpcap() -> Finding {
+    match filter_tools::libpcap::version() {
+        Some(version) => Finding::Good(version),
+        None => Finding::Optional(
+            "missing; filter wants it for expressions, and test and bench filters".into(),
+            LIBPCAP_TOOL.commands(),
         ),
     }
 }

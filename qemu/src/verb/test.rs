@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
-use qemu::installation::require_qemu;
+use qemu::installation::{LIBPCAP_TOOL, require, require_qemu};
 use qemu::toolchain::require_targets;
 use qemu::workspace::{Workspace, cargo};
 
@@ -56,6 +56,7 @@ struct Tally {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     require_qemu()?;
+    require(&LIBPCAP_TOOL, filter_tools::libpcap::version)?;
     require_targets()?;
     let mut tally = Tally::default();
     let mut host = vec!["test".to_owned()];
