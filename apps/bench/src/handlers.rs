@@ -1,9 +1,9 @@
 //! The handlers of upcalls: each bench brings its own, the stack stays.
 
 use core::sync::atomic::{AtomicBool, Ordering};
-use exo_user::abi::name::PAGE_SIZE;
-use exo_user::upcall::{self, Handlers};
-use exo_user::{Error, layout};
+use libos_posix::exo_user::abi::name::PAGE_SIZE;
+use libos_posix::exo_user::upcall::{self, Handlers};
+use libos_posix::exo_user::{Error, layout};
 
 /// The pages of the upcall stack.
 const PAGES: u64 = 2;

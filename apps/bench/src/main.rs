@@ -1,8 +1,9 @@
 //! bench: does one small thing many times, and says how long it took. An instruction counter under
 //! the machine, if there is one, sees the marks around it; `cargo xtask bench` reads both.
 //!
-//! Arguments: `benches=NAME,…`, from the tables in [`processor`], [`transfer`] and [`memory`]; or
-//! `role=NAME` for the second program that some of them need, from the table in [`peer`].
+//! Arguments: `benches=NAME,…`, from the tables in [`processor`], [`transfer`], [`memory`] and
+//! [`tables`]; or `role=NAME` for the second program that some of them need, from the table in
+//! [`peer`].
 //!
 //! To add a bench: a line in a table here and a function beside it; a line in the table of figures
 //! of the host tool (`qemu/src/bench/figure.rs`) and one in `qemu/linux/bench.c` for its peer.
@@ -19,15 +20,16 @@ mod peer;
 mod pingpongs;
 mod processor;
 mod repossession;
+mod tables;
 mod transfer;
 
-use exo_user::{Start, println};
+use libos_posix::exo_user::{Start, println};
 use measurement::Measurement;
 
-exo_user::program!(main);
+libos_posix::exo_user::program!(main);
 
 /// A bench: what it is called, and what it does.
-type Bench = (&'static str, fn(&mut Measurement) -> Result<(), exo_user::Error>);
+type Bench = (&'static str, fn(&mut Measurement) -> Result<(), libos_posix::exo_user::Error>);
 
 /// The exit code after a bench that failed.
 const FAILED: u64 = 1;
@@ -61,5 +63,10 @@ fn main(start: &Start<'_>) -> u64 {
 }
 
 fn benches() -> impl Iterator<Item = Bench> {
-    processor::BENCHES.iter().chain(transfer::BENCHES).chain(memory::BENCHES).copied()
+    processor::BENCHES
+        .iter()
+        .chain(transfer::BENCHES)
+        .chain(memory::BENCHES)
+        .chain(tables::BENCHES)
+        .copied()
 }

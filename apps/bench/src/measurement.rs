@@ -3,8 +3,8 @@
 use crate::mark;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
-use exo_user::abi::tables::StatisticsWord;
-use exo_user::{tables, time};
+use libos_posix::exo_user::abi::tables::StatisticsWord;
+use libos_posix::exo_user::{tables, time};
 
 /// How often everything is done; once is counted.
 const BATCHES: u32 = 5;

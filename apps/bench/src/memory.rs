@@ -9,12 +9,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
-use exo_user::abi::layout::PAGE_TABLE;
-use exo_user::abi::name::PAGE_SIZE;
-use exo_user::abi::request::BindRequest;
-use exo_user::abi::upcall::PAGE_FAULT;
-use exo_user::upcall::{self, Handler, Handlers, Interrupted};
-use exo_user::{Error, FrameNumber, Rights, binding, capability, contract, frame, layout, tables};
+use libos_posix::exo_user::abi::layout::PAGE_TABLE;
+use libos_posix::exo_user::abi::name::PAGE_SIZE;
+use libos_posix::exo_user::abi::request::BindRequest;
+use libos_posix::exo_user::abi::upcall::PAGE_FAULT;
+use libos_posix::exo_user::upcall::{self, Handler, Handlers, Interrupted};
+use libos_posix::exo_user::{
+    Error, FrameNumber, Rights, binding, capability, contract, frame, layout, tables,
+};
 
 /// The benches of this group.
 pub(crate) const BENCHES: &[Bench] = &[

@@ -2,8 +2,8 @@
 
 use crate::{handlers, mark};
 use core::sync::atomic::AtomicU64;
-use exo_user::Error;
-use exo_user::upcall::{self, Handlers};
+use libos_posix::exo_user::Error;
+use libos_posix::exo_user::upcall::{self, Handlers};
 
 /// Plays a role until the machine ends; `None` if there is none of this name.
 pub(crate) fn run(role: &str) -> Option<u64> {

@@ -4,13 +4,13 @@ use crate::measurement::Measurement;
 use crate::transfer::reflect;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use exo_user::abi::calls::TransferMode;
-use exo_user::abi::name::PAGE_SIZE;
-use exo_user::abi::request::BindRequest;
-use exo_user::child::{self, Contract};
-use exo_user::gate::{self, Rested};
-use exo_user::time::{self, MILLISECOND, NEVER, SECOND};
-use exo_user::{
+use libos_posix::exo_user::abi::calls::TransferMode;
+use libos_posix::exo_user::abi::name::PAGE_SIZE;
+use libos_posix::exo_user::abi::request::BindRequest;
+use libos_posix::exo_user::child::{self, Contract};
+use libos_posix::exo_user::gate::{self, Rested};
+use libos_posix::exo_user::time::{self, MILLISECOND, NEVER, SECOND};
+use libos_posix::exo_user::{
     EnvName, Error, Rights, binding, capability, contract, environment, frame, layout, slice,
     tables,
 };

@@ -6,10 +6,10 @@ use crate::{handlers, mark, peer};
 use core::arch::asm;
 use core::hint::black_box;
 use core::sync::atomic::Ordering;
-use exo_user::abi::tables::StatisticsWord;
-use exo_user::batch::Batch;
-use exo_user::upcall::{self, Handlers, Interrupted};
-use exo_user::{Call, Error, contract, environment};
+use libos_posix::exo_user::abi::tables::StatisticsWord;
+use libos_posix::exo_user::batch::Batch;
+use libos_posix::exo_user::upcall::{self, Handlers, Interrupted};
+use libos_posix::exo_user::{Call, Error, contract, environment};
 
 /// The benches of this group.
 pub(crate) const BENCHES: &[Bench] = &[

@@ -5,11 +5,11 @@ use crate::measurement::{Measurement, counter};
 use crate::memory::Pages;
 use alloc::vec;
 use core::sync::atomic::Ordering;
-use exo_user::abi::contract::KINDS;
-use exo_user::abi::layout::LABEL;
-use exo_user::abi::request::EnvironmentRequest;
-use exo_user::abi::tables::StatisticsWord;
-use exo_user::{
+use libos_posix::exo_user::abi::contract::KINDS;
+use libos_posix::exo_user::abi::layout::LABEL;
+use libos_posix::exo_user::abi::request::EnvironmentRequest;
+use libos_posix::exo_user::abi::tables::StatisticsWord;
+use libos_posix::exo_user::{
     Capability, CapabilityName, EnvName, Error, FrameNumber, Kind, Rights, binding, capability,
     environment, frame, revocation, tables,
 };

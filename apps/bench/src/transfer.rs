@@ -3,13 +3,13 @@
 use crate::measurement::Measurement;
 use crate::{Bench, pingpongs};
 use core::hint::black_box;
-use exo_user::abi::calls::TransferMode;
-use exo_user::abi::request::BindRequest;
-use exo_user::child::{self, Contract, Entry};
-use exo_user::gate::{self, Answer, Request, Rested};
-use exo_user::pipe::{End, PipeError, Side};
-use exo_user::time::NEVER;
-use exo_user::{
+use libos_posix::exo_user::abi::calls::TransferMode;
+use libos_posix::exo_user::abi::request::BindRequest;
+use libos_posix::exo_user::child::{self, Contract, Entry};
+use libos_posix::exo_user::gate::{self, Answer, Request, Rested};
+use libos_posix::exo_user::pipe::{End, PipeError, Side};
+use libos_posix::exo_user::time::NEVER;
+use libos_posix::exo_user::{
     EnvName, Error, Rights, binding, capability, contract, environment, frame, layout, rpc,
 };
 

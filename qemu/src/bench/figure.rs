@@ -16,11 +16,13 @@ pub enum Group {
     Processor,
     /// Bindings, faults, revocation.
     Memory,
+    /// The page tables of `libos-posix`, over pages that are more or less far apart.
+    Tables,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 2] = [Self::Processor, Self::Memory];
+    pub const ALL: [Self; 3] = [Self::Processor, Self::Memory, Self::Tables];
 
     /// As it is written on the command line.
     #[must_use]
@@ -28,6 +30,7 @@ impl Group {
         match self {
             Self::Processor => "processor",
             Self::Memory => "memory",
+            Self::Tables => "tables",
         }
     }
 }
@@ -96,6 +99,10 @@ const fn processor(name: &'static str, bar: u64, text: &'static str, l: Option<P
 
 const fn memory(name: &'static str, bar: u64, text: &'static str, l: Option<Peer>) -> Figure {
     figure(Group::Memory, name, bar, text, l)
+}
+
+const fn tables(name: &'static str, bar: u64, text: &'static str) -> Figure {
+    figure(Group::Tables, name, bar, text, None)
 }
 
 impl Figure {
@@ -194,6 +201,21 @@ pub const FIGURES: &[Figure] = &[
         "a frame taken that two environments have mapped, the ticks included",
         None,
     ),
+    tables("linear_1", 4_700, "sparse appel1, a linear table, pages side by side"),
+    tables("linear_16", 4_800, "sparse appel1, a linear table, pages 16 apart"),
+    tables("linear_64", 5_500, "sparse appel1, a linear table, pages 64 apart"),
+    tables("linear_256", 8_400, "sparse appel1, a linear table, pages 256 apart"),
+    tables("linear_1024", 14_500, "sparse appel1, a linear table, pages 1,024 apart"),
+    tables("hashed_1", 4_800, "sparse appel1, a hashed table, pages side by side"),
+    tables("hashed_16", 4_850, "sparse appel1, a hashed table, pages 16 apart"),
+    tables("hashed_64", 5_400, "sparse appel1, a hashed table, pages 64 apart"),
+    tables("hashed_256", 7_700, "sparse appel1, a hashed table, pages 256 apart"),
+    tables("hashed_1024", 11_100, "sparse appel1, a hashed table, pages 1,024 apart"),
+    tables("extents_1", 6_000, "sparse appel1, a table of extents, pages side by side"),
+    tables("extents_16", 7_200, "sparse appel1, a table of extents, pages 16 apart"),
+    tables("extents_64", 7_700, "sparse appel1, a table of extents, pages 64 apart"),
+    tables("extents_256", 10_000, "sparse appel1, a table of extents, pages 256 apart"),
+    tables("extents_1024", 13_500, "sparse appel1, a table of extents, pages 1,024 apart"),
 ];
 
 /// The fastest way that Linux has.

@@ -34,6 +34,26 @@ fn mru_faults_half_as_often_as_lru_on_a_cycle() -> Result<()> {
     Ok(())
 }
 
+/// In a time that is the guest's instructions.
+#[test]
+fn a_hashed_table_beats_a_linear_one_where_pages_are_far_apart() -> Result<()> {
+    let benches = "benches=linear_1,hashed_1,linear_1024,hashed_1024";
+    let outcome = Guest::with(["bench"]).args("bench", benches).exact().boot()?.finish()?;
+    let instructions = |name: &str| -> Result<u64> {
+        let start = format!("bench {name} operations=500 nanoseconds=");
+        let mut lines = outcome.transcript.iter().filter_map(|line| line.split_once(&start));
+        let (_, number) = lines.next().with_context(|| format!("{:?}", outcome.transcript))?;
+        Ok(number.parse::<u64>()? / 500)
+    };
+    let [dense, sparse] = ["1", "1024"].map(|apart| -> Result<(u64, u64)> {
+        Ok((instructions(&format!("linear_{apart}"))?, instructions(&format!("hashed_{apart}"))?))
+    });
+    let ((linear, hashed), (linear_sparse, hashed_sparse)) = (dense?, sparse?);
+    println!("dense: {linear} and {hashed}; sparse: {linear_sparse} and {hashed_sparse}");
+    assert!(linear < hashed && hashed_sparse < linear_sparse);
+    Ok(())
+}
+
 /// The number in front of `words`, in the last line that has it.
 fn count(outcome: &Outcome, words: &str) -> Result<u64> {
     let lines = outcome.transcript.iter().rev();
