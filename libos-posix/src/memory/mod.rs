@@ -22,7 +22,9 @@
 //!    forget a binding at any time; the fault is answered from the program's own table.
 //! 2. *Handlers stand on wired memory.* A fault, a revocation and a loss are handled without the
 //!    paged heap, without locks of the interrupted code, and with events held back. A page fault
-//!    inside the pager is a bug, and ends the program with a report.
+//!    inside the pager is a bug, and ends the program with a report. So whoever calls a function of
+//!    this module, or frees memory, has a stack that is wired, as the program's first one is; code
+//!    on a stack in the paged area may do everything else.
 //! 3. *A loss costs what was written and no more.* Pages with a copy are bound without the right
 //!    to write, so the store's copy is current, and comes back when the frame is taken by force.
 

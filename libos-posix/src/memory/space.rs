@@ -119,7 +119,7 @@ where
             match T::in_wired(memory, self.frames()) {
                 Ok(table) => self.add_snapshot_table(table),
                 // The contract is used up: pages make room for the table.
-                Err(_) if self.give_up(BATCH) > 0 => {}
+                Err(Error::OverLimit | Error::NoFreeFrames) if self.give_up(BATCH) > 0 => {}
                 Err(_) => return Err(SnapshotError::NotTaken),
             }
         }
