@@ -164,6 +164,13 @@ impl<'a> Extents<'a> {
         tree
     }
 
+    fn first(&self, mut tree: u32) -> u32 {
+        while let Some(node) = self.node(tree).filter(|node| node.left != NIL) {
+            tree = node.left;
+        }
+        tree
+    }
+
     fn release_all(&mut self, tree: u32) {
         if let Some(&node) = self.node(tree) {
             self.release_all(node.left);
@@ -216,11 +223,7 @@ impl<'a> Extents<'a> {
             return NIL;
         }
         let mut count = pages.end - pages.start;
-        let mut first = *right;
-        while let Some(node) = self.node(first).filter(|node| node.left != NIL) {
-            first = node.left;
-        }
-        if let Some(&next) = self.node(first)
+        if let Some(&next) = self.node(self.first(*right))
             && next.first == pages.end
             && Entry::from_word(next.entry) == entry.advanced(count)
         {
@@ -243,6 +246,49 @@ impl<'a> Extents<'a> {
                 entry: entry.to_word(),
                 ..Extent::default()
             }),
+        }
+    }
+
+    /// Whether a page has no neighbours with which it could form a run; then the node that is its alone,
+    /// if there is one. Pages that are scattered are found so, and no tree has to be taken apart.
+    fn alone(&self, page: u32) -> Option<u32> {
+        let touches = |node: &Extent| node.end() == page || node.first == page + 1;
+        let mut index = self.root;
+        while let Some(node) = self.node(index) {
+            if touches(node) {
+                return None;
+            } else if page < node.first {
+                index = node.left;
+            } else if page >= node.end() {
+                index = node.right;
+            } else {
+                break;
+            }
+        }
+        let Some(&node) = self.node(index) else { return Some(NIL) };
+        let before = self.node(self.last(node.left)).is_some_and(touches);
+        let behind = self.node(self.first(node.right)).is_some_and(touches);
+        (node.count == 1 && !before && !behind).then_some(index)
+    }
+
+    /// Puts a node into a tree, where no run has its pages.
+    fn insert(&mut self, tree: u32, new: u32) -> u32 {
+        let first = self.nodes[new as usize].first;
+        match self.node(tree).copied() {
+            Some(node) if Self::priority(tree) > Self::priority(new) => {
+                if first < node.first {
+                    self.nodes[tree as usize].left = self.insert(node.left, new);
+                } else {
+                    self.nodes[tree as usize].right = self.insert(node.right, new);
+                }
+                tree
+            }
+            _ => {
+                let (left, right) = self.split(tree, first);
+                let node = &mut self.nodes[new as usize];
+                (node.left, node.right) = (left, right);
+                new
+            }
         }
     }
 
@@ -296,7 +342,20 @@ impl PageTable for Extents<'_> {
         if !before.is_populated() && !self.has_room_for(&pages, entry) {
             return Err(TableFull);
         }
-        self.replace(pages, entry);
+        match self.alone(page.0).filter(|_| entry != Entry::default()) {
+            Some(NIL) => {
+                let word = entry.to_word();
+                let extent = Extent { first: page.0, count: 1, entry: word, ..Extent::default() };
+                let node = self.take(extent);
+                self.root = self.insert(self.root, node);
+            }
+            Some(node) => {
+                self.count(node, -1);
+                self.nodes[node as usize].entry = entry.to_word();
+                self.count(node, 1);
+            }
+            None => self.replace(pages, entry),
+        }
         Ok(())
     }
 
