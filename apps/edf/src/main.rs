@@ -49,7 +49,7 @@ struct Task {
 }
 
 fn main(start: &Start<'_>) -> u64 {
-    let trace = start.argument("trace").unwrap_or("100:50,200:60,400:40");
+    let trace = start.argument("trace").unwrap_or("500:250,1000:300,2000:200");
     let tasks: Option<Result<Vec<_>, _>> = (1..).zip(trace.split(',')).map(Task::new).collect();
     let Some(tasks) = tasks else {
         println!("edf: a trace is PERIOD:COST,PERIOD:COST and so on, in slices");
@@ -59,7 +59,7 @@ fn main(start: &Start<'_>) -> u64 {
         let load: u64 = tasks.iter().map(|task| task.cost * 1000 / task.period).sum();
         println!("edf: {trace} in slices of {} us: load {} %", slice() / 1000, load / 10);
         let longest = tasks.iter().map(|task| task.period).max().unwrap_or(0);
-        let length = start.number("rounds", 5) * longest;
+        let length = start.number("rounds", 2) * longest;
         let missed = POLICIES.map(|policy| run(policy, &mut tasks, length));
         tasks.iter().for_each(|task| child::remove(task.worker));
         let [first, second] = missed;
