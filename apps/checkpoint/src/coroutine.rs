@@ -16,6 +16,11 @@ const SAVED: usize = 7;
 
 /// Saves the registers that a called function must keep, exchanges the stacks, and restores those of
 /// the other side. The vector unit's control word is the same on both.
+///
+/// # Safety
+/// `to` is a stack pointer that an earlier switch has stored, or one to a stack made like that; `save`
+/// can be written to.
+// SAFETY: the body keeps the calling convention: what it pushes here, it pops on the way back.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn switch(save: *mut u64, to: u64) {
     naked_asm!(

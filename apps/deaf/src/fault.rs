@@ -60,6 +60,7 @@ fn on_exception(interrupted: &mut Interrupted) {
 ///
 /// # Safety
 /// What is written is memory of the caller's to which nothing refers, or none at all.
+// SAFETY: the body uses no register that a function keeps, and returns.
 #[unsafe(naked)]
 unsafe extern "C" fn copy_words(to: u64, from: u64, unused: u64, count: u64) -> u64 {
     naked_asm!("rep movsq", "xor eax, eax", "ret")

@@ -139,6 +139,11 @@ struct Ended {
 
 /// The gate is the label behind the `syscall`: nothing has moved on the stack, whoever comes. `rcx`
 /// and `r11` pass nothing, so they hold what the last store before the rest needs.
+///
+/// # Safety
+/// The message can be read and written, events are held back, and the call is one that rests.
+// SAFETY: the body pushes what a function keeps and pops it on both ways out, on the stack that it
+// entered with.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn exchange_raw(
     message: *mut Message,
@@ -379,6 +384,12 @@ extern "sysv64" fn refused(request: &mut Request, error: u64) -> bool {
 /// The frame of a service lies at its stack pointer whenever it rests: the [`Request`], then what
 /// `serve` has passed. Every entry finds that stack pointer, and what a handler needs of the stack
 /// is below; so nothing grows.
+///
+/// # Safety
+/// `invoke` is the one of the handler's type, the handler stays until this returns, and events are held
+/// back.
+// SAFETY: the body pushes what a function keeps and pops it before it returns; calls find the stack
+// aligned.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn serve_raw(handler: *mut (), invoke: Invoke, until: u64, keeper: u64) {
     naked_asm!(

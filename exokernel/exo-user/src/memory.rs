@@ -10,6 +10,8 @@ use core::arch::naked_asm;
 ///
 /// # Safety
 /// Both places have `count` bytes and don't overlap.
+// SAFETY: the body touches no more than the two places, keeps what a function keeps, and returns; the
+// name is that of the function it is.
 #[unsafe(naked)]
 #[cfg_attr(target_env = "musl", unsafe(no_mangle))]
 pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
@@ -36,6 +38,7 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *
 ///
 /// # Safety
 /// Both places have `count` bytes.
+// SAFETY: as `memcpy`.
 #[unsafe(naked)]
 #[cfg_attr(target_env = "musl", unsafe(no_mangle))]
 pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {

@@ -8,6 +8,7 @@ use core::sync::atomic::AtomicU64;
 use exo_abi::FrameNumber;
 use exo_abi::name::PAGE_SIZE;
 
+// SAFETY: the linker script defines both. Only their addresses are taken.
 unsafe extern "C" {
     static image_start: u8;
     static image_end: u8;

@@ -91,6 +91,8 @@ processor_high:
     arrive = sym arrive,
 );
 
+// SAFETY: the assembler above defines both. They are read as the bytes between them, and never run
+// here.
 unsafe extern "C" {
     static trampoline_start: u8;
     static trampoline_end: u8;

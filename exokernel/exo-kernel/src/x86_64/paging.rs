@@ -21,6 +21,7 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
+// SAFETY: the linker script defines both. Only their addresses are taken.
 unsafe extern "C" {
     static rodata_start: u8;
     static data_start: u8;

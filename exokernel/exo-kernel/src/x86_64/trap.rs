@@ -344,6 +344,7 @@ leave_kernel:
 /// The bytes of a stub.
 const STUB: usize = 32;
 
+// SAFETY: the assembler above defines them; of the first two only the addresses are taken.
 unsafe extern "C" {
     static trap_stubs: u8;
     static call_entry: u8;
