@@ -7,16 +7,55 @@ use libos_posix::descriptor::{Descriptors, OUTPUT};
 use libos_posix::files::{self, FileError, Kind, Tree};
 use libos_posix::{Start, println};
 
-const HELP: &str = "\
-help                    this list
-ps                      the environments
-free                    the frames, by owner
-slices                  the positions of each CPU
-filters                 the packet filters
-ls [PATH]               a directory of the boot archive's files
-cat PATH                a file
-revoke NAME N [MS]      ask a program for N frames, with MS milliseconds of notice
-exit [CODE]             end";
+/// A command: how it is typed, what it does, and the function that does it with the words behind its
+/// name. A new command is one more entry in [`COMMANDS`].
+struct Command {
+    usage: &'static str,
+    about: &'static str,
+    run: for<'a, 'b> fn(&'a mut Shell<'b>, &[&str]) -> Result<(), String>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { usage: "help", about: "this list", run: |_, _| help() },
+    Command { usage: "ps", about: "the environments", run: |_, _| listing::environments() },
+    Command { usage: "free", about: "the frames, by owner", run: |_, _| listing::frames() },
+    Command { usage: "slices", about: "the positions of each CPU", run: |_, _| listing::slices() },
+    Command { usage: "filters", about: "the packet filters", run: |_, _| listing::filters() },
+    Command {
+        usage: "ls [PATH]",
+        about: "a directory of the boot archive's files",
+        run: |shell, words| shell.list(words.first().unwrap_or(&"/")),
+    },
+    Command {
+        usage: "cat PATH",
+        about: "a file",
+        run: |shell, words| shell.print(words.first().ok_or("which file?")?),
+    },
+    Command {
+        usage: "revoke PROGRAM KIND N [--deadline MS]",
+        about: "ask a program for N of its frames, slices, filters or rings",
+        run: |_, words| revocation::revoke(words),
+    },
+    Command { usage: "exit [CODE]", about: "end", run: |_, _| Ok(()) },
+];
+
+impl Command {
+    fn name(&self) -> &'static str {
+        self.usage.split(' ').next().unwrap_or_default()
+    }
+
+    /// How many words may stand behind the name.
+    fn most_words(&self) -> usize {
+        self.usage.split(' ').count() - 1
+    }
+}
+
+fn help() -> Result<(), String> {
+    for command in COMMANDS {
+        println!("{:<38}  {}", command.usage, command.about);
+    }
+    Ok(())
+}
 
 /// What became of a command.
 pub(crate) enum Outcome {
@@ -51,26 +90,20 @@ impl<'a> Shell<'a> {
         let words: Vec<_> = line.split_whitespace().collect();
         let Some((&command, arguments)) = words.split_first() else { return Outcome::Done };
         println!("$ {line}");
-        let result = match (command, arguments) {
-            ("help", []) => {
-                println!("{HELP}");
-                Ok(())
-            }
-            ("ps", []) => listing::environments(),
-            ("free", []) => listing::frames(),
-            ("slices", []) => listing::slices(),
-            ("filters", []) => listing::filters(),
-            ("ls", []) => self.list("/"),
-            ("ls", [path]) => self.list(path),
-            ("cat", [path]) => self.print(path),
-            ("revoke", [name, count]) => revocation::ask(name, count, None),
-            ("revoke", [name, count, notice]) => revocation::ask(name, count, Some(notice)),
-            ("exit", []) => return Outcome::Exit(0),
-            ("exit", [code]) => match number(code) {
+        if command == "exit" {
+            match arguments.first().map_or(Ok(0), |code| number(code)) {
                 Ok(code) => return Outcome::Exit(code),
-                Err(error) => Err(error),
-            },
-            _ => Err(String::from("not a command; try help")),
+                Err(error) => {
+                    println!("exit: {error}");
+                    return Outcome::Failed;
+                }
+            }
+        }
+        let known = COMMANDS.iter().find(|known| known.name() == command);
+        let result = match known {
+            Some(known) if arguments.len() <= known.most_words() => (known.run)(self, arguments),
+            Some(known) => Err(String::from(known.usage)),
+            None => Err(String::from("not a command; try help")),
         };
         match result {
             Ok(()) => Outcome::Done,

@@ -18,6 +18,33 @@ fn the_shell_answers_what_is_typed() -> Result<()> {
 }
 
 #[test]
+fn the_shell_takes_frames_away_live() -> Result<()> {
+    let guest = Guest::with(["deaf", "shell"])
+        .args("deaf", "frames=100 rounds=1000000 period=5")
+        .contract("deaf", |program| program.service = true)
+        .boot()?;
+    guest.wait_for("type help for the commands")?;
+    guest.wait_for("deaf: 100 frames filled")?;
+    guest.type_line("revoke deaf frames 100 --deadline 5")?;
+    let owes = guest.wait_for("asked deaf for 100 frames: it owes ")?;
+    let debt = owes.rsplit(' ').next().unwrap_or_default();
+    guest.wait_for(&format!(" 0 given back by choice, {debt} taken by force"))?;
+    guest.wait_for("deaf may hold 100 frames more again")?;
+    for (typed, answer) in [
+        ("revoke nobody frames 1", "revoke: nobody: no such program"),
+        ("revoke deaf gold 1", "revoke: gold: no kind of resource"),
+        ("revoke deaf frames many", "revoke: many: not a number"),
+        ("revoke deaf frames 1 --deadline", "revoke: revoke PROGRAM KIND N [--deadline MS]"),
+    ] {
+        guest.type_line(typed)?;
+        guest.wait_for(answer)?;
+    }
+    guest.type_line("exit")?;
+    assert_eq!(guest.finish()?.verdict, Verdict::Code(0));
+    Ok(())
+}
+
+#[test]
 fn control_c_ends_a_run_in_order() -> Result<()> {
     let guest = Guest::with(["web"]).linger().boot()?;
     guest.wait_for("serving http://")?;
