@@ -27,11 +27,7 @@ impl Width {
 
     /// The mask that looks at every bit of a load of this width.
     pub const fn full_mask(self) -> u32 {
-        match self {
-            Width::One => 0xff,
-            Width::Two => 0xffff,
-            Width::Four => 0xffff_ffff,
-        }
+        u32::MAX >> (32 - 8 * self.bytes())
     }
 
     /// The width of that many bytes; `None` if there is no load of that size.
@@ -57,7 +53,7 @@ impl Width {
 /// byte of the link header.
 ///
 /// Plain data, any content; [`Filter::new`](crate::Filter::new) decides what is valid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Atom {
     /// Holds if `load(base + offset, width) & mask == value`, the load in network byte order.
     Compare {
@@ -79,29 +75,6 @@ pub enum Atom {
         /// The bits of that byte that count.
         mask: u8,
         /// Left shift in bits, at most [`MAX_SHIFT`].
-        shift: u8,
-    },
-}
-
-/// What an atom looks at, without the value it wants. The fields of a filter are its shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Field {
-    /// A masked compare.
-    Compare {
-        /// Bytes from the base.
-        offset: u16,
-        /// Bytes to load.
-        width: Width,
-        /// The bits that count.
-        mask: u32,
-    },
-    /// A shift of the base.
-    Shift {
-        /// Bytes from the base.
-        offset: u16,
-        /// The bits that count.
-        mask: u8,
-        /// Left shift in bits.
         shift: u8,
     },
 }
@@ -128,12 +101,9 @@ impl Atom {
         }
     }
 
-    /// What the atom looks at.
-    pub(crate) const fn field(&self) -> Field {
-        match *self {
-            Atom::Compare { offset, width, mask, .. } => Field::Compare { offset, width, mask },
-            Atom::Shift { offset, mask, shift } => Field::Shift { offset, mask, shift },
-        }
+    /// What the atom looks at: the same, wanting to see zero. These are the shape of a filter.
+    pub(crate) const fn field(&self) -> Self {
+        self.with_key(0)
     }
 
     /// What it wants to see there, in memory order; zero for a shift, which wants nothing.
@@ -188,20 +158,20 @@ impl Atom {
     /// Whether the atom by itself is valid; `index` is its place in the list, for the error.
     pub const fn check(&self, index: u8) -> Result<(), FilterError> {
         if self.end() > MAX_END as u32 {
-            return Err(FilterError::OffsetTooLarge { atom: index });
+            return Err(FilterError::OffsetTooLarge(index));
         }
         match *self {
             Atom::Compare { mask: 0, .. } | Atom::Shift { mask: 0, .. } => {
-                Err(FilterError::EmptyMask { atom: index })
+                Err(FilterError::EmptyMask(index))
             }
             Atom::Compare { width, mask, .. } if mask & !width.full_mask() != 0 => {
-                Err(FilterError::MaskTooWide { atom: index })
+                Err(FilterError::MaskTooWide(index))
             }
             Atom::Compare { mask, value, .. } if value & !mask != 0 => {
-                Err(FilterError::ValueOutsideMask { atom: index })
+                Err(FilterError::ValueOutsideMask(index))
             }
             Atom::Shift { shift, .. } if shift > MAX_SHIFT => {
-                Err(FilterError::ShiftTooLarge { atom: index })
+                Err(FilterError::ShiftTooLarge(index))
             }
             _ => Ok(()),
         }

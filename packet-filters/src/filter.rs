@@ -2,8 +2,7 @@
 
 use core::cmp::{Ordering, Reverse};
 
-use crate::atom::{Atom, Field};
-use crate::interpreter;
+use crate::atom::Atom;
 
 /// The most atoms that a filter can have, as given and in canonical form.
 ///
@@ -29,7 +28,7 @@ pub struct Filter {
 /// What a filter wants to see: a word for each atom, zero for a shift and behind the last.
 pub(crate) type Words = [u32; MAX_ATOMS];
 
-/// Why a list of atoms is not a filter. `atom` is the index in the list as given.
+/// Why a list of atoms is not a filter. The number is the index of an atom in the list as given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FilterError {
     /// More than [`MAX_ATOMS`] atoms, as given or after sparse masks were split into loads.
@@ -37,42 +36,21 @@ pub enum FilterError {
     /// More than [`MAX_SHIFTS`] shifts.
     TooManyShifts,
     /// A mask of zero: the atom would test nothing.
-    EmptyMask {
-        /// Index of the atom.
-        atom: u8,
-    },
+    EmptyMask(u8),
     /// The mask has bits outside the load.
-    MaskTooWide {
-        /// Index of the atom.
-        atom: u8,
-    },
+    MaskTooWide(u8),
     /// The value has bits outside the mask: the atom could never hold.
-    ValueOutsideMask {
-        /// Index of the atom.
-        atom: u8,
-    },
+    ValueOutsideMask(u8),
     /// The load ends more than [`MAX_END`](crate::MAX_END) bytes past the base.
-    OffsetTooLarge {
-        /// Index of the atom.
-        atom: u8,
-    },
+    OffsetTooLarge(u8),
     /// A shift by more than [`MAX_SHIFT`](crate::MAX_SHIFT) bits.
-    ShiftTooLarge {
-        /// Index of the atom.
-        atom: u8,
-    },
+    ShiftTooLarge(u8),
     /// The atom wants a bit that an earlier atom of its segment wants to be different.
-    Contradiction {
-        /// Index of the later atom.
-        atom: u8,
-    },
+    Contradiction(u8),
     /// The last atom is a shift, which moves a base that nobody uses.
     TrailingShift,
     /// The atom and the one before it, in their segment, are not in canonical form.
-    NotCanonical {
-        /// Index of the atom.
-        atom: u8,
-    },
+    NotCanonical(u8),
 }
 
 impl Filter {
@@ -104,7 +82,7 @@ impl Filter {
                 return Err(FilterError::TooManyShifts);
             }
             if !atoms[i].is_whole() || i > 0 && !atoms[i].may_follow(&atoms[i - 1]) {
-                return Err(FilterError::NotCanonical { atom: index });
+                return Err(FilterError::NotCanonical(index));
             }
             filter.push(atoms[i]);
             i += 1;
@@ -115,11 +93,6 @@ impl Filter {
     /// The atoms, in canonical form.
     pub fn atoms(&self) -> &[Atom] {
         self.atoms.get(..usize::from(self.length)).unwrap_or(&self.atoms)
-    }
-
-    /// Whether the packet (from the link header on) matches: the reference reading of the language.
-    pub fn matches(&self, packet: &[u8]) -> bool {
-        interpreter::matches(self.atoms(), packet)
     }
 
     /// How many bits of a packet the filter pins. A filter that is contained in another one pins
@@ -137,7 +110,7 @@ impl Filter {
     }
 
     /// What the atoms look at: the shape of the filter.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = Field> {
+    pub(crate) fn fields(&self) -> impl Iterator<Item = Atom> {
         self.atoms().iter().map(Atom::field)
     }
 

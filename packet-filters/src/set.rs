@@ -1,6 +1,6 @@
 //! Many filters as one decision.
 
-use crate::codegen::{self, CompileError, Step};
+use crate::codegen::{self, BufferTooSmall, Step};
 use crate::filter::{Filter, Words};
 use crate::overlap::{overlaps, project};
 use crate::shape::{INLINE, Link, NONE, Shape};
@@ -45,11 +45,8 @@ pub enum InsertError {
     Full,
     /// No filter of the set looks at the same bits, and there is no memory for another shape.
     TooManyShapes,
-    /// An equal filter is in the set; the new one would never see a packet, or take all of them.
-    Duplicate {
-        /// The id of the equal filter.
-        of: u32,
-    },
+    /// An equal filter is in the set, with this id; the new one would never see a packet, or take all of them.
+    Duplicate(u32),
 }
 
 impl<'m> FilterSet<'m> {
@@ -112,7 +109,7 @@ impl<'m> FilterSet<'m> {
             None => self.add_shape(filter)?,
         };
         if let Some(of) = self.table.find(index, &words) {
-            return Err(InsertError::Duplicate { of });
+            return Err(InsertError::Duplicate(of));
         }
         let id = self.free;
         let link = self.links.get_mut(id as usize).ok_or(InsertError::Full)?;
@@ -150,18 +147,13 @@ impl<'m> FilterSet<'m> {
         Some(filter)
     }
 
-    /// The id of the filter that gets this packet, by looking it up in one shape after the other.
-    pub fn classify(&self, packet: &[u8]) -> Option<u32> {
-        self.order().find_map(|(index, shape)| self.table.find(index, &shape.look(packet)?))
-    }
-
-    /// Whether emitted code no longer does what [`FilterSet::classify`] does.
+    /// Whether emitted code no longer does what trying every filter in turn does.
     pub fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// Writes a function that does what [`FilterSet::classify`] does, as x86-64 machine code, to the
-    /// front of `buffer`. Returns its length in bytes.
+    /// Writes a function that tells the id of the filter that gets a packet, as x86-64 machine code,
+    /// to the front of `buffer`. Returns its length in bytes.
     ///
     /// The code has the type [`Classifier`](crate::Classifier) and can run at any address. It
     /// reads the packet and [the table](FilterSet::table), writes no memory but its stack, of which
@@ -170,7 +162,7 @@ impl<'m> FilterSet<'m> {
     ///
     /// Once this has succeeded, the set must not be changed again until no reader uses the code of
     /// before.
-    pub fn compile(&mut self, buffer: &mut [u8]) -> Result<usize, CompileError> {
+    pub fn compile(&mut self, buffer: &mut [u8]) -> Result<usize, BufferTooSmall> {
         self.compile_traced(buffer, &mut |_, _| ())
     }
 
@@ -179,10 +171,10 @@ impl<'m> FilterSet<'m> {
         &mut self,
         buffer: &mut [u8],
         trace: &mut dyn FnMut(usize, Step<'_>),
-    ) -> Result<usize, CompileError> {
+    ) -> Result<usize, BufferTooSmall> {
         let needed = codegen::code_for(self.used);
         if buffer.len() < needed {
-            return Err(CompileError::BufferTooSmall { needed });
+            return Err(BufferTooSmall { needed });
         }
         self.tidy();
         let length = codegen::compile(self, buffer, trace)?;

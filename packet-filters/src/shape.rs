@@ -1,7 +1,6 @@
 //! What filters have in common that look at the same bits.
 
-use crate::filter::{Filter, MAX_ATOMS, Words};
-use crate::interpreter::gather;
+use crate::filter::{Filter, Words};
 
 /// Filters up to this many that look at the same bits are compared one after the other, with
 /// their values in the code; more are looked up in the table.
@@ -59,11 +58,5 @@ impl Shape {
             self.varies |= u16::from(word != other) << place;
         }
         self.varies != before
-    }
-
-    /// What the packet has where members look.
-    pub(crate) fn look(&self, packet: &[u8]) -> Option<Words> {
-        let mut words = [0; MAX_ATOMS];
-        gather(self.sample.atoms(), packet, &mut words).then_some(words)
     }
 }

@@ -32,11 +32,8 @@ pub enum DecodeError {
     Trailing,
     /// The first byte is not the version this crate knows.
     UnknownVersion,
-    /// An atom starts with a byte that names no kind of atom.
-    UnknownAtom {
-        /// Index of the atom.
-        atom: u8,
-    },
+    /// The atom of this index starts with a byte that names no kind of atom.
+    UnknownAtom(u8),
     /// The atoms do not make a filter.
     Invalid(FilterError),
 }
@@ -83,7 +80,7 @@ impl Input<'_> {
                 shift: self.number(1)? as u8,
             });
         }
-        let width = Width::from_bytes(tag).ok_or(DecodeError::UnknownAtom { atom: index })?;
+        let width = Width::from_bytes(tag).ok_or(DecodeError::UnknownAtom(index))?;
         let bytes = usize::from(width.bytes());
         Ok(Atom::Compare {
             offset: self.number(2)? as u16,

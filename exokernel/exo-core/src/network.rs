@@ -216,7 +216,7 @@ impl Kernel<'_> {
             return Err(Error::NotReserved);
         }
         let id = self.filters.insert(filter).map_err(|error| match error {
-            InsertError::Duplicate { .. } => Error::FilterOverlaps,
+            InsertError::Duplicate(_) => Error::FilterOverlaps,
             InsertError::Full | InsertError::TooManyShapes => Error::NoFreeFilters,
         })?;
         self.load_filters(machine);

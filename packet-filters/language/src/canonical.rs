@@ -1,6 +1,6 @@
 //! From atoms in any form to the canonical one.
 
-use packet_filters::{Atom, Filter, FilterError, MAX_ATOMS, MAX_SHIFTS, Width};
+use packet_filters::{Atom, Filter, FilterError, MAX_ATOMS, Width};
 
 /// Checks atoms and brings them into canonical form.
 ///
@@ -14,7 +14,6 @@ pub const fn filter(atoms: &[Atom]) -> Result<Filter, FilterError> {
     }
     let mut made = Made { atoms: [Atom::exact(0, Width::One, 0); MAX_ATOMS], length: 0 };
     let mut segment = Segment::EMPTY;
-    let mut shifts = 0;
     let mut i = 0;
     while i < atoms.len() {
         let index = i as u8;
@@ -24,17 +23,10 @@ pub const fn filter(atoms: &[Atom]) -> Result<Filter, FilterError> {
         match atoms[i] {
             Atom::Compare { offset, width, mask, value } => {
                 if !segment.add(offset, width, mask, value) {
-                    return Err(FilterError::Contradiction { atom: index });
+                    return Err(FilterError::Contradiction(index));
                 }
             }
             Atom::Shift { .. } => {
-                shifts += 1;
-                if shifts > MAX_SHIFTS {
-                    return Err(FilterError::TooManyShifts);
-                }
-                if i + 1 == atoms.len() {
-                    return Err(FilterError::TrailingShift);
-                }
                 if !made.push_segment(&segment) || !made.push(atoms[i]) {
                     return Err(FilterError::TooManyAtoms);
                 }

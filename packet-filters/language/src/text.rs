@@ -257,22 +257,22 @@ impl fmt::Display for Explained {
         match self.0 {
             FilterError::TooManyAtoms => write!(f, "more than {MAX_ATOMS} atoms"),
             FilterError::TooManyShifts => write!(f, "more than {MAX_SHIFTS} shifts"),
-            FilterError::EmptyMask { atom } => write!(f, "atom {atom}: the mask is zero"),
-            FilterError::MaskTooWide { atom } => {
+            FilterError::EmptyMask(atom) => write!(f, "atom {atom}: the mask is zero"),
+            FilterError::MaskTooWide(atom) => {
                 write!(f, "atom {atom}: the mask has bits outside the load")
             }
-            FilterError::ValueOutsideMask { atom } => {
+            FilterError::ValueOutsideMask(atom) => {
                 write!(f, "atom {atom}: the value has bits outside the mask")
             }
-            FilterError::OffsetTooLarge { atom } => {
+            FilterError::OffsetTooLarge(atom) => {
                 write!(f, "atom {atom}: the load ends too far from its base")
             }
-            FilterError::ShiftTooLarge { atom } => write!(f, "atom {atom}: shifts by too much"),
-            FilterError::Contradiction { atom } => {
+            FilterError::ShiftTooLarge(atom) => write!(f, "atom {atom}: shifts by too much"),
+            FilterError::Contradiction(atom) => {
                 write!(f, "atom {atom} contradicts an earlier one")
             }
             FilterError::TrailingShift => write!(f, "nothing follows the last shift"),
-            FilterError::NotCanonical { atom } => write!(f, "atom {atom}: not in canonical form"),
+            FilterError::NotCanonical(atom) => write!(f, "atom {atom}: not in canonical form"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The few instructions that filters need, encoded by hand (Intel SDM, volume 2).
+//! The few steps that filters need, as instructions.
 //!
 //! | register | holds |
 //! |---|---|
@@ -9,14 +9,15 @@
 //! A look-up in the table wants four more: those of r8 to r11 that hold no base in this set, then
 //! rbx, rbp, r12, r13, which are saved.
 
-use super::CompileError;
+use super::BufferTooSmall;
 use super::code::{Code, Condition, Label};
+use super::encoding::*;
 use crate::atom::{Atom, Width};
 use crate::filter::{MAX_SHIFTS, Words};
 use crate::set::FilterSet;
 use crate::table::{ID, Line, Table, layout};
 
-/// The instructions of filters, one method each.
+/// The steps of filters, one method each.
 pub(crate) struct Assembler<'b> {
     code: Code<'b>,
     /// The registers for look-ups.
@@ -26,30 +27,14 @@ pub(crate) struct Assembler<'b> {
     done: Label,
 }
 
-/// A place in memory: base, index with the number of bits it is shifted, displacement.
-#[derive(Clone, Copy)]
-struct Place {
-    base: u8,
-    index: Option<(u8, u8)>,
-    at: u32,
-}
+/// Operations of a register with a register or memory.
+const ADD: u16 = 0x03;
+const AND: u16 = 0x23;
+const XOR: u16 = 0x33;
+const COMPARE: u16 = 0x3b;
 
-/// The operations of opcode group 1, as they stand in its second byte.
-const ADD: u8 = 0;
-const ADC: u8 = 2;
-const AND: u8 = 4;
-const CMP: u8 = 7;
-/// Whether an instruction works on 64 bits.
-const WIDE: bool = true;
-const NARROW: bool = false;
-
-const RAX: u8 = 0;
-const RCX: u8 = 1;
-const RDX: u8 = 2;
-const RSI: u8 = 6;
-const RDI: u8 = 7;
 /// Those of r8 to r11 from the last to the first, then those that are saved.
-const SCRATCH: [u8; 8] = [11, 10, 9, 8, 3, 5, 12, 13];
+const SCRATCH: [u8; 8] = [R11, R10, R9, R8, RBX, RBP, R12, R13];
 
 impl<'b> Assembler<'b> {
     pub(crate) fn new(buffer: &'b mut [u8], set: &FilterSet<'_>) -> Self {
@@ -71,14 +56,14 @@ impl<'b> Assembler<'b> {
         self.saves = look_ups;
         for register in self.scratch {
             if self.is_saved(register) {
-                self.push_or_pop(0x50, register);
+                self.code.push(register);
             }
         }
     }
 
     /// Nothing matched: returns zero. Then what [`Assembler::accept`] jumps to. The length.
-    pub(crate) fn epilogue(mut self) -> Result<usize, CompileError> {
-        self.emit(&[0x31, 0xc0]); // xor eax, eax
+    pub(crate) fn epilogue(mut self) -> Result<usize, BufferTooSmall> {
+        self.code.constant(RAX, 0);
         let done = core::mem::take(&mut self.done);
         self.bind(done);
         self.leave();
@@ -87,8 +72,7 @@ impl<'b> Assembler<'b> {
 
     /// Returns this filter.
     pub(crate) fn accept(&mut self, id: u32) {
-        self.emit(&[0xb8]); // mov eax, id + 1
-        self.emit(&(id + 1).to_le_bytes());
+        self.code.constant(RAX, u64::from(id) + 1);
         self.finish();
     }
 
@@ -96,13 +80,13 @@ impl<'b> Assembler<'b> {
     /// four shifts of 15 bits.
     pub(crate) fn check_length(&mut self, level: u8, reach: u32, short: &mut Label) {
         if level == 0 {
-            self.immediate(WIDE, CMP, RSI, reach);
-            self.jump_if(Condition::Below, short);
+            self.code.immediate(WIDE, group::CMP, RSI, reach.cast_signed());
+            self.code.jump_if(Condition::Below, short);
         } else {
-            let end = Place { base: base_register(level), index: None, at: reach };
-            self.memory(WIDE, &[0x8d], RCX, end); // lea rcx, [base + reach]
-            self.registers(WIDE, 0x39, RSI, RCX); // cmp rcx, rsi
-            self.jump_if(Condition::Above, short);
+            let end = Memory::at(base_register(level), reach.cast_signed());
+            self.code.memory(WIDE, ADDRESS, RCX, end); // lea rcx, [base + reach]
+            self.code.registers(WIDE, COMPARE, RCX, RSI);
+            self.code.jump_if(Condition::Above, short);
         }
     }
 
@@ -111,19 +95,19 @@ impl<'b> Assembler<'b> {
         let Atom::Compare { .. } = *atom else { return };
         let key = atom.key();
         if !self.load_masked(RAX, level, atom) || key != 0 {
-            self.immediate(NARROW, CMP, RAX, key);
+            self.code.immediate(NARROW, group::CMP, RAX, key.cast_signed());
         }
-        self.jump_if(Condition::NotEqual, other);
+        self.code.jump_if(Condition::NotEqual, other);
     }
 
     /// Returns this filter if a compare holds, and nothing if it does not.
     pub(crate) fn accept_if(&mut self, level: u8, atom: &Atom, id: u32) {
         self.load_masked(RCX, level, atom);
-        self.registers(NARROW, 0x31, RAX, RAX); // xor eax, eax
-        self.immediate(NARROW, CMP, RCX, atom.key());
-        self.emit(&[0x0f, 0x94, 0xc0]); // sete al
-        self.emit(&[0x69, 0xc0]); // imul eax, eax, id + 1
-        self.emit(&(id + 1).to_le_bytes());
+        self.code.constant(RAX, 0);
+        self.code.immediate(NARROW, group::CMP, RCX, atom.key().cast_signed());
+        self.code.registers(NARROW, 0x0f94, 0, RAX); // sete al
+        self.code.registers(NARROW, 0x69, RAX, RAX); // imul eax, eax, id + 1
+        self.code.emit(&(id + 1).to_le_bytes());
         self.finish();
     }
 
@@ -132,14 +116,13 @@ impl<'b> Assembler<'b> {
         let next = base_register(level + 1);
         self.load(next, level, offset, Width::One);
         if mask != 0xff {
-            self.immediate(NARROW, AND, next, u32::from(mask));
+            self.code.immediate(NARROW, group::AND, next, mask.into());
         }
         if shift != 0 {
-            self.registers(NARROW, 0xc1, 4, next); // shl next, shift
-            self.emit(&[shift]);
+            self.code.shift(NARROW, shift::LEFT, next, shift);
         }
         if level != 0 {
-            self.registers(WIDE, 0x01, base_register(level), next); // add next, base
+            self.code.registers(WIDE, ADD, next, base_register(level));
         }
     }
 
@@ -157,41 +140,41 @@ impl<'b> Assembler<'b> {
         self.hash(table, shape, words, open.clone());
         let next_bucket = self.position();
         // found = the highest bit of each lane with the tag, and that of the word if it was passed.
-        let bucket = Place { base: RDX, index: Some((RCX, 3)), at: layout::HEADERS };
-        self.registers(WIDE, 0x89, RAX, found); // mov found, rax
-        self.memory(WIDE, &[0x33], found, bucket); // xor found, [bucket]
-        self.memory(WIDE, &[0x03], found, constant(layout::FILL)); // add found, [fill]
-        self.registers(WIDE, 0xf7, 2, found); // not found
-        self.memory(WIDE, &[0x23], found, constant(layout::HIGHS)); // and found, [highs]
-        self.jump_if(Condition::Equal, none);
+        let headers = layout::HEADERS.cast_signed();
+        let bucket = Memory { base: RDX, index: Some((RCX, 3)), displacement: headers };
+        self.code.registers(WIDE, LOAD, found, RAX);
+        self.code.memory(WIDE, XOR, found, bucket);
+        self.code.memory(WIDE, ADD, found, constant(layout::FILL));
+        self.code.registers(WIDE, 0xf7, 2, found); // not found
+        self.code.memory(WIDE, AND, found, constant(layout::HIGHS));
+        self.code.jump_if(Condition::Equal, none);
         let next_slot = self.position();
         let mut passed = Label::new();
         self.address_slot(found, slot, word, &mut passed);
         let (mut other, at) = (Label::new(), table.slots_offset());
-        let own = |byte: u32| Place { base: slot, index: None, at: at + byte };
-        self.memory(WIDE, &[0x8b], head, own(0)); // mov head, [slot]
-        self.memory(NARROW, &[0x80], CMP, own(3)); // cmp byte [slot + 3], shape
-        self.emit(&[shape]);
-        self.jump_if(Condition::NotEqual, &mut other);
+        let own = |byte: u32| Memory::at(slot, (at + byte).cast_signed());
+        self.code.memory(WIDE, LOAD, head, own(0));
+        self.code.memory(NARROW, 0x80, group::CMP, own(3)); // cmp byte [slot + 3], shape
+        self.code.emit(&[shape]);
+        self.code.jump_if(Condition::NotEqual, &mut other);
         for (level, place, atom) in open {
             self.load_masked(word, level, &atom);
-            self.memory(NARROW, &[0x3b], word, own(8 + 4 * place as u32)); // cmp word, [slot]
-            self.jump_if(Condition::NotEqual, &mut other);
+            self.code.memory(NARROW, COMPARE, word, own(8 + 4 * place as u32));
+            self.code.jump_if(Condition::NotEqual, &mut other);
         }
-        self.memory(WIDE, &[0x3b], head, own(0)); // cmp head, [slot]
-        self.jump_if(Condition::NotEqual, &mut other);
-        self.registers(NARROW, 0x89, head, RAX); // mov eax, head
-        self.immediate(NARROW, AND, RAX, ID);
-        self.immediate(NARROW, ADD, RAX, 1);
+        self.code.memory(WIDE, COMPARE, head, own(0));
+        self.code.jump_if(Condition::NotEqual, &mut other);
+        self.code.registers(NARROW, LOAD, RAX, head);
+        self.code.immediate(NARROW, group::AND, RAX, ID.cast_signed());
+        self.code.immediate(NARROW, group::ADD, RAX, 1);
         self.finish();
         self.bind(other);
-        let below = Place { base: found, index: None, at: 1u32.wrapping_neg() };
-        self.memory(WIDE, &[0x8d], word, below); // lea word, [found - 1]
-        self.registers(WIDE, 0x21, word, found); // and found, word
+        self.code.memory(WIDE, ADDRESS, word, Memory::at(found, -1)); // lea word, [found - 1]
+        self.code.registers(WIDE, AND, found, word);
         self.code.jump_back(Some(Condition::NotEqual), next_slot);
         self.code.jump(none);
         self.bind(passed);
-        self.immediate(WIDE, ADD, RCX, 1);
+        self.code.immediate(WIDE, group::ADD, RCX, 1);
         self.code.jump_back(None, next_bucket);
     }
 
@@ -209,41 +192,35 @@ impl<'b> Assembler<'b> {
                 seed = seed.wrapping_add(table.term(place, *word));
             }
         }
-        self.emit(&[0x48, 0xb8]); // mov rax, seed
-        self.emit(&seed.to_le_bytes());
+        self.code.constant(RAX, seed);
         for (level, place, atom) in open {
             self.load_masked(RCX, level, &atom);
-            self.memory(WIDE, &[0x0f, 0xaf], RCX, constant(8 * place as u32)); // imul rcx, [key]
-            self.registers(WIDE, 0x01, RCX, RAX); // add rax, rcx
+            self.code.memory(WIDE, MULTIPLY, RCX, constant(8 * place as u32));
+            self.code.registers(WIDE, ADD, RAX, RCX);
         }
-        self.registers(WIDE, 0xc1, 5, RAX); // shr rax, 32
-        self.emit(&[32]);
-        self.registers(NARROW, 0x89, RAX, RCX); // mov ecx, eax
-        self.memory(WIDE, &[0x0f, 0xaf], RCX, constant(layout::HOMES)); // imul rcx, [homes]
-        self.registers(WIDE, 0xc1, 5, RCX); // shr rcx, 32
-        self.emit(&[32]);
-        self.immediate(NARROW, AND, RAX, layout::TAG);
-        self.immediate(NARROW, CMP, RAX, 1);
-        self.immediate(NARROW, ADC, RAX, 0);
-        self.memory(WIDE, &[0x0f, 0xaf], RAX, constant(layout::LANES)); // imul rax, [lanes]
+        self.code.shift(WIDE, shift::RIGHT, RAX, 32);
+        self.code.registers(NARROW, LOAD, RCX, RAX);
+        self.code.memory(WIDE, MULTIPLY, RCX, constant(layout::HOMES));
+        self.code.shift(WIDE, shift::RIGHT, RCX, 32);
+        self.code.immediate(NARROW, group::AND, RAX, layout::TAG.cast_signed());
+        self.code.immediate(NARROW, group::CMP, RAX, 1);
+        self.code.immediate(NARROW, group::ADC, RAX, 0);
+        self.code.memory(WIDE, MULTIPLY, RAX, constant(layout::LANES));
     }
 
     /// slot = rdx + 64 * (5 * bucket + the number of the lowest lane found); behind the last, passed.
     fn address_slot(&mut self, found: u8, slot: u8, word: u8, passed: &mut Label) {
-        self.prefix(WIDE, slot, 0, found);
-        self.emit(&[0x0f, 0xbc, 0xc0 | (slot & 7) << 3 | found & 7]); // bsf slot, found
-        self.registers(NARROW, 0x6b, slot, slot); // imul slot, slot, step
-        self.emit(&[layout::STEP]);
-        self.registers(NARROW, 0xc1, 5, slot); // shr slot, shift
-        self.emit(&[layout::SHIFT]);
-        self.immediate(NARROW, CMP, slot, layout::WAYS);
-        self.jump_if(Condition::Equal, passed);
-        let five = Place { base: RCX, index: Some((RCX, 2)), at: 0 };
-        self.memory(WIDE, &[0x8d], word, five); // lea word, [5 * rcx]
-        self.registers(WIDE, 0x01, word, slot); // add slot, word
-        self.registers(WIDE, 0xc1, 4, slot); // shl slot, 6
-        self.emit(&[Line::BYTES.trailing_zeros() as u8]);
-        self.registers(WIDE, 0x01, RDX, slot); // add slot, rdx
+        self.code.registers(WIDE, 0x0fbc, slot, found); // bsf
+        self.code.registers(NARROW, 0x6b, slot, slot); // imul slot, slot, step
+        self.code.emit(&[layout::STEP]);
+        self.code.shift(NARROW, shift::RIGHT, slot, layout::SHIFT);
+        self.code.immediate(NARROW, group::CMP, slot, layout::WAYS.cast_signed());
+        self.code.jump_if(Condition::Equal, passed);
+        let five = Memory { base: RCX, index: Some((RCX, 2)), displacement: 0 };
+        self.code.memory(WIDE, ADDRESS, word, five); // lea word, [5 * rcx]
+        self.code.registers(WIDE, ADD, slot, word);
+        self.code.shift(WIDE, shift::LEFT, slot, Line::BYTES.trailing_zeros() as u8);
+        self.code.registers(WIDE, ADD, slot, RDX);
     }
 
     /// The label is here: completes all jumps to it.
@@ -264,18 +241,14 @@ impl<'b> Assembler<'b> {
     fn leave(&mut self) {
         for register in self.scratch.into_iter().rev() {
             if self.is_saved(register) {
-                self.push_or_pop(0x58, register);
+                self.code.pop(register);
             }
         }
-        self.emit(&[0xc3]); // ret
+        self.code.emit(&[0xc3]); // ret
     }
 
     fn is_saved(&self, register: u8) -> bool {
-        self.saves && !(8..12).contains(&register)
-    }
-
-    fn jump_if(&mut self, condition: Condition, to: &mut Label) {
-        self.code.jump_if(condition, to);
+        self.saves && !(R8..=R11).contains(&register)
     }
 
     /// What a compare looks at; whether that was masked, which sets the zero flag.
@@ -283,77 +256,22 @@ impl<'b> Assembler<'b> {
         let Atom::Compare { offset, width, mask, .. } = *atom else { return false };
         self.load(register, level, offset, width);
         if mask != width.full_mask() {
-            self.immediate(NARROW, AND, register, width.memory_order(mask));
+            let mask = width.memory_order(mask).cast_signed();
+            self.code.immediate(NARROW, group::AND, register, mask);
         }
         mask != width.full_mask()
     }
 
     /// A zero-extending load from `[rdi + base + offset]`.
     fn load(&mut self, register: u8, level: u8, offset: u16, width: Width) {
-        let opcode: &[u8] = match width {
-            Width::One => &[0x0f, 0xb6], // movzx r32, byte
-            Width::Two => &[0x0f, 0xb7], // movzx r32, word
-            Width::Four => &[0x8b],      // mov r32, dword
+        let opcode = match width {
+            Width::One => 0x0fb6, // movzx r32, byte
+            Width::Two => 0x0fb7, // movzx r32, word
+            Width::Four => LOAD,
         };
         let index = (level != 0).then(|| (base_register(level), 0));
-        self.memory(NARROW, opcode, register, Place { base: RDI, index, at: u32::from(offset) });
-    }
-
-    /// An instruction with a register, or a part of its opcode, and a place in memory.
-    fn memory(&mut self, wide: bool, opcode: &[u8], register: u8, place: Place) {
-        let Place { base, index, at } = place;
-        let (index, scale) = index.unwrap_or((4, 0));
-        self.prefix(wide, register, index, base);
-        self.emit(opcode);
-        let short = i8::try_from(at.cast_signed()).ok();
-        let form = if short.is_some() { 0x40 } else { 0x80 } | (register & 7) << 3;
-        if index == 4 && base & 7 != 4 {
-            self.emit(&[form | base & 7]);
-        } else {
-            self.emit(&[form | 4, scale << 6 | (index & 7) << 3 | base & 7]);
-        }
-        match short {
-            Some(short) => self.emit(&short.to_le_bytes()),
-            None => self.emit(&at.to_le_bytes()),
-        }
-    }
-
-    /// An instruction with a register, or a part of its opcode, and a second register.
-    fn registers(&mut self, wide: bool, opcode: u8, register: u8, second: u8) {
-        self.prefix(wide, register, 0, second);
-        self.emit(&[opcode, 0xc0 | (register & 7) << 3 | second & 7]);
-    }
-
-    /// An arithmetic instruction of opcode group 1 on a register and an immediate, in its short
-    /// form where sign extension gives the same operand.
-    fn immediate(&mut self, wide: bool, operation: u8, register: u8, value: u32) {
-        match i8::try_from(value.cast_signed()) {
-            Ok(short) => {
-                self.registers(wide, 0x83, operation, register);
-                self.emit(&short.to_le_bytes());
-            }
-            Err(_) => {
-                self.registers(wide, 0x81, operation, register);
-                self.emit(&value.to_le_bytes());
-            }
-        }
-    }
-
-    fn push_or_pop(&mut self, opcode: u8, register: u8) {
-        self.prefix(NARROW, 0, 0, register);
-        self.emit(&[opcode | register & 7]);
-    }
-
-    /// The prefix that widens operands and the numbers of registers, where there is a need for it.
-    fn prefix(&mut self, wide: bool, register: u8, index: u8, base: u8) {
-        let bits = u8::from(wide) << 3 | (register >> 3) << 2 | (index >> 3) << 1 | base >> 3;
-        if bits != 0 {
-            self.emit(&[0x40 | bits]);
-        }
-    }
-
-    fn emit(&mut self, bytes: &[u8]) {
-        self.code.emit(bytes);
+        let place = Memory { base: RDI, index, displacement: offset.into() };
+        self.code.memory(NARROW, opcode, register, place);
     }
 }
 
@@ -362,6 +280,6 @@ fn base_register(level: u8) -> u8 {
     7 + level
 }
 
-fn constant(at: u32) -> Place {
-    Place { base: RDX, index: None, at }
+fn constant(at: u32) -> Memory {
+    Memory::at(RDX, at.cast_signed())
 }

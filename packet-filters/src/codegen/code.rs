@@ -1,14 +1,13 @@
 //! Machine code as it grows: a buffer, labels and jumps. Both compilers of the crate, that of the
 //! filters and that of eBPF, write through it.
 
-use super::CompileError;
+use super::BufferTooSmall;
 
 /// Machine code as it grows. It counts on when the buffer is full, so that the error can say how
-/// much was needed.
+/// much was needed. What both compilers emit is bounded by their inputs, far below 2 GiB.
 pub(crate) struct Code<'b> {
     buffer: &'b mut [u8],
     length: usize,
-    too_large: bool,
 }
 
 /// A place in the code that jumps go to before it is known.
@@ -43,34 +42,29 @@ pub(crate) enum Condition {
     NotEqual = 0x85,
     /// `ja`
     Above = 0x87,
-    /// `jae`
-    AboveEqual = 0x83,
-    /// `jbe`
-    BelowEqual = 0x86,
+    /// `jnb`
+    NotBelow = 0x83,
+    /// `jna`
+    NotAbove = 0x86,
     /// `jl`
     Less = 0x8c,
-    /// `jge`
-    GreaterEqual = 0x8d,
-    /// `jle`
-    LessEqual = 0x8e,
+    /// `jnl`
+    NotLess = 0x8d,
+    /// `jng`
+    NotGreater = 0x8e,
     /// `jg`
     Greater = 0x8f,
 }
 
 impl<'b> Code<'b> {
     pub(crate) fn new(buffer: &'b mut [u8]) -> Self {
-        Code { buffer, length: 0, too_large: false }
+        Code { buffer, length: 0 }
     }
 
     /// The length of the code, if all of it found room.
-    pub(crate) fn finish(self) -> Result<usize, CompileError> {
-        if self.too_large || i32::try_from(self.length).is_err() {
-            Err(CompileError::TooLarge)
-        } else if self.length > self.buffer.len() {
-            Err(CompileError::BufferTooSmall { needed: self.length })
-        } else {
-            Ok(self.length)
-        }
+    pub(crate) fn finish(self) -> Result<usize, BufferTooSmall> {
+        let fits = self.length <= self.buffer.len();
+        if fits { Ok(self.length) } else { Err(BufferTooSmall { needed: self.length }) }
     }
 
     pub(crate) fn jump(&mut self, to: &mut Label) {
@@ -94,7 +88,7 @@ impl<'b> Code<'b> {
             Some(condition) => self.emit(&[0x0f, condition as u8]),
             None => self.emit(&[0xe9]),
         }
-        let distance = i32::try_from(self.length + 4 - to).map_or(0, |distance| -distance);
+        let distance = to.wrapping_sub(self.length + 4) as i32;
         self.emit(&distance.to_le_bytes());
     }
 
@@ -102,10 +96,7 @@ impl<'b> Code<'b> {
     pub(crate) fn bind(&mut self, label: Label) {
         let mut field = label.last;
         while field != 0 {
-            let Ok(distance) = i32::try_from(self.length - (field + 4)) else {
-                self.too_large = true;
-                return;
-            };
+            let distance = (self.length - (field + 4)) as i32;
             let bytes = self.buffer.get_mut(field..).and_then(<[u8]>::first_chunk_mut);
             let Some(bytes) = bytes else {
                 return; // Beyond the buffer: `finish` will say so.
@@ -127,12 +118,7 @@ impl<'b> Code<'b> {
 
     /// The displacement of a jump: until the label is bound, a link in its chain.
     fn displacement(&mut self, to: &mut Label) {
-        let field = self.length;
-        let before = u32::try_from(to.last).unwrap_or_else(|_| {
-            self.too_large = true;
-            0
-        });
-        self.emit(&before.to_le_bytes());
-        to.last = field;
+        let before = core::mem::replace(&mut to.last, self.length);
+        self.emit(&(before as u32).to_le_bytes());
     }
 }

@@ -10,7 +10,7 @@
 
 use super::assembler::Assembler;
 use super::code::Label;
-use super::{CompileError, Step};
+use super::{BufferTooSmall, Step};
 use crate::atom::Atom;
 use crate::filter::MAX_SHIFTS;
 use crate::overlap::conflicts;
@@ -43,7 +43,7 @@ pub(crate) struct Lowering<'a, 'b> {
 
 impl Lowering<'_, '_> {
     /// Emits everything; the length.
-    pub(crate) fn all(mut self) -> Result<usize, CompileError> {
+    pub(crate) fn all(mut self) -> Result<usize, BufferTooSmall> {
         let mut members = [Member::default(); FREE as usize];
         let order = self.set.order().map(|(shape, _)| Member { shape, place: 0 });
         let used = members.iter_mut().zip(order).map(|(place, member)| *place = member).count();

@@ -2,6 +2,7 @@
 
 mod assembler;
 pub(crate) mod code;
+pub(crate) mod encoding;
 mod lowering;
 
 use crate::atom::Atom;
@@ -33,16 +34,11 @@ pub const fn code_for(shapes: usize) -> usize {
     64 + 1536 * shapes
 }
 
-/// Why no code came out.
+/// Why no code came out: the buffer has less than the bytes that are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CompileError {
-    /// The buffer is too small.
-    BufferTooSmall {
-        /// How many bytes are wanted.
-        needed: usize,
-    },
-    /// The code has 2 GiB or more, further than its jumps can go.
-    TooLarge,
+pub struct BufferTooSmall {
+    /// How many bytes are needed.
+    pub needed: usize,
 }
 
 /// What a part of emitted code does. Steps make a tree: what follows a [`Step::Test`], up to its
@@ -73,6 +69,6 @@ pub(crate) fn compile(
     set: &FilterSet<'_>,
     buffer: &mut [u8],
     trace: &mut dyn FnMut(usize, Step<'_>),
-) -> Result<usize, CompileError> {
+) -> Result<usize, BufferTooSmall> {
     Lowering { set, code: Assembler::new(buffer, set), trace }.all()
 }

@@ -19,13 +19,13 @@
 use core::mem;
 
 use super::activation::Activation;
-use super::assembler::*;
 use super::instruction::{Instruction, class, operation::*};
 use super::profile::Argument;
 use super::state::{STACK, STACK_REGION};
 use super::verifier::{Slot, Verified};
-use crate::codegen::CompileError;
+use crate::codegen::BufferTooSmall;
 use crate::codegen::code::{Code, Condition, Label};
+use crate::codegen::encoding::*;
 
 /// Registers 0 to 9.
 const REGISTERS: [u8; 10] = [RAX, RDI, RSI, RDX, R8, R9, RBX, R13, R14, R15];
@@ -43,7 +43,7 @@ impl Verified<'_> {
     /// The code can run at any address. It reaches the activation, the regions and its own stack,
     /// calls the activation's helpers, and keeps to the System V calling convention. After an error
     /// the contents of the buffer have no meaning.
-    pub fn compile(&mut self, buffer: &mut [u8]) -> Result<usize, CompileError> {
+    pub fn compile(&mut self, buffer: &mut [u8]) -> Result<usize, BufferTooSmall> {
         let used = |slot: &Slot| [slot.instruction.to, slot.instruction.from];
         let used = self.slots.iter().flat_map(used);
         let most = used.filter(|register| *register < 10).max().unwrap_or(0);
@@ -86,13 +86,13 @@ impl Compiler<'_, '_> {
         let code = &mut self.code;
         code.push(RBP);
         self.saved.iter().for_each(|register| code.push(*register));
-        code.registers(true, LOAD, RBP, RDI);
-        code.registers(true, LOAD, R10, RSI);
-        code.memory(true, LOAD, R12, Memory::at(RBP, Activation::FUEL));
-        code.immediate(true, group::SUB, RSP, frame);
+        code.registers(WIDE, LOAD, RBP, RDI);
+        code.registers(WIDE, LOAD, R10, RSI);
+        code.memory(WIDE, LOAD, R12, Memory::at(RBP, Activation::FUEL));
+        code.immediate(WIDE, group::SUB, RSP, frame);
         for ((argument, register), index) in arguments.iter().zip([RDI, RSI, RDX, R8, R9]).zip(0..)
         {
-            let mut load = |held| code.memory(true, LOAD, register, Memory::at(RBP, held));
+            let mut load = |held| code.memory(WIDE, LOAD, register, Memory::at(RBP, held));
             match *argument {
                 Argument::Nothing => (),
                 Argument::Pointer(_) => code.constant(register, 0),
@@ -109,7 +109,7 @@ impl Compiler<'_, '_> {
         code.bind(mem::take(&mut self.done));
         code.constant(RDX, 0);
         let finish = code.position();
-        code.immediate(true, group::ADD, RSP, frame);
+        code.immediate(WIDE, group::ADD, RSP, frame);
         self.saved.iter().rev().for_each(|register| code.pop(*register));
         code.pop(RBP);
         code.emit(&[0xc3]); // ret
@@ -137,7 +137,7 @@ impl Compiler<'_, '_> {
         if instruction.goes_back(at) {
             let target = instruction.target(at).and_then(|target| self.slots.get(target));
             let cost = target.map_or(0, |slot| slot.cost);
-            self.code.immediate(true, group::SUB, R12, cost.cast_signed());
+            self.code.immediate(WIDE, group::SUB, R12, cost.cast_signed());
             self.trap_if(Condition::Below, at);
         }
         match (instruction.class(), instruction.operation()) {
@@ -151,7 +151,7 @@ impl Compiler<'_, '_> {
                 let (wide, opcode) = match (instruction.size(), instruction.is_signed()) {
                     (1, signed) => (signed, if signed { 0x0fbe } else { 0x0fb6 }), // movsx, movzx
                     (2, signed) => (signed, if signed { 0x0fbf } else { 0x0fb7 }),
-                    (4, true) => (true, 0x63), // movsxd
+                    (4, true) => (WIDE, 0x63), // movsxd
                     (size, _) => (size == 8, LOAD),
                 };
                 self.code.memory(wide, opcode, register(to), memory);
@@ -163,10 +163,10 @@ impl Compiler<'_, '_> {
             (class::NARROW | class::WIDE, _) => self.arithmetic(instruction),
             (_, JA) => self.jump(at, instruction, None),
             (class::JUMP, CALL) => {
-                self.code.registers(true, LOAD, RCX, RBP);
-                self.code.memory(true, LOAD, R11, Memory::at(RBP, Activation::HELPERS));
-                self.code.memory(false, 0xff, 2, Memory::at(R11, 8 * immediate)); // call
-                self.code.memory(true, LOAD, R10, FIRST);
+                self.code.registers(WIDE, LOAD, RCX, RBP);
+                self.code.memory(WIDE, LOAD, R11, Memory::at(RBP, Activation::HELPERS));
+                self.code.memory(NARROW, 0xff, 2, Memory::at(R11, 8 * immediate)); // call
+                self.code.memory(WIDE, LOAD, R10, FIRST);
             }
             (class::JUMP, EXIT) if at + 1 == self.slots.len() => (),
             (class::JUMP, EXIT) => self.code.jump(&mut self.done),
@@ -245,9 +245,9 @@ impl Compiler<'_, '_> {
             OR => self.group(instruction, group::OR, to),
             AND => self.group(instruction, group::AND, to),
             XOR => self.group(instruction, group::XOR, to),
-            LSH => self.shift(instruction, 4, to),
-            RSH => self.shift(instruction, 5, to),
-            ARSH => self.shift(instruction, 7, to),
+            LSH => self.shift(instruction, shift::LEFT, to),
+            RSH => self.shift(instruction, shift::RIGHT, to),
+            ARSH => self.shift(instruction, shift::SIGNED, to),
             NEG => self.code.registers(wide, 0xf7, 3, to),
             END => self.convert(instruction, to),
             MOV if instruction.source().is_none() && wide => {
@@ -265,7 +265,7 @@ impl Compiler<'_, '_> {
             }
             MUL => {
                 let source = self.source(instruction);
-                self.code.registers(wide, 0x0faf, to, source); // imul
+                self.code.registers(wide, MULTIPLY, to, source);
             }
             _ => self.divide(instruction, to),
         }
@@ -275,13 +275,12 @@ impl Compiler<'_, '_> {
     fn convert(&mut self, instruction: &Instruction, to: u8) {
         let little = instruction.class() == class::NARROW && instruction.code & 8 == 0;
         match (little, instruction.immediate) {
-            (true, 16) => self.code.registers(false, 0x0fb7, to, to), // movzx
-            (true, 32) => self.code.registers(false, LOAD, to, to),
+            (true, 16) => self.code.registers(NARROW, 0x0fb7, to, to), // movzx
+            (true, 32) => self.code.registers(NARROW, LOAD, to, to),
             (true, _) => (),
             (false, bits) => {
-                self.code.emit(&[0x48 | to >> 3, 0x0f, 0xc8 | to & 7]); // bswap
-                self.code.registers(true, 0xc1, 5, to); // shr
-                self.code.emit(&[64 - bits as u8]);
+                self.code.numbered(WIDE, 0x0fc8, to); // bswap
+                self.code.shift(WIDE, shift::RIGHT, to, 64 - bits as u8);
             }
         }
     }
@@ -291,32 +290,27 @@ impl Compiler<'_, '_> {
         let wide = instruction.is_wide();
         match instruction.source() {
             Some(source) => {
-                self.code.registers(false, LOAD, RCX, register(source));
+                self.code.registers(NARROW, LOAD, RCX, register(source));
                 self.code.registers(wide, 0xd3, field, to);
             }
-            None => {
-                self.code.registers(wide, 0xc1, field, to);
-                self.code.emit(&[instruction.immediate as u8]);
-            }
+            None => self.code.shift(wide, field, to, instruction.immediate as u8),
         }
     }
 
-    /// Division, whose operands the processor wants in rdx and rax. What makes the processor fault is
-    /// done without it: division by zero, and the one quotient that overflows.
+    /// Division, whose operands the processor wants in rdx and rax. By zero, and, where one quotient
+    /// overflows, by -1, it faults: those are computed without it. With `d` the divisor, the quotient
+    /// is then `-to & d`, and the remainder `to & !d`.
     fn divide(&mut self, instruction: &Instruction, to: u8) {
         let (wide, signed) = (instruction.is_wide(), instruction.offset == 1);
         let remainder = instruction.operation() == MOD;
-        let (mut zero, mut minus, mut end) = (Label::new(), Label::new(), Label::new());
+        let (mut without, mut end) = (Label::new(), Label::new());
         let source = self.source(instruction);
         let code = &mut self.code;
         code.registers(wide, LOAD, RCX, source);
-        code.registers(wide, 0x85, RCX, RCX); // test
-        code.jump_if(Condition::Equal, &mut zero);
-        if signed {
-            code.immediate(wide, group::CMP, RCX, -1);
-            code.jump_if(Condition::Equal, &mut minus);
-        }
-        code.registers(true, LOAD, R11, RDX);
+        code.memory(wide, ADDRESS, R11, Memory::at(RCX, i32::from(signed))); // lea
+        code.immediate(wide, group::CMP, R11, i32::from(signed));
+        code.jump_if(Condition::NotAbove, &mut without);
+        code.registers(WIDE, LOAD, R11, RDX);
         code.push(RAX);
         code.registers(wide, LOAD, RAX, to);
         if signed {
@@ -327,23 +321,13 @@ impl Compiler<'_, '_> {
         code.registers(wide, 0xf7, if signed { 7 } else { 6 }, RCX); // idiv, div
         code.registers(wide, LOAD, RCX, if remainder { RDX } else { RAX });
         code.pop(RAX);
-        code.registers(true, LOAD, RDX, R11);
-        code.registers(true, LOAD, to, RCX);
+        code.registers(WIDE, LOAD, RDX, R11);
+        code.registers(WIDE, LOAD, to, RCX);
         code.jump(&mut end);
-        code.bind(minus);
-        if remainder {
-            // What every number leaves when it is divided by -1.
-            code.constant(to, 0);
-        } else {
-            code.registers(wide, 0xf7, 3, to); // neg
-        }
-        code.jump(&mut end);
-        code.bind(zero);
-        if remainder {
-            code.registers(wide, LOAD, to, to);
-        } else {
-            code.constant(to, 0);
-        }
+        code.bind(without);
+        let (operation, operand) = if remainder { (2, RCX) } else { (3, to) };
+        code.registers(wide, 0xf7, operation, operand); // not, neg
+        code.registers(wide, 0x23, to, RCX); // and
         code.bind(end);
     }
 
@@ -357,7 +341,7 @@ impl Compiler<'_, '_> {
             0 => R10,
             _ => {
                 let held = Memory::at(RBP, Activation::start_of(region));
-                self.code.memory(true, LOAD, R11, held);
+                self.code.memory(WIDE, LOAD, R11, held);
                 R11
             }
         };
@@ -365,25 +349,25 @@ impl Compiler<'_, '_> {
         match fixed {
             Some(place) => {
                 if guarded {
-                    self.code.memory(true, 0x81, group::CMP, places);
+                    self.code.memory(WIDE, 0x81, group::CMP, places);
                     self.code.emit(&place.to_le_bytes());
-                    self.trap_if(Condition::BelowEqual, at);
+                    self.trap_if(Condition::NotAbove, at);
                 }
                 Memory::at(start, place.cast_signed())
             }
             None if guarded => {
                 let moved = Memory::at(register(base), displacement);
-                self.code.memory(true, 0x8d, RCX, moved); // lea
+                self.code.memory(WIDE, ADDRESS, RCX, moved);
                 if region == STACK_REGION {
                     let places = STACK as i32 - size.cast_signed() + 1;
-                    self.code.immediate(true, group::CMP, RCX, places);
+                    self.code.immediate(WIDE, group::CMP, RCX, places);
                 } else {
-                    self.code.memory(true, 0x3b, RCX, places); // cmp
+                    self.code.memory(WIDE, 0x3b, RCX, places); // cmp
                 }
-                self.trap_if(Condition::AboveEqual, at);
-                Memory { base: start, index: Some(RCX), displacement: 0 }
+                self.trap_if(Condition::NotBelow, at);
+                Memory { base: start, index: Some((RCX, 0)), displacement: 0 }
             }
-            None => Memory { base: start, index: Some(register(base)), displacement },
+            None => Memory { base: start, index: Some((register(base), 0)), displacement },
         }
     }
 
@@ -412,26 +396,11 @@ fn register(number: u8) -> u8 {
     REGISTERS.get(usize::from(number)).copied().unwrap_or(R11)
 }
 
-/// For each test when it holds.
+/// For each test when it holds; those that are none never stand here.
 const CONDITIONS: [Condition; 16] = {
     use Condition::*;
-    let none = NotEqual;
     [
-        none,
-        Equal,
-        Above,
-        AboveEqual,
-        NotEqual,
-        NotEqual,
-        Greater,
-        GreaterEqual,
-        none,
-        none,
-        Below,
-        BelowEqual,
-        Less,
-        LessEqual,
-        none,
-        none,
+        Equal, Equal, Above, NotBelow, NotEqual, NotEqual, Greater, NotLess, Equal, Equal, Below,
+        NotAbove, Less, NotGreater, Equal, Equal,
     ]
 };

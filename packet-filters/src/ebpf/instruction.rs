@@ -165,12 +165,13 @@ impl Instruction {
     /// Whether this is an instruction of the RFC, and all that it does not use is zero.
     fn check(&self, next: Option<Self>) -> Result<(), Reason> {
         let Self { code, to, from, offset, immediate } = *self;
-        let fields = self.fields();
-        let [uses_to, uses_from, uses_immediate] = fields.unwrap_or([true; 3]);
+        let form = self.form();
+        let ([uses_to, uses_from, uses_immediate], offsets) = form.unwrap_or(([true; 3], None));
         let rest = next.map(|next| Self { immediate: 0, ..next } == Self::default());
         let fits = (uses_to || to == 0)
             && (uses_from || from == 0)
             && (uses_immediate || immediate == 0)
+            && offsets.is_none_or(|offsets| offsets.contains(&offset))
             && (!self.is_conversion() || [16, 32, 64].contains(&immediate))
             && (code != Self::CONSTANT || rest == Some(true));
         Err(match self.class() {
@@ -179,8 +180,8 @@ impl Instruction {
             class::CONSTANT if code != Self::CONSTANT => Reason::LegacyPacket,
             class::CONSTANT if from != 0 => Reason::MapReference,
             class::CONSTANT if rest.is_none() => Reason::WideCut,
-            _ if fields.is_none() => Reason::UnknownOpcode,
-            _ if !fits || !self.offset_fits(offset) => Reason::ReservedField,
+            _ if form.is_none() => Reason::UnknownOpcode,
+            _ if !fits => Reason::ReservedField,
             _ if to > 10 || from > 10 => Reason::NoRegister,
             class::CONSTANT | class::LOAD if to == 10 => Reason::FrameWritten,
             class::NARROW | class::WIDE if to == 10 => Reason::FrameWritten,
@@ -188,40 +189,33 @@ impl Instruction {
         })
     }
 
-    /// Whether the destination, the source and the immediate are used; nothing if the RFC has no
-    /// such opcode.
-    const fn fields(&self) -> Option<[bool; 3]> {
+    /// Whether the destination, the source and the immediate are used, and which offsets there are
+    /// if not any; nothing if the RFC has no such opcode.
+    const fn form(&self) -> Option<([bool; 3], Option<&'static [i16]>)> {
+        const ZERO: Option<&[i16]> = Some(&[0]);
         let register = self.code & 8 != 0;
+        let operands = [true, register, !register];
         let (memory, wide) = (self.code & 0xe0 == 0x60, self.class() & 1 == 1);
         let signed = self.is_signed() && self.size() != 8;
         Some(match (self.class(), self.operation()) {
-            (class::CONSTANT, _) => [true, false, true],
-            (class::STORE_CONSTANT, _) if memory => [true, false, true],
-            (class::LOAD, _) if memory || signed => [true, true, false],
-            (class::STORE, _) if memory => [true, true, false],
-            (class::NARROW | class::WIDE, NEG) if !register => [true, false, false],
-            (class::NARROW | class::WIDE, END) if !(wide && register) => [true, false, true],
-            (class::NARROW | class::WIDE, NEG | END | 0xe..) => return None,
-            (class::JUMP | class::NARROW_JUMP, JA) if !register => [false, false, !wide],
-            (class::JUMP, CALL) if !register => [false, false, true],
-            (class::JUMP, EXIT) if !register => [false; 3],
-            (class::JUMP | class::NARROW_JUMP, JA | CALL | EXIT | 0xe..) => return None,
+            (class::CONSTANT, _) => ([true, false, true], ZERO),
+            (class::STORE_CONSTANT, _) if memory => ([true, false, true], None),
+            (class::LOAD, _) if memory || signed => ([true, true, false], None),
+            (class::STORE, _) if memory => ([true, true, false], None),
             (class::LOAD | class::STORE | class::STORE_CONSTANT, _) => return None,
-            _ => [true, register, !register],
+            (class::JUMP, JA) if !register => ([false; 3], None),
+            (class::NARROW_JUMP, JA) if !register => ([false, false, true], ZERO),
+            (class::JUMP, CALL) if !register => ([false, false, true], ZERO),
+            (class::JUMP, EXIT) if !register => ([false; 3], ZERO),
+            (class::JUMP | class::NARROW_JUMP, JA | CALL | EXIT | 0xe..) => return None,
+            (class::JUMP | class::NARROW_JUMP, _) => (operands, None),
+            (_, NEG) if !register => ([true, false, false], ZERO),
+            (_, END) if !(wide && register) => ([true, false, true], ZERO),
+            (_, NEG | END | 0xe..) => return None,
+            (_, DIV | MOD) => (operands, Some(&[0, 1])),
+            (class::NARROW, MOV) if register => (operands, Some(&[0, 8, 16])),
+            (class::WIDE, MOV) if register => (operands, Some(&[0, 8, 16, 32])),
+            _ => (operands, ZERO),
         })
-    }
-
-    /// Whether the offset is one that the opcode can have: of addresses and jumps any, of some
-    /// arithmetic one that chooses the operation.
-    const fn offset_fits(&self, offset: i16) -> bool {
-        match (self.class(), self.operation()) {
-            (class::LOAD | class::STORE | class::STORE_CONSTANT, _) => true,
-            (class::NARROW | class::WIDE, DIV | MOD) => matches!(offset, 0 | 1),
-            (class::NARROW, MOV) if self.code & 8 != 0 => matches!(offset, 0 | 8 | 16),
-            (class::WIDE, MOV) if self.code & 8 != 0 => matches!(offset, 0 | 8 | 16 | 32),
-            (class::NARROW_JUMP, JA) | (class::JUMP, CALL | EXIT) => offset == 0,
-            (class::JUMP | class::NARROW_JUMP, _) => true,
-            _ => offset == 0,
-        }
     }
 }

@@ -19,7 +19,6 @@
 //!    caller's.
 
 mod activation;
-mod assembler;
 mod compiler;
 mod instruction;
 mod profile;

@@ -131,10 +131,17 @@ struct Verifier<'a> {
 /// An access to memory.
 struct Access {
     region: u8,
-    /// Where it starts, if that is always the same.
-    place: Option<u64>,
     /// The bytes that it may touch, if it passes its guard: from the first, to behind the last.
     bytes: Range,
+    /// Whether it touches all of them, and always the same.
+    fixed: bool,
+}
+
+impl Access {
+    /// Whether it is of 8 bytes at a place that is a multiple of 8.
+    fn is_word(&self) -> bool {
+        self.fixed && self.bytes.min.is_multiple_of(8) && self.bytes.max - self.bytes.min == 8
+    }
 }
 
 impl<'a> Verifier<'a> {
@@ -293,7 +300,7 @@ impl<'a> Verifier<'a> {
         }
         state.learn(region, first_end);
         let bytes = Range { min: place.min, max: last_end.min(most) };
-        Ok(Access { region, place: place.value(), bytes })
+        Ok(Access { region, bytes, fixed: bytes.max - bytes.min == size })
     }
 
     fn check_arguments(&self, state: &State, call: &Instruction) -> Result<(), Reason> {
@@ -376,12 +383,11 @@ fn branch(state: &mut State, instruction: &Instruction, test: u8) -> Result<(), 
 /// The value of a load.
 fn loaded(state: &State, access: &Access, instruction: &Instruction) -> Result<Value, Reason> {
     if access.region == STACK_REGION {
-        let whole = access.place.is_some_and(|place| place % 8 == 0 && instruction.size() == 8);
         let bytes = state.bytes(access.bytes);
         let held = bytes.first().filter(|first| bytes.iter().all(|byte| byte == *first));
         match held {
             Some(&NUMBER) => (),
-            Some(held @ POINTER..) if whole => {
+            Some(held @ POINTER..) if access.is_word() => {
                 return Ok(Value { kind: Kind::Pointer(held - POINTER), range: Range::FULL });
             }
             _ => return Err(Reason::UnsetStack),
@@ -394,15 +400,12 @@ fn loaded(state: &State, access: &Access, instruction: &Instruction) -> Result<V
 
 /// A store of a value of this kind.
 fn store(state: &mut State, access: &Access, kind: Kind) -> Result<(), Reason> {
-    if let Kind::Pointer(_) = kind {
-        let whole = access.bytes.max - access.bytes.min == 8;
-        let place = access.place.filter(|place| place % 8 == 0 && whole);
-        if place.is_none() || access.region != STACK_REGION {
-            return Err(Reason::PointerStored);
-        }
+    let is_pointer = matches!(kind, Kind::Pointer(_));
+    if is_pointer && !(access.is_word() && access.region == STACK_REGION) {
+        return Err(Reason::PointerStored);
     }
     if access.region == STACK_REGION {
-        if access.place.is_some() {
+        if access.fixed {
             state.store(access.bytes, kind);
         } else if state.bytes(access.bytes).iter().any(|byte| *byte >= POINTER) {
             return Err(Reason::PointerOverwritten);

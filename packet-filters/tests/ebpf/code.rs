@@ -4,7 +4,7 @@ use ebpf_tools::assembler::assemble;
 use ebpf_tools::interpreter::interpret;
 use ebpf_tools::native::{Executable, compile};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
-use packet_filters::CompileError;
+use packet_filters::BufferTooSmall;
 use packet_filters::ebpf::{Workspace, verify};
 use proptest::prelude::*;
 
@@ -21,8 +21,8 @@ fn inspect(code: &[u8]) {
     use Mnemonic::*;
     let allowed = [
         Add, And, Bswap, Call, Cdq, Cmp, Cqo, Div, Idiv, Imul, Ja, Jae, Jb, Jbe, Je, Jg, Jge, Jl,
-        Jle, Jmp, Jne, Lea, Mov, Movsx, Movsxd, Movzx, Neg, Or, Pop, Push, Ret, Sar, Shl, Shr, Sub,
-        Test, Xor,
+        Jle, Jmp, Jne, Lea, Mov, Movsx, Movsxd, Movzx, Neg, Not, Or, Pop, Push, Ret, Sar, Shl, Shr,
+        Sub, Test, Xor,
     ];
     let instructions = decode(code);
     let starts: Vec<u64> = instructions.iter().map(Instruction::ip).collect();
@@ -55,7 +55,7 @@ fn a_small_buffer_is_a_typed_error() {
     let mut verified = verify(&program, &PROFILE, &mut workspace).expect("accepted");
     let code = compile(&mut verified);
     for length in 0..code.len() {
-        let error = CompileError::BufferTooSmall { needed: code.len() };
+        let error = BufferTooSmall { needed: code.len() };
         assert_eq!(verified.compile(&mut vec![0; length]), Err(error));
     }
 }

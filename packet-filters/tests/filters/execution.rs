@@ -3,7 +3,9 @@
 
 use std::ptr;
 
-use packet_filters::{Classifier, FilterSet, Line, verdict};
+use packet_filters::{Classifier, FilterSet, Line, code_for, verdict};
+
+use crate::specimen::CAPACITY;
 
 const PAGE: usize = 4096;
 
@@ -111,6 +113,13 @@ impl Executable {
         // checked by the disassembly test.
         verdict(unsafe { classify(packet, length as u64, self.table) })
     }
+}
+
+/// Compiles the set, and runs the code over a packet.
+pub(crate) fn classify(set: &mut FilterSet<'static>, packet: &[u8]) -> Option<u32> {
+    let mut code = vec![0; code_for(CAPACITY)];
+    set.compile(&mut code).expect("large enough");
+    Executable::new(&code, set).run_prefix(packet, packet.len())
 }
 
 // SAFETY: the code can run on any thread, and reads the table in whole words that the set changes

@@ -22,13 +22,13 @@ fn invalid_atoms_are_named() {
     let fine = Atom::exact(0, Width::One, 1);
     let cases: [(&[Atom], FilterError); 9] = [
         (&[fine; MAX_ATOMS + 1], FilterError::TooManyAtoms),
-        (&[fine, compare(4, Width::Two, 0, 0)], FilterError::EmptyMask { atom: 1 }),
-        (&[compare(4, Width::One, 0x100, 0)], FilterError::MaskTooWide { atom: 0 }),
-        (&[compare(4, Width::One, 1, 2)], FilterError::ValueOutsideMask { atom: 0 }),
-        (&[Atom::exact(2045, Width::Four, 0)], FilterError::OffsetTooLarge { atom: 0 }),
-        (&[shift(2048, 1, 0), fine], FilterError::OffsetTooLarge { atom: 0 }),
-        (&[shift(0, 1, 8), fine], FilterError::ShiftTooLarge { atom: 0 }),
-        (&[fine, Atom::exact(0, Width::Two, 0x0203)], FilterError::Contradiction { atom: 1 }),
+        (&[fine, compare(4, Width::Two, 0, 0)], FilterError::EmptyMask(1)),
+        (&[compare(4, Width::One, 0x100, 0)], FilterError::MaskTooWide(0)),
+        (&[compare(4, Width::One, 1, 2)], FilterError::ValueOutsideMask(0)),
+        (&[Atom::exact(2045, Width::Four, 0)], FilterError::OffsetTooLarge(0)),
+        (&[shift(2048, 1, 0), fine], FilterError::OffsetTooLarge(0)),
+        (&[shift(0, 1, 8), fine], FilterError::ShiftTooLarge(0)),
+        (&[fine, Atom::exact(0, Width::Two, 0x0203)], FilterError::Contradiction(1)),
         (&[fine, shift(0, 1, 0)], FilterError::TrailingShift),
     ];
     for (atoms, error) in cases {
@@ -91,17 +91,14 @@ fn decoding_refuses_what_is_not_the_encoding() {
     }
     assert_eq!(Filter::decode(&[good, &[0]].concat()), Err(DecodeError::Trailing));
     assert_eq!(Filter::decode(&[2, 0]), Err(DecodeError::UnknownVersion));
-    assert_eq!(Filter::decode(&[1, 1, 3]), Err(DecodeError::UnknownAtom { atom: 0 }));
+    assert_eq!(Filter::decode(&[1, 1, 3]), Err(DecodeError::UnknownAtom(0)));
     let too_many = DecodeError::Invalid(FilterError::TooManyAtoms);
     assert_eq!(Filter::decode(&[1, 17]), Err(too_many));
-    let empty = DecodeError::Invalid(FilterError::EmptyMask { atom: 0 });
+    let empty = DecodeError::Invalid(FilterError::EmptyMask(0));
     assert_eq!(Filter::decode(&[1, 1, 1, 0, 0, 0, 0]), Err(empty));
     // Byte 0 is 1, written as a masked load of two bytes.
     let loose = [1, 1, 2, 0, 0, 0xff, 0, 1, 0];
-    assert_eq!(
-        Filter::decode(&loose),
-        Err(DecodeError::Invalid(FilterError::NotCanonical { atom: 0 }))
-    );
+    assert_eq!(Filter::decode(&loose), Err(DecodeError::Invalid(FilterError::NotCanonical(0))));
 }
 
 #[test]
@@ -165,7 +162,7 @@ fn builder_makes_the_usual_filters() {
     let mac = Builder::new().destination_mac([2, 0, 0, 0, 0, 9]).build().expect("a filter");
     assert_eq!(show(&mac).to_string(), "0:4=0x02000000 4:2=0x0009");
     let both = Builder::tcp_port(80).destination_port(81).build();
-    assert_eq!(both, Err(FilterError::Contradiction { atom: 5 }));
+    assert_eq!(both, Err(FilterError::Contradiction(5)));
     let many = (0..40).fold(Builder::new(), |b, i| b.compare(Atom::exact(i, Width::One, 0)));
     assert_eq!(many.build(), Err(FilterError::TooManyAtoms));
 }

@@ -456,7 +456,7 @@ impl Atoms {
             atoms.push(Atom::Compare { offset, width, mask: *mask, value: *value });
         }
         filter_language::filter(&atoms).map_err(|error| match error {
-            FilterError::Contradiction { .. } => Problem::Impossible,
+            FilterError::Contradiction(_) => Problem::Impossible,
             other => Problem::TooMuch(filter_language::explain(other).to_string()),
         })
     }

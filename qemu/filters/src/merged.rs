@@ -49,7 +49,7 @@ pub fn told(error: InsertError) -> String {
         InsertError::TooManyShapes => {
             format!("filters look at more than {SHAPES} combinations of bits")
         }
-        InsertError::Duplicate { of } => {
+        InsertError::Duplicate(of) => {
             format!("it is the same as the one before with number {of}")
         }
     }

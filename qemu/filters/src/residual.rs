@@ -6,6 +6,7 @@
 use crate::classic::{
     Arithmetic, Comparison, Instruction, MEMORY, Operand, Operation, Program, Source,
 };
+use packet_filters::ebpf;
 
 const A: u8 = 0;
 const PACKET: u8 = 1;
@@ -17,11 +18,7 @@ const FRAME: u8 = 10;
 
 /// An instruction before its jump is known.
 struct Draft {
-    code: u8,
-    to: u8,
-    from: u8,
-    offset: i16,
-    immediate: u32,
+    instruction: ebpf::Instruction,
     /// The classic instruction to jump to; the program's length stands for "refuse".
     target: Option<usize>,
 }
@@ -43,7 +40,7 @@ pub fn translate(program: &Program) -> Vec<u8> {
     }
     if program.instructions().iter().any(|i| i.code & 0xe7 == 0x60 || i.code & 0xe7 == 0x61) {
         for word in 0..MEMORY as u32 {
-            writer.push(0x62, FRAME, 0, memory(word), 0, None); // *(u32 *)(frame + word) = 0
+            writer.offset(0x62, FRAME, 0, memory(word), 0); // *(u32 *)(frame + word) = 0
         }
     }
     for (at, instruction) in program.instructions().iter().enumerate() {
@@ -63,20 +60,21 @@ fn memory(word: u32) -> i16 {
 }
 
 impl Writer {
-    fn push(
-        &mut self,
-        code: u8,
-        to: u8,
-        from: u8,
-        offset: i16,
-        immediate: u32,
-        target: Option<usize>,
-    ) {
-        self.drafts.push(Draft { code, to, from, offset, immediate, target });
+    fn plain(&mut self, code: u8, to: u8, from: u8, immediate: u32) {
+        self.offset(code, to, from, 0, immediate.cast_signed());
     }
 
-    fn plain(&mut self, code: u8, to: u8, from: u8, immediate: u32) {
-        self.push(code, to, from, 0, immediate, None);
+    /// An access, or a jump whose length is known.
+    fn offset(&mut self, code: u8, to: u8, from: u8, offset: i16, immediate: i32) {
+        let instruction = ebpf::Instruction { code, to, from, offset, immediate };
+        self.drafts.push(Draft { instruction, target: None });
+    }
+
+    fn jump(&mut self, code: u8, [to, from]: [u8; 2], immediate: u32, target: usize) {
+        self.plain(code, to, from, immediate);
+        if let Some(draft) = self.drafts.last_mut() {
+            draft.target = Some(target);
+        }
     }
 
     fn instruction(&mut self, at: usize, instruction: &Instruction, operation: Operation) {
@@ -84,10 +82,10 @@ impl Writer {
         match operation {
             Operation::Load(source) => self.load(source, k, A),
             Operation::LoadIndex(source) => self.load(source, k, X),
-            Operation::Store => self.push(0x63, FRAME, A, memory(k), 0, None),
-            Operation::StoreIndex => self.push(0x63, FRAME, X, memory(k), 0, None),
+            Operation::Store => self.offset(0x63, FRAME, A, memory(k), 0),
+            Operation::StoreIndex => self.offset(0x63, FRAME, X, memory(k), 0),
             Operation::Compute(arithmetic, operand) => self.compute(arithmetic, operand, k),
-            Operation::Jump => self.push(0x05, 0, 0, 0, 0, Some(at + 1 + k as usize)),
+            Operation::Jump => self.jump(0x05, [0, 0], 0, at + 1 + k as usize),
             Operation::Branch(comparison, operand) => {
                 let code = match comparison {
                     Comparison::Equal => 0x16,
@@ -96,8 +94,8 @@ impl Writer {
                     Comparison::AnyBit => 0x46,
                 };
                 let (code, from, k) = sourced(code, operand, k);
-                self.push(code, A, from, 0, k, Some(at + 1 + usize::from(jt)));
-                self.push(0x05, 0, 0, 0, 0, Some(at + 1 + usize::from(jf)));
+                self.jump(code, [A, from], k, at + 1 + usize::from(jt));
+                self.jump(0x05, [0, 0], 0, at + 1 + usize::from(jf));
             }
             Operation::Return => {
                 self.plain(0xb4, A, 0, k);
@@ -112,7 +110,7 @@ impl Writer {
     fn load(&mut self, source: Source, k: u32, to: u8) {
         match source {
             Source::Immediate => self.plain(0xb4, to, 0, k),
-            Source::Memory => self.push(0x61, to, FRAME, memory(k), 0, None),
+            Source::Memory => self.offset(0x61, to, FRAME, memory(k), 0),
             Source::Length => self.plain(0xbc, to, LENGTH, 0),
             Source::Absolute(width) => self.packet(None, k, width, to),
             Source::Indirect(width) => self.packet(Some(X), k, width, to),
@@ -134,7 +132,7 @@ impl Writer {
         self.plain(0x0f, PLACE, SCRATCH, 0); // place += k, in 64 bits
         self.plain(0xbf, SCRATCH, PLACE, 0);
         self.plain(0x07, SCRATCH, 0, width.into()); // where the load ends
-        self.push(0x2d, SCRATCH, LENGTH, 0, 0, Some(self.end)); // if it is behind the packet
+        self.jump(0x2d, [SCRATCH, LENGTH], 0, self.end); // if it is behind the packet
         self.plain(0xbf, SCRATCH, PACKET, 0);
         self.plain(0x0f, SCRATCH, PLACE, 0);
         let code = match width {
@@ -165,19 +163,19 @@ impl Writer {
         let divides = matches!(arithmetic, Arithmetic::Divide | Arithmetic::Modulo);
         let shifts = matches!(arithmetic, Arithmetic::ShiftLeft | Arithmetic::ShiftRight);
         if divides && operand == Operand::X {
-            self.push(0x16, X, 0, 0, 0, Some(self.end)); // refuse if x is zero
+            self.jump(0x16, [X, 0], 0, self.end); // refuse if x is zero
         }
         if divides && operand == Operand::K && k == 0 {
-            return self.push(0x05, 0, 0, 0, 0, Some(self.end));
+            return self.jump(0x05, [0, 0], 0, self.end);
         }
         if shifts && operand == Operand::K && k > 31 {
             return self.plain(0xb4, A, 0, 0);
         }
         // A shift by a register takes the lower bits of it only; classic shifts everything out.
         if shifts && operand == Operand::X {
-            self.push(0xa6, X, 0, 2, 32, None); // if x < 32, skip two
+            self.offset(0xa6, X, 0, 2, 32); // if x < 32, skip two
             self.plain(0xb4, A, 0, 0);
-            self.push(0x05, 0, 0, 1, 0, None);
+            self.offset(0x05, 0, 0, 1, 0);
         }
         let (code, from, k) = sourced(code, operand, k);
         self.plain(code, A, from, k);
@@ -187,10 +185,11 @@ impl Writer {
         let mut bytes = Vec::new();
         for (at, draft) in self.drafts.iter().enumerate() {
             let to = draft.target.map(|target| self.starts[target.min(self.end)]);
-            let offset = to.map_or(draft.offset, |to| (to - at - 1) as i16);
-            bytes.extend([draft.code, draft.from << 4 | draft.to]);
-            bytes.extend(offset.to_le_bytes());
-            bytes.extend(draft.immediate.to_le_bytes());
+            let ebpf::Instruction { code, to: register, from, offset, immediate } =
+                draft.instruction;
+            bytes.extend([code, from << 4 | register]);
+            bytes.extend(to.map_or(offset, |to| (to - at - 1) as i16).to_le_bytes());
+            bytes.extend(immediate.to_le_bytes());
         }
         bytes
     }

@@ -145,7 +145,7 @@ impl Merge {
             for filter in &rule.filters {
                 match merged.set.insert(filter) {
                     Ok(_) => owners.push(owner),
-                    Err(packet_filters::InsertError::Duplicate { .. }) => {}
+                    Err(packet_filters::InsertError::Duplicate(_)) => {}
                     Err(error) => bail!("cannot merge {}: {}", rule.name, told(error)),
                 }
             }
