@@ -560,8 +560,9 @@ impl<'a> Board<'a> {
             machine.kick(cpu);
             machine.pause();
         }
-        // A CPU that has just let go may still be on the way out of its address space.
-        machine.flush_space(cell.root());
+        // A CPU that has just let go may still be on the way out of its address space: it has said
+        // that it uses another, and not yet loaded that. The kernel itself is in the old one's tables.
+        machine.quiesce();
     }
 
     /// Wakes those who wait for an environment that has ended. Under the lock.

@@ -44,6 +44,10 @@ pub trait Machine: FrameMemory + TranslationCache {
     /// Makes the kernel's own address space current, so that the last one can be torn down.
     fn deactivate(&self);
 
+    /// Returns when every other CPU has been outside of code that runs without the kernel's lock. Who
+    /// was on the way from one address space to another has then arrived.
+    fn quiesce(&self);
+
     /// The top-level table's entries for the kernel's half and for the common read-only tables:
     /// they are the same in every address space. Index is 0 to 511; 0 means that the entry is the
     /// environment's own.

@@ -143,19 +143,20 @@ impl<'a> Board<'a> {
         cpu.set_current(None);
     }
 
-    /// Lets go of an environment that is being ended, if it runs here. Returns whether it did.
-    pub fn drop_doomed(&self, machine: &impl Machine) -> bool {
+    /// Lets go of an environment that is being ended, if it runs here, and of the address space of
+    /// whom this CPU has run last if nobody does: that may be ended too. To be called before this CPU
+    /// answers another one.
+    pub fn drop_doomed(&self, machine: &impl Machine) {
         let cpu = self.here(machine);
-        let Some(slot) = cpu.current() else { return false };
+        let Some(slot) = cpu.current() else { return machine.deactivate() };
         let cell = self.cell(slot);
         if cell.state_word() & DOOMED == 0 {
-            return false;
+            return;
         }
         self.charge(cpu, machine.now());
         machine.deactivate();
         cpu.set_current(None);
         self.release(cpu.number, cell, EnvState::Runnable);
-        true
     }
 
     /// The timer has fired. `context` is what was interrupted. Returns whether debts may be due: see

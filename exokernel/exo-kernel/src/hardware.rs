@@ -120,9 +120,10 @@ impl Machine for Hardware {
     }
 
     fn pause(&self) {
-        self.serve();
-        // Who holds the lock may be waiting for this CPU to let go of an environment.
+        // Who holds the lock may be waiting for this CPU to let go of an environment, and takes an
+        // answer as a sign that it is not in the tables of one that it does not run.
         self.board.drop_doomed(self);
+        self.serve();
         core::hint::spin_loop();
     }
 
@@ -136,6 +137,10 @@ impl Machine for Hardware {
 
     fn deactivate(&self) {
         self.load_root(self.root);
+    }
+
+    fn quiesce(&self) {
+        self.others().for_each(|cpu| self.ask(cpu));
     }
 
     fn common_entry(&self, index: usize) -> u64 {

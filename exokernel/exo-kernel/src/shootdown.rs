@@ -61,7 +61,7 @@ impl Hardware {
     }
 
     /// Asks another CPU to look into its mailbox, and waits until it has.
-    fn ask(&self, other: &PerCpu) {
+    pub(crate) fn ask(&self, other: &PerCpu) {
         let ticket = other.mailbox.wanted.fetch_add(1, SeqCst) + 1;
         self.interrupt(other);
         while other.mailbox.done.load(SeqCst) < ticket {
@@ -119,7 +119,7 @@ impl Hardware {
     }
 
     /// All CPUs but this one.
-    fn others(&self) -> impl Iterator<Item = &'static PerCpu> {
+    pub(crate) fn others(&self) -> impl Iterator<Item = &'static PerCpu> {
         let here = PerCpu::here().number;
         self.cpus().iter().filter(move |cpu| cpu.number != here)
     }

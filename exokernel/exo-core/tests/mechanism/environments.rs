@@ -7,6 +7,7 @@ use exo_abi::request::{ENVIRONMENT_WORDS, NOBODY};
 use exo_abi::rights::Capability;
 use exo_abi::tables::{EnvState, EnvWord, FrameState};
 use exo_abi::{Call, CapabilityName, EnvName, Error, Rights};
+use exo_core::Machine;
 
 const LIST: u64 = DATA + 0x1000;
 const REQUEST: u64 = DATA + 0x3000;
@@ -34,6 +35,10 @@ pub(crate) fn create(bench: &mut Bench, limit: u64, floor: u64, donated: usize) 
 
 /// Starts a child and gives it a slice.
 pub(crate) fn start(bench: &mut Bench, child: EnvName, position: u32) {
+    start_on(bench, 0, child, position);
+}
+
+fn start_on(bench: &mut Bench, cpu: u32, child: EnvName, position: u32) {
     let (capability, environment) = (0, child);
     bench
         .call(Call::EnvironmentStart {
@@ -44,7 +49,7 @@ pub(crate) fn start(bench: &mut Bench, child: EnvName, position: u32) {
             argument: 5,
         })
         .unwrap();
-    bench.call(Call::Slice { cpu: 0, position, environment, capability }).unwrap();
+    bench.call(Call::Slice { cpu, position, environment, capability }).unwrap();
 }
 
 fn destroy(environment: EnvName) -> Call {
@@ -80,6 +85,30 @@ fn what_an_environment_held_is_free_when_it_ends() {
     assert_eq!(bench.state(1), EnvState::Free);
     assert_eq!(bench.call(destroy(child)), Err(Error::StaleEnvironment));
     assert!(frames.iter().all(|&frame| bench.frame(frame).state == FrameState::Free as u8));
+}
+
+#[test]
+fn no_processor_is_left_in_the_tables_of_one_that_has_ended() {
+    let mut bench = Bench::new();
+    let child = create(&mut bench, 300, 0, 100);
+    start_on(&mut bench, 1, child, 3);
+    bench.on(1).tick(1);
+    assert_eq!(bench.state(1), EnvState::Running);
+    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    assert!(bench.machine.loaded[1].get().is_some(), "it has let go, and is on its way out");
+    bench.on(0).call(destroy(child)).unwrap();
+    bench.machine.quiesce();
+}
+
+#[test]
+fn who_waits_has_left_the_tables_of_whom_it_stopped() {
+    let bench = Bench::new();
+    let cpu = &bench.board.cpus()[0];
+    bench.machine.time.set(1 << 40);
+    bench.board.tick(&bench.machine, cpu, &bench.contexts[0]);
+    assert!(bench.idle() && bench.machine.active[0].get().is_some());
+    bench.board.drop_doomed(&bench.machine);
+    assert_eq!(bench.machine.active[0].get(), None);
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub(crate) struct Fake {
     pub(crate) exit: Cell<Option<u64>>,
     /// The top-level table that is current on each CPU.
     pub(crate) active: [Cell<Option<FrameNumber>>; CPUS],
+    /// The one that each CPU really uses: it is as late as may be, and loads what it has made current
+    /// only when it is waited for.
+    pub(crate) loaded: [Cell<Option<FrameNumber>>; CPUS],
     /// CPUs that were kicked, in order.
     pub(crate) kicked: RefCell<Vec<usize>>,
 }
@@ -68,10 +71,17 @@ impl Machine for Fake {
         self.time.get()
     }
     fn activate(&self, root: FrameNumber) {
-        self.active[self.cpu()].set(Some(root));
+        self.loaded[self.cpu()].set(self.active[self.cpu()].replace(Some(root)));
     }
     fn deactivate(&self) {
-        self.active[self.cpu()].set(None);
+        self.loaded[self.cpu()].set(self.active[self.cpu()].replace(None));
+    }
+    fn quiesce(&self) {
+        for (loaded, active) in self.loaded.iter().zip(&self.active) {
+            let kernel = loaded.get().map(|root| self.page(root)[511].load(Ordering::Relaxed));
+            assert_ne!(kernel, Some(0), "a CPU lost the kernel's half of its tables");
+            loaded.set(active.get());
+        }
     }
     fn common_entry(&self, index: usize) -> u64 {
         if index >= 256 { 0x1003 } else { 0 }
@@ -149,6 +159,7 @@ impl Bench {
             sent: RefCell::default(),
             exit: Cell::new(None),
             active: Default::default(),
+            loaded: Default::default(),
             kicked: RefCell::default(),
         };
         let frames = words(2 * FRAMES);
