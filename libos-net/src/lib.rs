@@ -51,6 +51,7 @@ mod tcp;
 mod time_wait;
 
 pub use exo_user;
+pub use filter_language;
 
 pub use datagram::{Datagram, DatagramId};
 pub use link::{Arrival, FilterId, Link, LinkError};

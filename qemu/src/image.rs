@@ -69,7 +69,15 @@ impl<'a> Plan<'a> {
             0 => source.name.clone(),
             times => format!("{}-{}", source.name, times + 1),
         };
-        let program = source.contract.program(&label, &source.name)?;
+        self.add_as(source, &label)
+    }
+
+    /// Starts this program too, under this label.
+    ///
+    /// # Errors
+    /// Its contract is wrong, or the label is too long.
+    pub fn add_as(&mut self, source: &'a Source, label: &str) -> Result<()> {
+        let program = source.contract.program(label, &source.name)?;
         self.programs.push((Origin::Source(source), program));
         Ok(())
     }

@@ -22,6 +22,7 @@ pub mod elf;
 pub mod guest;
 pub mod image;
 pub mod installation;
+pub mod lab;
 pub mod machine;
 pub mod module;
 pub mod record;

@@ -13,12 +13,13 @@ mod verb {
     pub(crate) mod ebpf;
     pub(crate) mod filter;
     pub(crate) mod image;
+    pub(crate) mod lab;
     pub(crate) mod new;
     pub(crate) mod run;
     pub(crate) mod test;
     pub(crate) mod trace;
 }
-use verb::{abi, bench, check, doctor, ebpf, filter, image, new, run, test, trace};
+use verb::{abi, bench, check, doctor, ebpf, filter, image, lab, new, run, test, trace};
 
 /// Build, boot and test the exokernel.
 ///
@@ -39,6 +40,7 @@ enum Verb {
     Bench(bench::Options),
     Trace(trace::Options),
     Filter(filter::Options),
+    Lab(lab::Options),
     Check(check::Options),
     Doctor(doctor::Options),
     New(new::Options),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Bench(options) => bench::run(&options),
         Verb::Trace(options) => trace::run(&options),
         Verb::Filter(options) => filter::run(&options),
+        Verb::Lab(options) => lab::run(&options),
         Verb::Check(options) => check::run(&options),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::New(options) => new::run(&options),

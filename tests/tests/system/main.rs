@@ -4,6 +4,7 @@ mod boot;
 mod console;
 mod counting;
 mod hostile;
+mod laboratory;
 mod network;
 mod paging;
 mod processors;
