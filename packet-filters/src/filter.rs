@@ -138,14 +138,12 @@ impl Filter {
         filter
     }
 
-    /// Appends an atom; false if there is no room.
-    const fn push(&mut self, atom: Atom) -> bool {
-        if self.length as usize >= MAX_ATOMS {
-            return false;
+    /// Appends an atom, for which there is room.
+    const fn push(&mut self, atom: Atom) {
+        if (self.length as usize) < MAX_ATOMS {
+            self.atoms[self.length as usize] = atom;
+            self.length += 1;
         }
-        self.atoms[self.length as usize] = atom;
-        self.length += 1;
-        true
     }
 }
 

@@ -1,6 +1,8 @@
 //! Many filters as one decision.
 
-use crate::codegen::{self, BufferTooSmall, Step};
+use crate::codegen::assembler::Assembler;
+use crate::codegen::lowering::Lowering;
+use crate::codegen::{BufferTooSmall, Step, code_for};
 use crate::filter::{Filter, Words};
 use crate::overlap::{overlaps, project};
 use crate::shape::{INLINE, Link, NONE, Shape};
@@ -172,12 +174,13 @@ impl<'m> FilterSet<'m> {
         buffer: &mut [u8],
         trace: &mut dyn FnMut(usize, Step<'_>),
     ) -> Result<usize, BufferTooSmall> {
-        let needed = codegen::code_for(self.used);
+        let needed = code_for(self.used);
         if buffer.len() < needed {
             return Err(BufferTooSmall { needed });
         }
         self.tidy();
-        let length = codegen::compile(self, buffer, trace)?;
+        let length =
+            Lowering { set: self, assembler: Assembler::new(buffer, self), trace }.all()?;
         self.stale = false;
         Ok(length)
     }

@@ -13,14 +13,15 @@ pub(crate) const NONE: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// What all of the filters look at; where they want the same, also that.
-    pub(crate) sample: Filter,
+    pub sample: Filter,
     /// The atoms of which the values differ, or differed when the code was made, as bits by place.
-    pub(crate) varies: u16,
-    pub(crate) members: u32,
-    /// The first of them.
-    pub(crate) first: u32,
-    /// Whether the values are in the code.
-    pub(crate) inline: bool,
+    pub varies: u16,
+    /// How many there are.
+    pub members: u32,
+    /// The id of the first of them.
+    pub first: u32,
+    /// Whether their values are in the code, compared with one after the other.
+    pub inline: bool,
 }
 
 /// What a [`FilterSet`](crate::FilterSet) keeps for each id that it may give.

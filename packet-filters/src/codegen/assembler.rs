@@ -19,7 +19,7 @@ use crate::table::{ID, Line, Table, layout};
 
 /// The steps of filters, one method each.
 pub(crate) struct Assembler<'b> {
-    code: Code<'b>,
+    pub(crate) code: Code<'b>,
     /// The registers for look-ups.
     scratch: [u8; 4],
     /// Whether those of them are saved that have to be.
@@ -47,10 +47,6 @@ impl<'b> Assembler<'b> {
         Assembler { code: Code::new(buffer), scratch, saves: false, done: Label::new() }
     }
 
-    pub(crate) fn position(&self) -> usize {
-        self.code.position()
-    }
-
     /// Saves what look-ups change, if there are any.
     pub(crate) fn prologue(&mut self, look_ups: bool) {
         self.saves = look_ups;
@@ -65,7 +61,7 @@ impl<'b> Assembler<'b> {
     pub(crate) fn epilogue(mut self) -> Result<usize, BufferTooSmall> {
         self.code.constant(RAX, 0);
         let done = core::mem::take(&mut self.done);
-        self.bind(done);
+        self.code.bind(done);
         self.leave();
         self.code.finish()
     }
@@ -81,12 +77,12 @@ impl<'b> Assembler<'b> {
     pub(crate) fn check_length(&mut self, level: u8, reach: u32, short: &mut Label) {
         if level == 0 {
             self.code.immediate(WIDE, group::CMP, RSI, reach.cast_signed());
-            self.code.jump_if(Condition::Below, short);
+            self.code.jump(Condition::Below, short);
         } else {
             let end = Memory::at(base_register(level), reach.cast_signed());
             self.code.memory(WIDE, ADDRESS, RCX, end); // lea rcx, [base + reach]
             self.code.registers(WIDE, COMPARE, RCX, RSI);
-            self.code.jump_if(Condition::Above, short);
+            self.code.jump(Condition::Above, short);
         }
     }
 
@@ -97,7 +93,7 @@ impl<'b> Assembler<'b> {
         if !self.load_masked(RAX, level, atom) || key != 0 {
             self.code.immediate(NARROW, group::CMP, RAX, key.cast_signed());
         }
-        self.code.jump_if(Condition::NotEqual, other);
+        self.code.jump(Condition::NotEqual, other);
     }
 
     /// Returns this filter if a compare holds, and nothing if it does not.
@@ -138,7 +134,7 @@ impl<'b> Assembler<'b> {
     ) {
         let [found, slot, head, word] = self.scratch;
         self.hash(table, shape, words, open.clone());
-        let next_bucket = self.position();
+        let next_bucket = self.code.position();
         // found = the highest bit of each lane with the tag, and that of the word if it was passed.
         let headers = layout::HEADERS.cast_signed();
         let bucket = Memory { base: RDX, index: Some((RCX, 3)), displacement: headers };
@@ -147,8 +143,8 @@ impl<'b> Assembler<'b> {
         self.code.memory(WIDE, ADD, found, constant(layout::FILL));
         self.code.registers(WIDE, 0xf7, 2, found); // not found
         self.code.memory(WIDE, AND, found, constant(layout::HIGHS));
-        self.code.jump_if(Condition::Equal, none);
-        let next_slot = self.position();
+        self.code.jump(Condition::Equal, none);
+        let next_slot = self.code.position();
         let mut passed = Label::new();
         self.address_slot(found, slot, word, &mut passed);
         let (mut other, at) = (Label::new(), table.slots_offset());
@@ -156,24 +152,24 @@ impl<'b> Assembler<'b> {
         self.code.memory(WIDE, LOAD, head, own(0));
         self.code.memory(NARROW, 0x80, group::CMP, own(3)); // cmp byte [slot + 3], shape
         self.code.emit(&[shape]);
-        self.code.jump_if(Condition::NotEqual, &mut other);
+        self.code.jump(Condition::NotEqual, &mut other);
         for (level, place, atom) in open {
             self.load_masked(word, level, &atom);
             self.code.memory(NARROW, COMPARE, word, own(8 + 4 * place as u32));
-            self.code.jump_if(Condition::NotEqual, &mut other);
+            self.code.jump(Condition::NotEqual, &mut other);
         }
         self.code.memory(WIDE, COMPARE, head, own(0));
-        self.code.jump_if(Condition::NotEqual, &mut other);
+        self.code.jump(Condition::NotEqual, &mut other);
         self.code.registers(NARROW, LOAD, RAX, head);
         self.code.immediate(NARROW, group::AND, RAX, ID.cast_signed());
         self.code.immediate(NARROW, group::ADD, RAX, 1);
         self.finish();
-        self.bind(other);
+        self.code.bind(other);
         self.code.memory(WIDE, ADDRESS, word, Memory::at(found, -1)); // lea word, [found - 1]
         self.code.registers(WIDE, AND, found, word);
-        self.code.jump_back(Some(Condition::NotEqual), next_slot);
-        self.code.jump(none);
-        self.bind(passed);
+        self.code.jump_back(Condition::NotEqual, next_slot);
+        self.code.jump(None, none);
+        self.code.bind(passed);
         self.code.immediate(WIDE, group::ADD, RCX, 1);
         self.code.jump_back(None, next_bucket);
     }
@@ -215,17 +211,12 @@ impl<'b> Assembler<'b> {
         self.code.emit(&[layout::STEP]);
         self.code.shift(NARROW, shift::RIGHT, slot, layout::SHIFT);
         self.code.immediate(NARROW, group::CMP, slot, layout::WAYS.cast_signed());
-        self.code.jump_if(Condition::Equal, passed);
+        self.code.jump(Condition::Equal, passed);
         let five = Memory { base: RCX, index: Some((RCX, 2)), displacement: 0 };
         self.code.memory(WIDE, ADDRESS, word, five); // lea word, [5 * rcx]
         self.code.registers(WIDE, ADD, slot, word);
         self.code.shift(WIDE, shift::LEFT, slot, Line::BYTES.trailing_zeros() as u8);
         self.code.registers(WIDE, ADD, slot, RDX);
-    }
-
-    /// The label is here: completes all jumps to it.
-    pub(crate) fn bind(&mut self, label: Label) {
-        self.code.bind(label);
     }
 
     /// Goes to where the result is returned, or returns it at once.
@@ -234,7 +225,7 @@ impl<'b> Assembler<'b> {
             return self.leave();
         }
         let mut done = core::mem::take(&mut self.done);
-        self.code.jump(&mut done);
+        self.code.jump(None, &mut done);
         self.done = done;
     }
 

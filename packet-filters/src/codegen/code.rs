@@ -12,7 +12,7 @@ pub(crate) struct Code<'b> {
 
 /// A place in the code that jumps go to before it is known.
 ///
-/// The jumps form a chain through their own displacement fields: each holds the position of the
+/// The jumps form a chain through their own displacement fields: until it is bound, each holds the position of the
 /// field before it, zero ends the chain. (No field stands at position zero: an opcode does.)
 #[derive(Debug, Default)]
 pub(crate) struct Label {
@@ -67,14 +67,11 @@ impl<'b> Code<'b> {
         if fits { Ok(self.length) } else { Err(BufferTooSmall { needed: self.length }) }
     }
 
-    pub(crate) fn jump(&mut self, to: &mut Label) {
-        self.emit(&[0xe9]);
-        self.displacement(to);
-    }
-
-    pub(crate) fn jump_if(&mut self, condition: Condition, to: &mut Label) {
-        self.emit(&[0x0f, condition as u8]);
-        self.displacement(to);
+    /// Jumps to a label, always or on a condition.
+    pub(crate) fn jump(&mut self, condition: impl Into<Option<Condition>>, to: &mut Label) {
+        self.jump_opcode(condition.into());
+        let before = core::mem::replace(&mut to.last, self.length);
+        self.emit(&(before as u32).to_le_bytes());
     }
 
     /// Where the next instruction begins.
@@ -82,14 +79,18 @@ impl<'b> Code<'b> {
         self.length
     }
 
-    /// Jumps to a position that has been reached, on a condition or always.
-    pub(crate) fn jump_back(&mut self, condition: Option<Condition>, to: usize) {
+    /// Jumps to a position that has been reached.
+    pub(crate) fn jump_back(&mut self, condition: impl Into<Option<Condition>>, to: usize) {
+        self.jump_opcode(condition.into());
+        let distance = to.wrapping_sub(self.length + 4) as i32;
+        self.emit(&distance.to_le_bytes());
+    }
+
+    fn jump_opcode(&mut self, condition: Option<Condition>) {
         match condition {
             Some(condition) => self.emit(&[0x0f, condition as u8]),
             None => self.emit(&[0xe9]),
         }
-        let distance = to.wrapping_sub(self.length + 4) as i32;
-        self.emit(&distance.to_le_bytes());
     }
 
     /// The label is here: completes all jumps to it.
@@ -114,11 +115,5 @@ impl<'b> Code<'b> {
             }
         }
         self.length = end;
-    }
-
-    /// The displacement of a jump: until the label is bound, a link in its chain.
-    fn displacement(&mut self, to: &mut Label) {
-        let before = core::mem::replace(&mut to.last, self.length);
-        self.emit(&(before as u32).to_le_bytes());
     }
 }

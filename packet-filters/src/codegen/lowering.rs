@@ -37,7 +37,7 @@ struct Base {
 /// The code of a set as it is made.
 pub(crate) struct Lowering<'a, 'b> {
     pub(crate) set: &'a FilterSet<'a>,
-    pub(crate) code: Assembler<'b>,
+    pub(crate) assembler: Assembler<'b>,
     pub(crate) trace: &'a mut dyn FnMut(usize, Step<'_>),
 }
 
@@ -48,9 +48,9 @@ impl Lowering<'_, '_> {
         let order = self.set.order().map(|(shape, _)| Member { shape, place: 0 });
         let used = members.iter_mut().zip(order).map(|(place, member)| *place = member).count();
         let hashed = self.set.order().any(|(_, shape)| !shape.inline);
-        self.code.prologue(hashed);
+        self.assembler.prologue(hashed);
         self.branch(members.get_mut(..used).unwrap_or_default(), Base::default(), true);
-        self.code.epilogue()
+        self.assembler.epilogue()
     }
 
     /// Emits the code of a branch of the tree, behind which there may be `nothing` else to try. The
@@ -96,7 +96,7 @@ impl Lowering<'_, '_> {
 
     /// One length check for all that the group has in common, the test, and what is behind it.
     fn test(&mut self, test: &Atom, group: &mut [Member], mut base: Base, nothing: bool) {
-        (self.trace)(self.code.position(), Step::Test(*test));
+        (self.trace)(self.assembler.code.position(), Step::Test(*test));
         let mut exit = Label::new();
         let level = base.level;
         let reach = group.iter().map(|member| self.reach(member.shape, level)).min();
@@ -109,20 +109,20 @@ impl Lowering<'_, '_> {
             // The last test of all decides without a jump, which nobody could foretell.
             (Atom::Compare { .. }, Some(only)) if self.is_single(only.shape) => {
                 self.trace_shape(only.shape);
-                self.code.accept_if(level, test, self.set.shape(only.shape).first);
+                self.assembler.accept_if(level, test, self.set.shape(only.shape).first);
             }
             (Atom::Compare { .. }, _) => {
-                self.code.test(level, test, &mut exit);
+                self.assembler.test(level, test, &mut exit);
                 self.branch(group, base, nothing);
             }
             (Atom::Shift { offset, mask, shift }, _) => {
-                self.code.shift_base(level, offset, mask, shift);
+                self.assembler.shift_base(level, offset, mask, shift);
                 base.level += 1;
                 self.branch(group, base, nothing);
             }
         }
-        self.code.bind(exit);
-        (self.trace)(self.code.position(), Step::End);
+        self.assembler.code.bind(exit);
+        (self.trace)(self.assembler.code.position(), Step::End);
     }
 
     /// Tells the filters of one shape apart.
@@ -138,20 +138,20 @@ impl Lowering<'_, '_> {
         let open = fields(shape).filter(|(_, place, _)| shape.varies(*place));
         if !shape.inline {
             let words = shape.sample.words();
-            self.code.look_up(set.hash_table(), index, &words, open, &mut exit);
-            return self.code.bind(exit);
+            self.assembler.look_up(set.hash_table(), index, &words, open, &mut exit);
+            return self.assembler.code.bind(exit);
         }
         for id in set.alike(shape.first) {
             let mut other = Label::new();
             let words = set.words(id).unwrap_or_default();
             for (level, place, atom) in open.clone() {
                 let key = words.get(place).copied().unwrap_or(0);
-                self.code.test(level, &atom.with_key(key), &mut other);
+                self.assembler.test(level, &atom.with_key(key), &mut other);
             }
-            self.code.accept(id);
-            self.code.bind(other);
+            self.assembler.accept(id);
+            self.assembler.code.bind(other);
         }
-        self.code.bind(exit);
+        self.assembler.code.bind(exit);
     }
 
     /// Whether a shape is that of one filter, all of which is in the code.
@@ -161,10 +161,7 @@ impl Lowering<'_, '_> {
     }
 
     fn trace_shape(&mut self, index: u8) {
-        let Shape { sample, varies, members, first, inline } = self.set.shape(index);
-        let (varies, members, first) = (*varies, *members, *first);
-        let step = Step::Shape { sample, varies, members, first, hashed: !inline };
-        (self.trace)(self.code.position(), step);
+        (self.trace)(self.assembler.code.position(), Step::Shape(self.set.shape(index)));
     }
 
     /// Sees to it that so many bytes from a base are in the packet.
@@ -172,7 +169,7 @@ impl Lowering<'_, '_> {
         if let Some(checked) = base.checked.get_mut(usize::from(level))
             && *checked < reach
         {
-            self.code.check_length(level, reach, short);
+            self.assembler.check_length(level, reach, short);
             *checked = reach;
         }
     }

@@ -1,26 +1,23 @@
 //! Machine code for a set of filters: x86-64, position independent.
 
-mod assembler;
+pub(crate) mod assembler;
 pub(crate) mod code;
 pub(crate) mod encoding;
-mod lowering;
+pub(crate) mod lowering;
 
 use crate::atom::Atom;
-use crate::filter::Filter;
-use crate::set::FilterSet;
+use crate::shape::Shape;
 use crate::table::Line;
-use assembler::Assembler;
-use lowering::Lowering;
 
 /// The type of the emitted function: address and length of a packet, and
-/// [the table](FilterSet::table), to a number that [`verdict`] reads.
+/// [the table](crate::FilterSet::table), to a number that [`verdict`] reads.
 ///
 /// # Safety
 ///
 /// To call it, the code must be unchanged since it was compiled, all `length` bytes at `packet`
 /// must be readable, and the table must be that of the set that was compiled. The contents of the
 /// packet may change during the call, and the set may be changed as
-/// [`FilterSet::compile`] allows.
+/// [`FilterSet::compile`](crate::FilterSet::compile) allows.
 pub type Classifier =
     unsafe extern "sysv64" fn(packet: *const u8, length: u64, table: *const Line) -> u64;
 
@@ -48,27 +45,7 @@ pub enum Step<'s> {
     /// A compare or shift that all below have in common.
     Test(Atom),
     /// The filters of one shape, to be told apart.
-    Shape {
-        /// One of them.
-        sample: &'s Filter,
-        /// The atoms that differ, as bits by their places.
-        varies: u16,
-        /// How many there are.
-        members: u32,
-        /// The first of them.
-        first: u32,
-        /// Whether they are looked up in the table, or compared with one after the other.
-        hashed: bool,
-    },
+    Shape(&'s Shape),
     /// The end of the last test that has not ended.
     End,
-}
-
-/// Compiles the set into a buffer that is large enough; the length of the code.
-pub(crate) fn compile(
-    set: &FilterSet<'_>,
-    buffer: &mut [u8],
-    trace: &mut dyn FnMut(usize, Step<'_>),
-) -> Result<usize, BufferTooSmall> {
-    Lowering { set, code: Assembler::new(buffer, set), trace }.all()
 }

@@ -117,7 +117,7 @@ impl Compiler<'_, '_> {
             if slot.trap.is_used() {
                 code.bind(mem::take(&mut slot.trap));
                 code.constant(RDX, status);
-                code.jump(&mut self.trapped);
+                code.jump(None, &mut self.trapped);
             }
         }
         code.bind(mem::take(&mut self.trapped));
@@ -169,7 +169,7 @@ impl Compiler<'_, '_> {
                 self.code.memory(WIDE, LOAD, R10, FIRST);
             }
             (class::JUMP, EXIT) if at + 1 == self.slots.len() => (),
-            (class::JUMP, EXIT) => self.code.jump(&mut self.done),
+            (class::JUMP, EXIT) => self.code.jump(None, &mut self.done),
             (_, test) => {
                 self.compare(instruction);
                 self.jump(at, instruction, Some(CONDITIONS[usize::from(test & 15)]));
@@ -180,7 +180,7 @@ impl Compiler<'_, '_> {
     /// To the trap of the instruction at this slot.
     fn trap_if(&mut self, condition: Condition, at: usize) {
         if let Some(slot) = self.slots.get_mut(at) {
-            self.code.jump_if(condition, &mut slot.trap);
+            self.code.jump(condition, &mut slot.trap);
         }
     }
 
@@ -188,10 +188,10 @@ impl Compiler<'_, '_> {
     fn jump(&mut self, at: usize, instruction: &Instruction, condition: Option<Condition>) {
         let slot = instruction.target(at).and_then(|target| self.slots.get_mut(target));
         let Some(slot) = slot else { return };
-        match condition {
-            _ if instruction.goes_back(at) => self.code.jump_back(condition, slot.position),
-            None => self.code.jump(&mut slot.jumps),
-            Some(condition) => self.code.jump_if(condition, &mut slot.jumps),
+        if instruction.goes_back(at) {
+            self.code.jump_back(condition, slot.position);
+        } else {
+            self.code.jump(condition, &mut slot.jumps);
         }
     }
 
@@ -309,7 +309,7 @@ impl Compiler<'_, '_> {
         code.registers(wide, LOAD, RCX, source);
         code.memory(wide, ADDRESS, R11, Memory::at(RCX, i32::from(signed))); // lea
         code.immediate(wide, group::CMP, R11, i32::from(signed));
-        code.jump_if(Condition::NotAbove, &mut without);
+        code.jump(Condition::NotAbove, &mut without);
         code.registers(WIDE, LOAD, R11, RDX);
         code.push(RAX);
         code.registers(wide, LOAD, RAX, to);
@@ -323,7 +323,7 @@ impl Compiler<'_, '_> {
         code.pop(RAX);
         code.registers(WIDE, LOAD, RDX, R11);
         code.registers(WIDE, LOAD, to, RCX);
-        code.jump(&mut end);
+        code.jump(None, &mut end);
         code.bind(without);
         let (operation, operand) = if remainder { (2, RCX) } else { (3, to) };
         code.registers(wide, 0xf7, operation, operand); // not, neg
@@ -378,12 +378,8 @@ impl Compiler<'_, '_> {
             self.code.emit(&[0x66]);
         }
         if let Some(source) = source {
-            return self.code.memory(
-                size == 8,
-                if size == 1 { 0x88 } else { STORE },
-                source,
-                memory,
-            );
+            let opcode = if size == 1 { 0x88 } else { STORE };
+            return self.code.memory(size == 8, opcode, source, memory);
         }
         let bytes = instruction.immediate.to_le_bytes();
         self.code.memory(size == 8, if size == 1 { 0xc6 } else { 0xc7 }, 0, memory);

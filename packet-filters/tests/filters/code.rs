@@ -181,8 +181,8 @@ fn steps(set: &mut FilterSet<'static>) -> String {
     let mut trace = |_, step: Step<'_>| {
         steps.push(match step {
             Step::Test(_) => 't',
-            Step::Shape { hashed: true, .. } => 'H',
-            Step::Shape { .. } => 'i',
+            Step::Shape(shape) if !shape.inline => 'H',
+            Step::Shape(_) => 'i',
             Step::End => '.',
         });
     };

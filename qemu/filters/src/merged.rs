@@ -103,9 +103,10 @@ impl Merged {
         let mut trace = |at, step: Step<'_>| {
             let (work, first) = match step {
                 Step::Test(atom) => (Work::Test(atom), None),
-                Step::Shape { sample, varies, members, first, hashed } => {
-                    let shape = Work::Shape { sample: *sample, varies, members: vec![], hashed };
-                    (shape, Some((first, members)))
+                Step::Shape(shape) => {
+                    let (sample, varies, hashed) = (shape.sample, shape.varies, !shape.inline);
+                    let work = Work::Shape { sample, varies, members: vec![], hashed };
+                    (work, Some((shape.first, shape.members)))
                 }
                 Step::End => (Work::End, None),
             };
