@@ -348,6 +348,14 @@ calls! {
     /// environment or are batches themselves cannot be in one.
     27 Batch(list: u64, count: u64, flags: BatchFlags) -> "the number of calls that were made"
         ! [BadAddress, NotBound, TooLong, BadArgument, NotInBatch];
+
+    /// Gives a ring of the caller's a handler, in the place of the one before: an eBPF program that
+    /// sees each packet before it is put into the ring. It reads and writes the frame `state`, which
+    /// is the caller's and stays pinned, and may send if the capability has `NETWORK`. A program
+    /// that is refused, or can cost more than a packet may, is `BadProgram`; the crate
+    /// `packet-filters` says why. With length 0 the ring has no handler any more.
+    28 HandlerInstall(ring: u32, capability: u32, address: u64, length: u64, state: u32) -> "nothing"
+        ! [NoRing, BadAddress, NotBound, TooLong, NoFrame, NotOwner, FramePinned, BadProgram];
 }
 
 #[cfg(test)]

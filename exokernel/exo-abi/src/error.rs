@@ -107,6 +107,8 @@ errors! {
     GateClosed = 39,
     /// The batch names a call that cannot be part of one, or that cannot be undone.
     NotInBatch = 40,
+    /// The program is not one, does what it may not, or can cost too much.
+    BadProgram = 41,
 }
 
 #[cfg(test)]

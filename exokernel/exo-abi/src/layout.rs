@@ -43,5 +43,7 @@ pub const CONSOLE_MAX: u64 = 1024;
 pub const PACKET_MAX: u64 = 1514;
 /// The shortest frame that the network takes: a link header.
 pub const PACKET_MIN: u64 = 14;
+/// The longest program of a handler, in bytes.
+pub const PROGRAM_MAX: u64 = 4096;
 /// The length of an environment's label in bytes; shorter labels end with zeros.
 pub const LABEL: usize = 16;

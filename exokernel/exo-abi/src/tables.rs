@@ -372,10 +372,14 @@ pub struct Statistics {
     pub transfers: u64,
     /// No counter: when the slice ends that runs there, in nanoseconds since boot.
     pub slice_end: u64,
+    /// Packets that a handler has seen, and gone through to its end.
+    pub handled: u64,
+    /// Packets at which a handler was ended: they went into the ring.
+    pub trapped: u64,
 }
 
 /// The words of [`Statistics`].
-pub const STATISTICS_WORDS: usize = 18;
+pub const STATISTICS_WORDS: usize = 20;
 
 /// The word of a field in [`Statistics`], as the kernel counts it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -400,6 +404,8 @@ pub enum StatisticsWord {
     Ended,
     Transfers,
     SliceEnd,
+    Handled,
+    Trapped,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use exo_abi::tables::{EndReason, StatisticsWord};
-use exo_abi::{Call, Error, Rights};
+use exo_abi::{Call, Error, FrameNumber, Rights};
 
 impl Kernel<'_> {
     /// Makes a call that [`Board::call`](crate::Board::call) could not make.
@@ -44,7 +44,8 @@ impl Kernel<'_> {
             | Call::RingDestroy { .. }
             | Call::FilterInstall { .. }
             | Call::FilterRemove { .. }
-            | Call::Send { .. } => self.perform_network(machine, caller, call),
+            | Call::Send { .. }
+            | Call::HandlerInstall { .. } => self.perform_network(machine, caller, call),
             _ => self.perform_control(machine, caller, call),
         }
     }
@@ -98,6 +99,10 @@ impl Kernel<'_> {
             Call::FilterRemove { filter } => self.filter_remove(machine, caller, filter),
             Call::Send { capability, list, count } => {
                 self.send(machine, caller, capability, list, count)
+            }
+            Call::HandlerInstall { ring, capability, address, length, state } => {
+                let state = FrameNumber(state);
+                self.handler_install(machine, caller, ring, capability, [address, length], state)
             }
             _ => Err(Error::UnknownCall),
         }

@@ -1,5 +1,6 @@
 //! What the kernel's mechanism needs of the hardware.
 
+use crate::handler::{Arrival, Handled};
 use exo_abi::FrameNumber;
 use packet_filters::FilterSet;
 use secure_bindings::{FrameMemory, TranslationCache};
@@ -82,6 +83,13 @@ pub trait Machine: FrameMemory + TranslationCache {
     /// The filter that a packet matches, by the code last loaded and the table of `filters`, which
     /// it was loaded for.
     fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32>;
+
+    /// Verifies a program against [`HANDLER`](packet_filters::ebpf::HANDLER) and compiles it as the
+    /// handler of a ring. Returns whether it could; if not, the ring's handler is the one before.
+    fn load_handler(&self, ring: usize, program: &[u8]) -> bool;
+
+    /// Runs the handler of a ring.
+    fn run_handler(&self, ring: usize, arrival: &Arrival<'_>) -> Handled;
 
     /// Says whose vector registers are wanted from now on. Saving and loading is lazy; see
     /// [`EnvCell::vectors`](crate::EnvCell::vectors).

@@ -1,5 +1,6 @@
 //! The network: receive rings, filters, sending.
 
+use crate::handler::Handler;
 use crate::kernel::Kernel;
 use crate::machine::{FILTERS, Machine, RESERVATIONS, SendError};
 use core::sync::atomic::Ordering;
@@ -30,6 +31,7 @@ pub(crate) struct Ring {
     frame_count: u64,
     produced: u64,
     dropped: u64,
+    pub(crate) handler: Option<Handler>,
 }
 
 impl Ring {
@@ -40,6 +42,7 @@ impl Ring {
         frame_count: 0,
         produced: 0,
         dropped: 0,
+        handler: None,
     };
 
     fn slots(&self) -> u64 {
@@ -47,7 +50,8 @@ impl Ring {
     }
 
     fn pinned(&self) -> impl Iterator<Item = FrameNumber> {
-        core::iter::once(self.header).chain(self.frames.into_iter().take(self.frame_count as usize))
+        let frames = self.frames.into_iter().take(self.frame_count as usize);
+        core::iter::once(self.header).chain(frames).chain(self.handler.map(|handler| handler.state))
     }
 
     /// Puts a packet in; says whether there was a place.
@@ -107,7 +111,7 @@ impl Kernel<'_> {
         Ok(id as u64)
     }
 
-    fn own_ring(&self, caller: u16, id: u64) -> Result<usize, Error> {
+    pub(crate) fn own_ring(&self, caller: u16, id: u64) -> Result<usize, Error> {
         let id = usize::try_from(id).map_err(|_| Error::NoRing)?;
         match self.rings.get(id) {
             Some(ring) if ring.owner == Some(caller) => Ok(id),
@@ -314,18 +318,21 @@ impl Kernel<'_> {
             return self.count(machine, StatisticsWord::Unclaimed, 1);
         }
         let filter = machine.classify(&self.filters, packet);
-        let ring = filter.filter(|&id| self.filter_holder(id).is_some());
-        let ring = ring.map(|id| self.exposed.filter(id).1 as usize);
-        let (Some(filter), Some(ring)) = (filter, ring.and_then(|id| self.rings.get_mut(id)))
-        else {
+        let filter = filter.filter(|&id| self.filter_holder(id).is_some());
+        let id = filter.map_or(RINGS, |id| self.exposed.filter(id).1 as usize);
+        let owner = self.rings.get(id).and_then(|ring| ring.owner);
+        let (Some(filter), Some(owner)) = (filter, owner) else {
             return self.count(machine, StatisticsWord::Unclaimed, 1);
         };
-        let Some(owner) = ring.owner else { return };
-        let delivered = ring.deliver(machine, packet, filter);
-        let id = self.exposed.filter(filter).1 as u32;
-        self.exposed.count_filter(filter, !delivered);
-        self.exposed.count_ring(id, !delivered);
-        self.post(machine, owner, Event::Packet);
+        let (passed, told) = self.handle(machine, (id, owner), packet, filter);
+        let dropped = passed && !self.rings[id].deliver(machine, packet, filter);
+        self.exposed.count_filter(filter, dropped);
+        if passed {
+            self.exposed.count_ring(id as u32, dropped);
+        }
+        if told {
+            self.post(machine, owner, Event::Packet);
+        }
     }
 
     pub(crate) fn send(

@@ -2,6 +2,7 @@
 
 use crate::drivers::network::NetworkDevice;
 use crate::drivers::serial::Serial;
+use crate::handler::Handlers;
 use crate::jit::Jit;
 use crate::lock::{Guard, Lock};
 use crate::x86_64::apic::LocalApic;
@@ -14,7 +15,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::FrameNumber;
 use exo_abi::boot::{VERDICT_BASE, VERDICT_MAX, VERDICT_PANIC, VERDICT_PORT};
 use exo_abi::name::PAGE_SIZE;
-use exo_core::{Board, Machine, SendError};
+use exo_core::{Arrival, Board, Handled, Machine, SendError};
 use packet_filters::FilterSet;
 use secure_bindings::{FrameMemory, Page, TranslationCache};
 use x86_64::PhysAddr;
@@ -34,6 +35,7 @@ pub(crate) struct Hardware {
     /// The network device's link address.
     pub(crate) link_address: Option<[u8; 6]>,
     pub(crate) jit: Lock<Jit>,
+    pub(crate) handlers: Lock<Handlers>,
     pub(crate) format: Format,
     /// The kernel's own top-level table.
     pub(crate) root: FrameNumber,
@@ -179,6 +181,15 @@ impl Machine for Hardware {
 
     fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32> {
         self.lock(&self.jit).classify(filters, packet)
+    }
+
+    fn load_handler(&self, ring: usize, program: &[u8]) -> bool {
+        self.lock(&self.handlers).load(ring, program, || self.shoot_down_everything())
+    }
+
+    fn run_handler(&self, ring: usize, arrival: &Arrival<'_>) -> Handled {
+        let state = self.bytes(arrival.state);
+        self.lock(&self.handlers).run(self, ring, arrival, state)
     }
 
     fn switch_vectors(&self, slot: u16) {

@@ -1,7 +1,6 @@
 //! Generated code: the classifier of the packet filters.
 //!
-//! There are two buffers. One is executable and used; new code is written into the other while
-//! that is writable, which is then made executable and used. So no page is ever both.
+//! There are two buffers. One is used; new code is written into the other, which is then used.
 
 use crate::x86_64::paging::set_executable;
 use core::cell::UnsafeCell;
@@ -9,16 +8,52 @@ use core::mem;
 use exo_core::SHAPES;
 use packet_filters::{Classifier, FilterSet, code_for, verdict};
 
+/// Memory for code. None of its pages is ever writable and executable.
+#[repr(C, align(4096))]
+pub(crate) struct Code<const SIZE: usize>(UnsafeCell<[u8; SIZE]>);
+
+// SAFETY: whoever writes it says that nobody else uses it.
+unsafe impl<const SIZE: usize> Sync for Code<SIZE> {}
+
+impl<const SIZE: usize> Code<SIZE> {
+    /// No code.
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new([0; SIZE]))
+    }
+
+    /// Where the code is.
+    pub(crate) fn start(&self) -> *const () {
+        self.0.get().cast_const().cast()
+    }
+
+    /// Lets `write` write the code, and makes it executable. `flush` makes every CPU forget what the
+    /// pages were before.
+    ///
+    /// # Safety
+    /// Nobody runs the code, or writes it at the same time.
+    pub(crate) unsafe fn write<T>(
+        &self,
+        write: impl FnOnce(&mut [u8]) -> T,
+        flush: impl Fn(),
+    ) -> T {
+        const { assert!(SIZE.is_multiple_of(4096)) };
+        let start = self.0.get().addr() as u64;
+        let pages = (start..start + SIZE as u64).step_by(4096);
+        // SAFETY: the pages are in the image's data, and nobody runs what is on them.
+        pages.clone().for_each(|page| unsafe { set_executable(page, false) });
+        // SAFETY: the caller says that nobody else uses the code.
+        let written = write(unsafe { &mut *self.0.get() });
+        // SAFETY: as above; writing is over.
+        pages.for_each(|page| unsafe { set_executable(page, true) });
+        flush();
+        written
+    }
+}
+
 /// Enough for any filters of so many shapes, so that compiling them cannot fail.
 const SIZE: usize = code_for(SHAPES).next_multiple_of(4096);
 
-#[repr(C, align(4096))]
-struct Buffer(UnsafeCell<[u8; SIZE]>);
-
-// SAFETY: only `Jit` touches the buffers, and there is one, behind the kernel's lock.
-unsafe impl Sync for Buffer {}
-
-static BUFFERS: [Buffer; 2] = [const { Buffer(UnsafeCell::new([0; SIZE])) }; 2];
+static BUFFERS: [Code<SIZE>; 2] = [const { Code::new() }; 2];
 
 /// The code that classifies packets.
 #[derive(Debug)]
@@ -36,25 +71,12 @@ impl Jit {
     /// before, and so leave the code of before.
     pub(crate) fn load(&mut self, filters: &mut FilterSet<'_>, flush: impl Fn()) {
         let next = self.current.as_ref().map_or(0, |(used, _)| 1 - used);
-        let buffer = BUFFERS[next].0.get();
-        let start = buffer.addr() as u64;
-        let pages = (start..start + SIZE as u64).step_by(4096);
-        for page in pages.clone() {
-            // SAFETY: the buffer is in the image's data and not in use.
-            unsafe { set_executable(page, false) };
-        }
-        // SAFETY: the buffer is not the one in use, and `self` is the only way to it.
-        let code = unsafe { &mut *buffer };
-        let fits = filters.compile(code).is_ok();
-        for page in pages {
-            // SAFETY: as above; writing is over.
-            unsafe { set_executable(page, true) };
-        }
-        flush();
-        if fits {
+        // SAFETY: the buffer is not the one in use, and `self` is the only way to both.
+        if unsafe { BUFFERS[next].write(|code| filters.compile(code), flush) }.is_ok() {
             // SAFETY: the buffer holds a function of this type: the code generator says so, and
             // its tests decode and run what it emits.
-            let classifier = unsafe { mem::transmute::<*mut [u8; SIZE], Classifier>(buffer) };
+            let classifier =
+                unsafe { mem::transmute::<*const (), Classifier>(BUFFERS[next].start()) };
             self.current = Some((next, classifier));
         }
     }

@@ -16,6 +16,8 @@ use spin::{Mutex, MutexGuard};
 pub(crate) enum Rank {
     /// What environments own: [`Kernel`](exo_core::Kernel).
     Kernel,
+    /// The code of the handlers, which send.
+    Handlers,
     /// The network device.
     Network,
     /// The code of the packet filters.

@@ -14,6 +14,7 @@
 mod boot;
 mod drivers;
 mod entry;
+mod handler;
 mod hardware;
 mod jit;
 mod lock;

@@ -7,6 +7,7 @@ use crate::boot::pvh::BootInformation;
 use crate::drivers::network::{self, NetworkDevice, Wiring};
 use crate::drivers::serial::{self, Serial};
 use crate::entry::{self, System};
+use crate::handler::Handlers;
 use crate::hardware::Hardware;
 use crate::jit::Jit;
 use crate::lock::{Lock, Rank};
@@ -116,6 +117,7 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> (Hardware, Kerne
         link_address: network.as_ref().map(NetworkDevice::address),
         network: Lock::new(Rank::Network, network),
         jit: Lock::new(Rank::Filters, Jit::new()),
+        handlers: Lock::new(Rank::Handlers, Handlers::new()),
         format: Format::new(&features),
         root,
         frames: built.frames,

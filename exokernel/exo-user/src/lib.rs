@@ -42,6 +42,7 @@ pub mod environment;
 pub mod filter;
 pub mod frame;
 pub mod gate;
+pub mod handler;
 pub mod heap;
 pub mod layout;
 pub mod loss;

@@ -126,6 +126,8 @@ impl Entry for Statistics {
             ended: word(15),
             transfers: word(16),
             slice_end: word(17),
+            handled: word(18),
+            trapped: word(19),
         }
     }
 }

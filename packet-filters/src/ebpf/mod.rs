@@ -29,7 +29,9 @@ mod verifier;
 
 pub use activation::{Activation, Compiled, Ended, Routine, Trap};
 pub use instruction::{Instruction, MAX_SLOTS, class, operation};
-pub use profile::{Argument, HANDLER, Helper, MAX_HELPERS, MAX_REGIONS, Profile, Region};
+pub use profile::{
+    Argument, HANDLER, Helper, KEEP, MAX_HELPERS, MAX_REGIONS, Profile, QUIET, Region,
+};
 pub use refusal::{Reason, Refusal};
 pub use state::STACK_REGION;
 pub use verifier::{MAX_TARGETS, Slot, Verified, Workspace, verify};

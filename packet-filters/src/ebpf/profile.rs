@@ -56,8 +56,8 @@ pub struct Helper {
 }
 
 /// A handler of packets at their arrival. It sees the packet, a page of its owner's memory, and a
-/// reply that is empty at first; and which filter the packet has matched. A result other than 0 says
-/// that the packet need not be delivered any more.
+/// reply that is empty at first; and which filter the packet has matched. Its result is 0, or
+/// [`KEEP`], [`QUIET`], or both: so it is also the predicate that says when its owner is to wake.
 ///
 /// `uint64_t handler(const uint8_t *packet, uint64_t length, uint8_t *state, uint8_t *reply,
 /// uint64_t filter)`
@@ -91,6 +91,12 @@ pub const HANDLER: Profile<'static> = Profile {
     ],
     loops: true,
 };
+
+/// In the result of a [`HANDLER`]: the packet is not put into the ring.
+pub const KEEP: u64 = 1;
+
+/// In the result of a [`HANDLER`]: its owner is not told of the packet, and sleeps on.
+pub const QUIET: u64 = 2;
 
 const fn helper(name: &'static str, [a, b, c]: [Argument; 3], cost: u32) -> Option<Helper> {
     Some(Helper { name, arguments: [a, b, c, Argument::Nothing, Argument::Nothing], cost })

@@ -12,6 +12,7 @@
 #![no_std]
 
 pub mod attempt;
+pub mod bytecode;
 pub mod child;
 pub mod exchange;
 pub mod fork;

@@ -331,6 +331,37 @@ fn rings_and_filters_hold() -> Result<()> {
     judge(&guest.finish()?, programs.len(), &[])
 }
 
+#[test]
+fn handlers_answer_and_reach_nothing_else() -> Result<()> {
+    let wire = Wire::new()?;
+    let programs = ["witness", "handler_echo", "handler_hostile"];
+    let guest = Guest::with(programs).wire(&wire).boot()?;
+    let echo = |frame: &[u8]| {
+        frame.get(..6) == Some(&[2, 0, 0, 0, 0, 9])
+            && frame.get(34..36) == Some(&4011_u16.to_be_bytes())
+    };
+    guest.wait_for("[handler_echo] ready")?;
+    for length in 100..120 {
+        wire.send(&datagram(4011, length))?;
+        let answer = wire.recv_until(Duration::from_secs(20), echo)?;
+        assert_eq!(answer.map(|frame| frame.len()), Some(length.into()), "the echo");
+    }
+    wire.send(&datagram(4011, 41))?;
+    guest.wait_for("[handler_echo] silent")?;
+    for length in 100..120 {
+        wire.send(&datagram(4011, length))?;
+    }
+    for turn in 1..=4 {
+        guest.wait_for_times("[handler_hostile] ready", turn)?;
+        for length in 100..120 {
+            wire.send(&datagram(4012, length))?;
+        }
+    }
+    let verdict = guest.finish()?;
+    assert_eq!(wire.recv_until(Duration::from_millis(1), echo)?, None, "sent without the right");
+    judge(&verdict, programs.len(), &[])
+}
+
 /// A field of an ELF file: its offset from a place and its bytes.
 type Field = (usize, &'static [u8]);
 

@@ -1,13 +1,15 @@
 //! A machine of plain memory, and a kernel on it with a first environment whose memory the tests
 //! can write.
 
+use ebpf_tools::interpreter::{World, interpret};
 use exo_abi::boot::{MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment};
 use exo_abi::tables::{ENV_WORDS, EnvEntry, EnvState, EnvWord, FrameEntry, STATISTICS_WORDS};
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
-    Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Fast, Kernel,
-    Lists, Machine, Next, RINGS, SHAPES, SendError, Storage,
+    Arrival, Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Fast,
+    Handled, Kernel, Lists, Machine, Next, RINGS, SHAPES, SendError, Storage,
 };
+use packet_filters::ebpf::{HANDLER, Workspace, verify};
 use packet_filters::{FilterSet, Line, Link, Memory, Shape, code_for, lines_for};
 use secure_bindings::{Bindings, FrameMemory, FrameTable, Page, TranslationCache};
 use std::cell::{Cell, RefCell};
@@ -44,6 +46,8 @@ pub(crate) struct Fake {
     pub(crate) loaded: [Cell<Option<FrameNumber>>; CPUS],
     /// CPUs that were kicked, in order.
     pub(crate) kicked: RefCell<Vec<usize>>,
+    /// The programs of the rings' handlers.
+    handlers: RefCell<[Vec<u8>; RINGS]>,
 }
 
 impl FrameMemory for Fake {
@@ -112,6 +116,29 @@ impl Machine for Fake {
         let matching = all.filter(|(_, filter)| filter.matches(packet));
         matching.min_by(|(_, a), (_, b)| a.precedence(b)).map(|(id, _)| id)
     }
+    fn load_handler(&self, ring: usize, program: &[u8]) -> bool {
+        let accepted = verify(program, &HANDLER, &mut Box::new(Workspace::new()))
+            .is_ok_and(|verified| verified.fuel(HANDLER_BUDGET).is_some());
+        if accepted {
+            self.handlers.borrow_mut()[ring] = program.to_vec();
+        }
+        accepted
+    }
+    fn run_handler(&self, ring: usize, arrival: &Arrival<'_>) -> Handled {
+        let mut workspace = Box::new(Workspace::new());
+        let handlers = self.handlers.borrow();
+        let verified = verify(&handlers[ring], &HANDLER, &mut workspace).unwrap();
+        let fuel = verified.fuel(HANDLER_BUDGET).unwrap();
+        let mut state = vec![0; 4096];
+        self.read(arrival.state, 0, &mut state);
+        let packet = arrival.packet.to_vec();
+        let mut run =
+            HandlerRun { machine: self, arrival, packet, state, reply: Vec::new(), sent: 0 };
+        let arguments = [0, 0, 0, 0, arrival.filter.into()];
+        let outcome = interpret(&verified, &mut run, arguments, fuel).outcome;
+        self.write(arrival.state, 0, &run.state);
+        (outcome.ok(), run.sent)
+    }
     fn switch_vectors(&self, _slot: u16) {}
     fn forget_vectors(&self, _slot: u16) {}
     fn segment_bases(&self) -> [u64; 2] {
@@ -120,6 +147,44 @@ impl Machine for Fake {
     fn set_segment_bases(&self, _bases: [u64; 2]) {}
     fn exit(&self, code: u64) {
         self.exit.set(Some(code));
+    }
+}
+
+/// The most instructions that a packet may cost a handler.
+const HANDLER_BUDGET: u64 = 8192;
+
+/// A handler's world on the fake machine.
+struct HandlerRun<'a> {
+    machine: &'a Fake,
+    arrival: &'a Arrival<'a>,
+    packet: Vec<u8>,
+    state: Vec<u8>,
+    reply: Vec<u8>,
+    sent: u64,
+}
+
+impl World for HandlerRun<'_> {
+    fn region(&mut self, region: u8) -> &mut [u8] {
+        match region {
+            0 => &mut self.packet,
+            1 => &mut self.state,
+            _ => &mut self.reply,
+        }
+    }
+    fn help(&mut self, helper: u32, [first, second, ..]: [u64; 5]) -> u64 {
+        match helper {
+            1 => {
+                let range = first as usize..first.saturating_add(second) as usize;
+                self.reply.extend_from_slice(self.packet.get(range).unwrap_or_default());
+                self.reply.len() as u64
+            }
+            3 if self.arrival.sends && (14..=self.reply.len() as u64).contains(&first) => {
+                self.machine.transmit(&self.reply[..first as usize]).unwrap();
+                self.sent += 1;
+                1
+            }
+            _ => 0,
+        }
     }
 }
 
@@ -161,6 +226,7 @@ impl Bench {
             active: Default::default(),
             loaded: Default::default(),
             kicked: RefCell::default(),
+            handlers: RefCell::new([const { Vec::new() }; RINGS]),
         };
         let frames = words(2 * FRAMES);
         let exposed = Exposed {

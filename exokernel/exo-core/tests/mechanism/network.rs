@@ -3,8 +3,11 @@
 use crate::accounts::{allocate, write_list};
 use crate::environments::{create, start};
 use crate::fake::{Bench, DATA};
+use ebpf_tools::assembler::assemble;
+use exo_abi::control::ControlWord;
 use exo_abi::ring::{CONSUMED, Descriptor, HEADER_WORDS, PRODUCED};
 use exo_abi::tables::{EnvWord, NO_RING};
+use exo_abi::upcall::Event;
 use exo_abi::{Call, EnvName, Error, FrameNumber};
 use packet_filters::{Atom, Filter, Width};
 use secure_bindings::FrameMemory;
@@ -114,4 +117,114 @@ fn rings_and_filters_are_free_when_their_owner_ends() {
     bench.call(Call::EnvironmentDestroy { environment: child, capability: 0, code: 0 }).unwrap();
     let all = bench.exposed.filters.iter().chain(bench.exposed.rings);
     assert!(all.into_iter().all(|word| word.load(Ordering::Relaxed) == 0));
+}
+
+/// Installs a handler with state `state`, and the capability in `capability`.
+fn handle(
+    bench: &mut Bench,
+    ring: u64,
+    text: &str,
+    state: u32,
+    capability: u32,
+) -> Result<u64, Error> {
+    let program = assemble(text).unwrap();
+    let words: Vec<u64> =
+        program.as_chunks().0.iter().map(|slot| u64::from_le_bytes(*slot)).collect();
+    bench.poke(PROGRAM, &words);
+    let (ring, length) = (ring as u32, program.len() as u64);
+    bench.call(Call::HandlerInstall { ring, capability, address: PROGRAM, length, state })
+}
+
+const PROGRAM: u64 = DATA + 0x3000;
+
+/// How many packets are in the ring.
+fn produced(bench: &Bench, header: u32) -> u64 {
+    bench.machine.page(FrameNumber(header))[PRODUCED].load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_handler_keeps_counts_and_replies() {
+    let mut bench = Bench::new();
+    install(&mut bench, EnvName::NONE, &filter(0x0800), NO_RING).unwrap();
+    let (id, frames) = ring(&mut bench, 3);
+    install(&mut bench, EnvName::NONE, &filter(0x0800), id).unwrap();
+    let state = allocate(&mut bench, 1)[0];
+    // Counts; keeps what is long enough and has 7 there, after it was sent back, and is quiet then.
+    let text = "ldxdw r0, [r3]\nadd r0, 1\nstxdw [r3], r0\nmov r6, r2\nldxb r7, [r1+20]\n\
+                mov r0, 0\njne r7, 7, exit\ncall 1\nmov r1, r6\ncall 3\nmov r0, 3\nexit";
+    assert_eq!(handle(&mut bench, id, text, state, 0), Ok(0));
+    let mut kept = packet(0x0800);
+    kept[20] = 7;
+    bench.kernel.received(&bench.machine, &packet(0x0800));
+    bench.kernel.received(&bench.machine, &kept);
+    // It ends before byte 20: the handler is ended, and the packet delivered.
+    bench.kernel.received(&bench.machine, &packet(0x0800)[..20]);
+    assert_eq!(produced(&bench, frames[0]), 2);
+    let counter = &bench.machine.page(FrameNumber(state))[0];
+    assert_eq!(counter.load(Ordering::Relaxed), 3);
+    assert_eq!(*bench.machine.sent.borrow(), [kept.to_vec()]);
+    // Without the capability it can't send, and nothing else is different.
+    assert_eq!(handle(&mut bench, id, text, state, 15), Ok(0));
+    bench.kernel.received(&bench.machine, &kept);
+    assert_eq!((produced(&bench, frames[0]), bench.machine.sent.borrow().len()), (2, 1));
+}
+
+#[test]
+fn a_handler_says_when_its_owner_wakes() {
+    let mut bench = Bench::new();
+    install(&mut bench, EnvName::NONE, &filter(0x0800), NO_RING).unwrap();
+    let (id, frames) = ring(&mut bench, 3);
+    install(&mut bench, EnvName::NONE, &filter(0x0800), id).unwrap();
+    let state = allocate(&mut bench, 1)[0];
+    // Sleep until three packets have come, the last of which is kept.
+    let text = "ldxdw r1, [r3]\nadd r1, 1\nstxdw [r3], r1\nmov r0, 2\njlt r1, 3, exit\n\
+                mov r0, 1\nexit";
+    assert_eq!(handle(&mut bench, id, text, state, 0), Ok(0));
+    let told = |bench: &Bench| {
+        let control = bench.board.cell(0).control(&bench.machine);
+        control[ControlWord::Pending as usize].load(Ordering::Relaxed) & Event::Packet.bit() != 0
+    };
+    for arrived in 1..=3 {
+        assert!(!told(&bench), "{arrived}");
+        bench.kernel.received(&bench.machine, &packet(0x0800));
+        assert_eq!(produced(&bench, frames[0]), arrived.min(2));
+    }
+    assert!(told(&bench));
+}
+
+#[test]
+fn what_a_handler_may_be() {
+    let mut bench = Bench::new();
+    let (id, _) = ring(&mut bench, 3);
+    let state = allocate(&mut bench, 1)[0];
+    let good = "mov r0, 0\nexit";
+    assert_eq!(handle(&mut bench, 5, good, state, 0), Err(Error::NoRing));
+    assert_eq!(handle(&mut bench, id, good, 4000, 0), Err(Error::NotOwner));
+    assert_eq!(handle(&mut bench, id, good, u32::MAX, 0), Err(Error::NoFrame));
+    for bad in ["exit", "mov r0, r1\nexit", "stb [r1], 0\nmov r0, 0\nexit", "mov r0, 0"] {
+        assert_eq!(handle(&mut bench, id, bad, state, 0), Err(Error::BadProgram), "{bad}");
+    }
+    let dear = "mov r6, r1\n".to_owned() + &"mov r1, r6\nmov r2, 1\ncall 1\n".repeat(50);
+    let dear = dear + "mov r0, 0\nexit";
+    assert_eq!(handle(&mut bench, id, &dear, state, 0), Err(Error::BadProgram));
+    assert_eq!(handle(&mut bench, id, good, state, 0), Ok(0));
+    // The frame is pinned until the handler is taken away, another is installed, or the ring ends.
+    write_list(&mut bench, &[state]);
+    let free = Call::FrameFree { list: LIST, count: 1 };
+    assert_eq!(bench.call(free), Err(Error::FramePinned));
+    let other = allocate(&mut bench, 1)[0];
+    assert_eq!(handle(&mut bench, id, good, other, 0), Ok(0));
+    write_list(&mut bench, &[state]);
+    assert_eq!(bench.call(free), Ok(0));
+    assert_eq!(handle(&mut bench, id, "exit", other, 0), Err(Error::BadProgram));
+    let (ring, address) = (id as u32, 0);
+    let length = 4097;
+    let long = Call::HandlerInstall { ring, capability: 0, address, length, state: other };
+    assert_eq!(bench.call(long), Err(Error::TooLong));
+    let none = Call::HandlerInstall { ring, capability: 0, address, length: 0, state: 0 };
+    assert_eq!(bench.call(none), Ok(0));
+    assert_eq!(handle(&mut bench, id, good, other, 0), Ok(0));
+    bench.call(Call::RingDestroy { ring }).unwrap();
+    write_list(&mut bench, &[other]);
+    assert_eq!(bench.call(free), Ok(0));
 }

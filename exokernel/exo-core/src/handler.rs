@@ -1,0 +1,103 @@
+//! Handlers at arrival: programs of the owners of rings, which see a packet before it is put into the
+//! ring, and may keep it from there.
+//!
+//! A handler reaches the packet, one frame of its owner's, which stays pinned, and a reply that it
+//! may send where its owner could. Whatever goes wrong in it leaves the packet deliverable.
+
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+use exo_abi::layout::PROGRAM_MAX;
+use exo_abi::tables::StatisticsWord;
+use exo_abi::{Error, FrameNumber, Rights};
+use packet_filters::ebpf::{KEEP, QUIET};
+
+/// A packet for a handler, and what the handler may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The packet, from the link header on.
+    pub packet: &'a [u8],
+    /// The filter that it matched.
+    pub filter: u32,
+    /// The frame that the handler reads and writes.
+    pub state: FrameNumber,
+    /// Whether it may send.
+    pub sends: bool,
+}
+
+/// What a handler has made of a packet: its result, [`KEEP`] and [`QUIET`], or nothing if it was ended
+/// before its exit; and how many packets were queued for sending.
+pub type Handled = (Option<u64>, u64);
+
+/// The handler of a ring. Its code is the machine's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handler {
+    pub(crate) state: FrameNumber,
+    /// The slot of the capability to send with; it is checked each time.
+    capability: u32,
+}
+
+impl Kernel<'_> {
+    /// Gives a ring of the caller's a handler, in the place of the one before; without a program,
+    /// takes it away.
+    pub(crate) fn handler_install(
+        &mut self,
+        machine: &impl Machine,
+        caller: u16,
+        ring: u32,
+        capability: u32,
+        [address, length]: [u64; 2],
+        state: FrameNumber,
+    ) -> Result<u64, Error> {
+        let id = self.own_ring(caller, ring.into())?;
+        let before = self.rings[id].handler;
+        let mut handler = None;
+        if length > 0 {
+            let mut program = [0; PROGRAM_MAX as usize];
+            let program = program.get_mut(..length as usize).ok_or(Error::TooLong)?;
+            self.read_user(machine, caller, address, program)?;
+            if before.is_none_or(|before| before.state != state) {
+                self.bindings.frames.owned(state, caller)?;
+            }
+            if !machine.load_handler(id, program) {
+                return Err(Error::BadProgram);
+            }
+            self.bindings.frames.pin(state);
+            handler = Some(Handler { state, capability });
+        }
+        self.rings[id].handler = handler;
+        if let Some(before) = before {
+            self.bindings.frames.unpin(before.state);
+        }
+        Ok(0)
+    }
+
+    /// Shows a packet to the handler of the ring that it is for. Says whether the ring is to have it,
+    /// and whether the owner is to be told.
+    pub(crate) fn handle(
+        &mut self,
+        machine: &impl Machine,
+        (ring, owner): (usize, u16),
+        packet: &[u8],
+        filter: u32,
+    ) -> (bool, bool) {
+        let Some(Handler { state, capability }) = self.rings[ring].handler else {
+            return (true, true);
+        };
+        let environment = self.environment(owner);
+        let may_send =
+            environment.capabilities.check(capability, &environment.guard, Rights::NETWORK);
+        let arrival = Arrival { packet, filter, state, sends: may_send.is_ok() };
+        let start = machine.now();
+        let (result, sent) = machine.run_handler(ring, &arrival);
+        // Whoever the interrupt has met does not pay for it.
+        self.board.here(machine).charge_owed(owner, machine.now() - start);
+        if sent > 0 {
+            machine.doorbell();
+            self.count(machine, StatisticsWord::Sent, sent);
+        }
+        let word = result.map_or(StatisticsWord::Trapped, |_| StatisticsWord::Handled);
+        self.count(machine, word, 1);
+        let result = result.unwrap_or(0);
+        (result & KEEP == 0, result & QUIET == 0)
+    }
+}

@@ -1,0 +1,160 @@
+//! The handlers' code, two pages for each ring, and running it.
+
+use crate::hardware::Hardware;
+use crate::jit::Code;
+use core::{mem, ptr, slice};
+use exo_abi::layout::{PACKET_MAX, PACKET_MIN};
+use exo_core::{Arrival, Handled, Machine, RINGS};
+use packet_filters::BufferTooSmall;
+use packet_filters::ebpf::{
+    Activation, Compiled, HANDLER, MAX_HELPERS, Routine, Workspace, verify,
+};
+use spin::{Mutex, MutexGuard};
+
+/// The most bytes of a handler's code.
+const SIZE: usize = 8192;
+/// The most instructions that a packet may cost.
+const BUDGET: u64 = 8192;
+
+static CODE: [Code<SIZE>; RINGS] = [const { Code::new() }; RINGS];
+
+/// What is large and used by one program or packet after the other, taken once.
+static MEMORY: Mutex<(Workspace, [u8; PACKET_MAX as usize])> =
+    Mutex::new((Workspace::new(), [0; PACKET_MAX as usize]));
+
+/// The handlers of the rings.
+pub(crate) struct Handlers {
+    memory: &'static mut (Workspace, [u8; PACKET_MAX as usize]),
+    /// The code of each ring's handler, and its fuel.
+    loaded: [Option<(Compiled, u64)>; RINGS],
+}
+
+impl Handlers {
+    /// No handlers. To be called once.
+    pub(crate) fn new() -> Self {
+        Self { memory: MutexGuard::leak(MEMORY.lock()), loaded: [None; RINGS] }
+    }
+
+    /// Replaces the handler of a ring; says whether the program was accepted. `flush` makes every
+    /// CPU forget what the pages were before.
+    pub(crate) fn load(&mut self, ring: usize, program: &[u8], flush: impl Fn()) -> bool {
+        let Ok(mut verified) = verify(program, &HANDLER, &mut self.memory.0) else { return false };
+        let Some(fuel) = verified.fuel(BUDGET) else { return false };
+        // Measured first: a program that is refused leaves the one before it as it was.
+        let Err(BufferTooSmall { needed: ..=SIZE }) = verified.compile(&mut []) else {
+            return false;
+        };
+        // SAFETY: `self` is the only way to the code, and nobody runs it: its lock is held.
+        let compiled = unsafe { CODE[ring].write(|code| verified.compile(code), flush) };
+        // SAFETY: the code is a function of this type: the compiler says so, and its tests decode
+        // and run what it emits.
+        let function = unsafe { mem::transmute::<*const (), Compiled>(CODE[ring].start()) };
+        self.loaded[ring] = compiled.ok().map(|_| (function, fuel));
+        true
+    }
+
+    /// Runs the handler of a ring. `state` is the page that it may write.
+    pub(crate) fn run(
+        &mut self,
+        hardware: &Hardware,
+        ring: usize,
+        arrival: &Arrival<'_>,
+        state: *mut u8,
+    ) -> Handled {
+        let Some((compiled, fuel)) = self.loaded[ring] else {
+            return (Some(0), 0);
+        };
+        let reply = self.memory.1.as_mut_ptr();
+        let mut run = Run { hardware, arrival, state, reply, length: 0, sent: 0 };
+        let owner = (&raw mut run).cast();
+        let arguments = [0, 0, 0, 0, arrival.filter.into()];
+        let mut activation = Activation::new(fuel, arguments, &raw const ROUTINES, owner);
+        let packet = arrival.packet.as_ptr().cast_mut();
+        activation.set_region(0, packet, arrival.packet.len() as u64);
+        activation.set_region(1, state, 4096);
+        activation.set_region(2, reply, 0);
+        let first = activation.first();
+        // SAFETY: the regions are as `HANDLER` says: the packet has between 14 and 1514 bytes, the
+        // state is a page of its own and pinned, the reply is empty and grows in its buffer. The
+        // routines are those of `HANDLER`, and `run` outlives the call.
+        let ended = unsafe { compiled(&raw mut activation, first) };
+        (ended.outcome().ok(), run.sent)
+    }
+}
+
+/// One run, as the helpers see it. They alone use it while the program runs.
+struct Run<'a> {
+    hardware: &'a Hardware,
+    arrival: &'a Arrival<'a>,
+    state: *mut u8,
+    reply: *mut u8,
+    /// How much of the reply there is.
+    length: usize,
+    sent: u64,
+}
+
+impl Run<'_> {
+    /// Bytes of the packet that a program names.
+    fn packet(&self, start: u64, length: u64) -> Option<&[u8]> {
+        let end = start.checked_add(length)?;
+        self.arrival.packet.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+}
+
+/// By number, as in `HANDLER`; the verifier lets nobody call any other.
+#[rustfmt::skip]
+static ROUTINES: [Routine; MAX_HELPERS] = [
+    take, take, copy, reply, take, take, take, take, take, take, take, take, take, take, take, take,
+];
+
+/// A helper, from registers 1 to 3.
+macro_rules! routine {
+    ($name:ident, |$activation:pat, $run:ident, $($argument:pat_param),*| $body:expr) => {
+        unsafe extern "sysv64" fn $name(
+            first: u64, second: u64, third: u64, activation: *mut Activation, _: u64, _: u64,
+        ) -> u64 {
+            let ($activation, [$($argument),*]) = (activation, [first, second, third]);
+            // SAFETY: the program was called with an activation whose owner is a run, and neither is
+            // touched by anybody else while a helper works.
+            let $run = unsafe { &mut *(*activation).owner.cast::<Run<'_>>() };
+            $body
+        }
+    };
+}
+
+routine!(take, |activation, run, from, length, _| {
+    let room = PACKET_MAX as usize - run.length;
+    if let Some(bytes) = run.packet(from, length).filter(|bytes| bytes.len() <= room) {
+        let count = bytes.len();
+        // SAFETY: the buffer has room for a packet, and these bytes still fit.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), run.reply.add(run.length), count) };
+        run.length += count;
+        // SAFETY: nobody else touches the activation while a helper works.
+        unsafe { &mut *activation }.set_region(2, run.reply, run.length as u64);
+    }
+    run.length as u64
+});
+
+routine!(copy, |_, run, from, length, to| {
+    let fits = to.checked_add(length).is_some_and(|end| end <= 4096);
+    let Some(bytes) = run.packet(from, length).filter(|_| fits) else { return u64::MAX };
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    // SAFETY: the state is a page, and the bytes fit into it. A program that reads or writes it at
+    // the same time only spoils what is its own.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), run.state.add(to as usize), bytes.len()) };
+    let sum: u32 = pairs.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum();
+    let sum = sum + rest.first().map_or(0, |last| u32::from(*last) << 8);
+    let folded = (sum & 0xffff) + (sum >> 16);
+    u64::from((folded & 0xffff) + (folded >> 16))
+});
+
+routine!(reply, |_, run, length, _, _| {
+    if !run.arrival.sends || length < PACKET_MIN || length > run.length as u64 {
+        return 0;
+    }
+    // SAFETY: so much of the buffer has been filled, and nobody writes it meanwhile.
+    let packet = unsafe { slice::from_raw_parts(run.reply, length as usize) };
+    let sent = u64::from(run.hardware.transmit(packet).is_ok());
+    run.sent += sent;
+    sent
+});
