@@ -15,7 +15,9 @@ use exo_abi::upcall::FaultCode;
 use exo_abi::{Error, FrameNumber, Rights};
 
 /// All frames and all address spaces.
-pub struct Bindings<'a> {
+pub struct Bindings<'a, M> {
+    /// The memory that the frames are, and the hardware that caches translations.
+    pub(crate) machine: &'a M,
     /// The frame table.
     pub frames: FrameTable<'a>,
     pub(crate) spaces: &'a mut [Option<Space>],
@@ -182,11 +184,11 @@ pub fn writable_frame(
     Some(frame)
 }
 
-impl<'a> Bindings<'a> {
+impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// No address spaces yet, as many as there are places in `spaces`.
-    pub fn new(frames: FrameTable<'a>, spaces: &'a mut [Option<Space>]) -> Self {
+    pub fn new(machine: &'a M, frames: FrameTable<'a>, spaces: &'a mut [Option<Space>]) -> Self {
         spaces.fill_with(|| None);
-        Self { frames, spaces }
+        Self { machine, frames, spaces }
     }
 
     /// The top-level table of environment slot `index`.
@@ -211,15 +213,14 @@ impl<'a> Bindings<'a> {
     ///
     /// # Errors
     /// Those of [`bind_all`](Self::bind_all).
-    pub fn bind<M: FrameMemory + TranslationCache>(
+    pub fn bind(
         &mut self,
-        m: &M,
         index: u16,
         page: u64,
         frame: FrameNumber,
         rights: Rights,
     ) -> Result<(), Error> {
-        self.bind_all(m, index, &[(page, frame, rights)])
+        self.bind_all(index, &[(page, frame, rights)])
     }
 
     /// Binds pages to held frames, all or none. A page that is bound is bound anew; of two
@@ -234,12 +235,12 @@ impl<'a> Bindings<'a> {
     /// [`Error::NoEnvironment`], [`Error::BadAddress`] (page), [`Error::BadArgument`] (rights that
     /// a page cannot have), [`Error::WriteExecute`], [`Error::NoFrame`] (nobody holds it),
     /// [`Error::TlbFull`].
-    pub fn bind_all<M: FrameMemory + TranslationCache>(
+    pub fn bind_all(
         &mut self,
-        m: &M,
         index: u16,
         requests: &[(u64, FrameNumber, Rights)],
     ) -> Result<(), Error> {
+        let m = self.machine;
         let space = self.space(index).ok_or(Error::NoEnvironment)?;
         let (root, mut wired) = (space.root, space.wired);
         for &(page, frame, rights) in requests {
@@ -250,11 +251,11 @@ impl<'a> Bindings<'a> {
         }
         // Fewer wired pages than a bucket has ways cannot fill one.
         if wired >= u32::from(WAYS) {
-            self.claim_all(m, index, requests)?;
+            self.claim_all(index, requests)?;
         }
         let mut shootdown = Shootdown::new(m, root);
         let done = requests.iter().try_for_each(|&(page, frame, rights)| {
-            self.insert(m, index, (page, frame, rights), &mut shootdown)
+            self.insert(index, (page, frame, rights), &mut shootdown)
         });
         shootdown.finish();
         done
@@ -262,12 +263,12 @@ impl<'a> Bindings<'a> {
 
     /// Makes sure that the whole batch finds places: claims one for each wired page, and looks
     /// that each other page keeps one that may go.
-    fn claim_all<M: FrameMemory + TranslationCache>(
+    fn claim_all(
         &mut self,
-        m: &M,
         index: u16,
         requests: &[(u64, FrameNumber, Rights)],
     ) -> Result<(), Error> {
+        let m = self.machine;
         let space = self.space(index).ok_or(Error::NoEnvironment)?;
         let (root, tlb, hand) = (space.root, space.tlb, space.hand);
         let mut shootdown = Shootdown::new(m, root);
@@ -278,7 +279,7 @@ impl<'a> Bindings<'a> {
             if entry.page() == page {
                 entry.claim(None);
             } else {
-                self.remove(m, Link::new(index, slot), &mut shootdown);
+                self.remove(Link::new(index, slot), &mut shootdown);
                 entry.claim(Some(page));
             }
             true
@@ -297,13 +298,13 @@ impl<'a> Bindings<'a> {
     }
 
     /// Binds a page for which everything was checked.
-    fn insert<M: FrameMemory + TranslationCache>(
+    fn insert(
         &mut self,
-        m: &M,
         index: u16,
         (page, frame, rights): (u64, FrameNumber, Rights),
         shootdown: &mut Shootdown<'_, M>,
     ) -> Result<(), Error> {
+        let m = self.machine;
         let generation = self.frames.held(frame).ok_or(Error::NoFrame)?;
         let space = self.space_mut(index).ok_or(Error::NoEnvironment)?;
         let slot = space.tlb.place(m, page, space.hand).ok_or(Error::TlbFull)?;
@@ -313,10 +314,10 @@ impl<'a> Bindings<'a> {
             if entry.page() != page {
                 space.hand = space.hand.wrapping_add(1);
             }
-            self.remove(m, link, shootdown);
+            self.remove(link, shootdown);
         }
         entry.bind(page, frame, generation, rights);
-        self.chain(m, link, entry, frame);
+        self.chain(link, entry, frame);
         let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
             return Err(Error::NoEnvironment);
         };
@@ -332,12 +333,8 @@ impl<'a> Bindings<'a> {
 
     /// Takes a binding away: from the hardware, the chain of its frame, the software TLB. Entries
     /// that are no bindings are emptied.
-    pub(crate) fn remove<M: FrameMemory + TranslationCache>(
-        &mut self,
-        m: &M,
-        link: Link,
-        shootdown: &mut Shootdown<'_, M>,
-    ) {
+    pub(crate) fn remove(&mut self, link: Link, shootdown: &mut Shootdown<'_, M>) {
+        let m = self.machine;
         let Some(space) = self.space_mut(link.space()) else { return };
         let entry = space.tlb.entry(m, link.slot());
         if entry.is_valid() {
@@ -348,16 +345,16 @@ impl<'a> Bindings<'a> {
             if let Some(hardware) = tables::entry(m, space.root, page) {
                 shootdown.clear(hardware, page);
             }
-            self.unchain(m, entry);
+            self.unchain(entry);
         }
         entry.clear();
     }
 
     /// Puts a binding in front of the chain of its frame.
-    fn chain(&mut self, m: &impl FrameMemory, link: Link, entry: Entry<'_>, frame: FrameNumber) {
+    fn chain(&mut self, link: Link, entry: Entry<'_>, frame: FrameNumber) {
         let next = self.frames.chain(frame);
         entry.set_links(next, Link::NONE);
-        if let Some(neighbour) = self.entry_at(m, next) {
+        if let Some(neighbour) = self.entry_at(next) {
             neighbour.set_links(neighbour.links().0, link);
         }
         self.frames.set_chain(frame, link);
@@ -365,12 +362,12 @@ impl<'a> Bindings<'a> {
     }
 
     /// Takes a binding out of the chain of its frame.
-    pub(crate) fn unchain(&mut self, m: &impl FrameMemory, entry: Entry<'_>) {
+    pub(crate) fn unchain(&mut self, entry: Entry<'_>) {
         let ((next, previous), (frame, _)) = (entry.links(), entry.target());
-        if let Some(neighbour) = self.entry_at(m, next) {
+        if let Some(neighbour) = self.entry_at(next) {
             neighbour.set_links(neighbour.links().0, previous);
         }
-        match self.entry_at(m, previous) {
+        match self.entry_at(previous) {
             Some(neighbour) => neighbour.set_links(next, neighbour.links().1),
             None => self.frames.set_chain(frame, next),
         }
@@ -378,7 +375,8 @@ impl<'a> Bindings<'a> {
     }
 
     /// The entry that a link leads to.
-    pub(crate) fn entry_at<'m, M: FrameMemory>(&self, m: &'m M, link: Link) -> Option<Entry<'m>> {
+    pub(crate) fn entry_at(&self, link: Link) -> Option<Entry<'a>> {
+        let m = self.machine;
         if link == Link::NONE {
             return None;
         }
@@ -388,13 +386,8 @@ impl<'a> Bindings<'a> {
     /// Unbinds `count` pages from the address `page` on, and forgets which of them were lost.
     /// Returns how many were bound. Takes no more steps than there are entries in the software
     /// TLB, however large `count` is.
-    pub fn unbind<M: FrameMemory + TranslationCache>(
-        &mut self,
-        m: &M,
-        index: u16,
-        page: u64,
-        count: u64,
-    ) -> u64 {
+    pub fn unbind(&mut self, index: u16, page: u64, count: u64) -> u64 {
+        let m = self.machine;
         let Some(space) = self.space(index) else { return 0 };
         let (root, tlb) = (space.root, space.tlb);
         let start = page & !(PAGE_SIZE - 1);
@@ -404,7 +397,7 @@ impl<'a> Bindings<'a> {
         let mut bound = 0;
         let mut drop = |slot: u16| {
             bound += u64::from(tlb.entry(m, slot).is_valid());
-            self.remove(m, Link::new(index, slot), &mut shootdown);
+            self.remove(Link::new(index, slot), &mut shootdown);
         };
         if count > u64::from(tlb.slots()) {
             (0..tlb.slots())
@@ -427,14 +420,14 @@ impl<'a> Bindings<'a> {
     /// [`Error::NoEnvironment`], [`Error::BadAddress`], [`Error::BadArgument`],
     /// [`Error::WriteExecute`], [`Error::PageNotBound`], [`Error::NotDominated`] for rights that
     /// the page was not bound with.
-    pub fn protect<M: FrameMemory + TranslationCache>(
+    pub fn protect(
         &mut self,
-        m: &M,
         index: u16,
         page: u64,
         count: u64,
         rights: Rights,
     ) -> Result<(), Error> {
+        let m = self.machine;
         check_rights(rights)?;
         let space = self.space_mut(index).ok_or(Error::NoEnvironment)?;
         let tlb = space.tlb;
@@ -478,13 +471,8 @@ impl<'a> Bindings<'a> {
     ///
     /// # Errors
     /// The code for the environment, if this is not a mere miss.
-    pub fn refill<M: FrameMemory + TranslationCache>(
-        &mut self,
-        m: &M,
-        index: u16,
-        address: u64,
-        code: FaultCode,
-    ) -> Result<(), FaultCode> {
+    pub fn refill(&mut self, index: u16, address: u64, code: FaultCode) -> Result<(), FaultCode> {
+        let m = self.machine;
         let code = code & ACCESS;
         let page = address & !(PAGE_SIZE - 1);
         let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
@@ -506,13 +494,8 @@ impl<'a> Bindings<'a> {
 
     /// The frame behind an address of an environment, for copies by the kernel, if the page is
     /// bound with the rights `access`. A write is noted like one by the hardware.
-    pub fn translate(
-        &self,
-        m: &impl FrameMemory,
-        index: u16,
-        address: u64,
-        access: Rights,
-    ) -> Option<FrameNumber> {
+    pub fn translate(&self, index: u16, address: u64, access: Rights) -> Option<FrameNumber> {
+        let m = self.machine;
         let space = self.space(index)?;
         let page = address & !(PAGE_SIZE - 1);
         check_page(page).ok()?;

@@ -5,7 +5,7 @@
 //! goes up with each loss, so that a reader notices what came while it read.
 
 use crate::binding::Bindings;
-use crate::memory::FrameMemory;
+use crate::memory::{FrameMemory, TranslationCache};
 use core::sync::atomic::Ordering;
 use exo_abi::contract::{KINDS, LOSS_SLOTS, LOSSES_WORD, Loss};
 use exo_abi::layout::{LOSS_RING, LOST_FRAMES, LOST_FRAMES_PAGES};
@@ -61,18 +61,17 @@ impl Record {
     /// # Errors
     /// [`Error::DonationSpent`], [`Error::NoEnvironment`].
     pub fn create(
-        bindings: &mut Bindings<'_>,
-        memory: &impl FrameMemory,
+        bindings: &mut Bindings<'_, impl FrameMemory + TranslationCache>,
         index: u16,
     ) -> Result<Self, Error> {
-        let ring = bindings.take_donated(memory, index)?;
-        bindings.map_shared(memory, index, LOSS_RING, ring, false)?;
-        let directory = bindings.take_donated(memory, index)?;
+        let ring = bindings.take_donated(index)?;
+        bindings.map_shared(index, LOSS_RING, ring, false)?;
+        let directory = bindings.take_donated(index)?;
         let pages = Self::bitmap_pages(bindings.frames.count());
-        for (page, word) in memory.page(directory).iter().enumerate().take(pages) {
-            let frame = bindings.take_donated(memory, index)?;
+        for (page, word) in bindings.machine.page(directory).iter().enumerate().take(pages) {
+            let frame = bindings.take_donated(index)?;
             let address = LOST_FRAMES + page as u64 * PAGE_SIZE;
-            bindings.map_shared(memory, index, address, frame, false)?;
+            bindings.map_shared(index, address, frame, false)?;
             word.store(u64::from(frame.0), Ordering::Relaxed);
         }
         let touched = (usize::MAX, 0);

@@ -19,7 +19,7 @@ use exo_abi::{Error, FrameNumber, Rights};
 /// A list of donated frames that is being checked ends here.
 const CHECKED: FrameNumber = END;
 
-impl Bindings<'_> {
+impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// How many frames an environment must be given for itself on a machine with `frames_total`
     /// frames, beyond those of its software TLB: root, directory of the software TLB, the tables
     /// of the shared pages, the control, contract and vector pages, the record of losses, and the
@@ -43,14 +43,14 @@ impl Bindings<'_> {
     /// [`Error::NoEnvironment`] beyond the last slot, [`Error::WrongState`] if it is taken,
     /// [`Error::BadArgument`] for a size of the software TLB that cannot be or a frame listed
     /// twice, [`Error::TooFewFrames`], [`Error::NoFrame`], [`Error::FramePinned`].
-    pub fn create<M: FrameMemory + TranslationCache>(
+    pub fn create(
         &mut self,
-        m: &M,
         index: u16,
         donated: &[FrameNumber],
         tlb_frames: usize,
         common: impl Fn(usize) -> u64,
     ) -> Result<(), Error> {
+        let m = self.machine;
         let place = self.spaces.get(usize::from(index)).ok_or(Error::NoEnvironment)?;
         if place.is_some() {
             return Err(Error::WrongState);
@@ -65,7 +65,7 @@ impl Bindings<'_> {
         let tlb = Tlb { directory: END, frames: tlb_frames as u16 };
         let mut space = Space::new(END, tlb);
         for &frame in donated {
-            self.break_frame(m, frame, false);
+            self.break_frame(frame, false);
             self.frames.donate(frame, index);
             space.add(&mut self.frames, frame);
         }
@@ -87,7 +87,7 @@ impl Bindings<'_> {
         self.spaces[usize::from(index)] = Some(space);
         for (at, word) in m.page(directory).iter().enumerate().take(tlb_frames) {
             let frame = FrameNumber(word.load(Ordering::Relaxed) as u32);
-            self.map_shared(m, index, SOFTWARE_TLB + at as u64 * PAGE_SIZE, frame, false)?;
+            self.map_shared(index, SOFTWARE_TLB + at as u64 * PAGE_SIZE, frame, false)?;
         }
         Ok(())
     }
@@ -131,14 +131,14 @@ impl Bindings<'_> {
     /// # Errors
     /// [`Error::NoEnvironment`], [`Error::NoFrame`], [`Error::BadAddress`] outside of the range or
     /// where a page is mapped already, [`Error::DonationSpent`].
-    pub fn map_shared<M: FrameMemory>(
+    pub fn map_shared(
         &mut self,
-        memory: &M,
         index: u16,
         address: u64,
         frame: FrameNumber,
         writable: bool,
     ) -> Result<(), Error> {
+        let m = self.machine;
         self.frames.entry(frame)?;
         let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
             return Err(Error::NoEnvironment);
@@ -148,8 +148,8 @@ impl Bindings<'_> {
             return Err(Error::BadAddress);
         }
         let root = space.root;
-        let supply = || space.take(memory, &mut self.frames).ok();
-        let leaf = tables::build(memory, root, address, supply).ok_or(Error::DonationSpent)?;
+        let supply = || space.take(m, &mut self.frames).ok();
+        let leaf = tables::build(m, root, address, supply).ok_or(Error::DonationSpent)?;
         let entry = &leaf[tables::index(address, 0)];
         if entry.load(Ordering::Relaxed) != 0 {
             return Err(Error::BadAddress);
@@ -162,13 +162,10 @@ impl Bindings<'_> {
     ///
     /// # Errors
     /// [`Error::NoEnvironment`], [`Error::DonationSpent`].
-    pub fn take_donated<M: FrameMemory>(
-        &mut self,
-        memory: &M,
-        index: u16,
-    ) -> Result<FrameNumber, Error> {
+    pub fn take_donated(&mut self, index: u16) -> Result<FrameNumber, Error> {
+        let m = self.machine;
         match self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) {
-            Some(space) => space.take(memory, &mut self.frames),
+            Some(space) => space.take(m, &mut self.frames),
             None => Err(Error::NoEnvironment),
         }
     }
@@ -176,16 +173,11 @@ impl Bindings<'_> {
     /// Makes a held frame kernel memory of environment slot `index`, and breaks every binding to
     /// it. A frame that is pinned, free or donated already stays what it is: the caller has asked
     /// [`FrameTable::owned`](crate::FrameTable::owned) before.
-    pub fn donate<M: FrameMemory + TranslationCache>(
-        &mut self,
-        m: &M,
-        index: u16,
-        frame: FrameNumber,
-    ) {
+    pub fn donate(&mut self, index: u16, frame: FrameNumber) {
         if self.space(index).is_none() || self.may_donate(frame).is_err() {
             return;
         }
-        self.break_frame(m, frame, false);
+        self.break_frame(frame, false);
         self.frames.donate(frame, index);
         if let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) {
             space.add(&mut self.frames, frame);
@@ -195,12 +187,8 @@ impl Bindings<'_> {
     /// Takes the frame out of every address space. When this returns, no CPU reaches it by a
     /// binding. With `lost`, faults on the pages say from now on that their frame was taken. The
     /// frame stays held.
-    pub fn break_frame<M: FrameMemory + TranslationCache>(
-        &mut self,
-        m: &M,
-        frame: FrameNumber,
-        lost: bool,
-    ) {
+    pub fn break_frame(&mut self, frame: FrameNumber, lost: bool) {
+        let m = self.machine;
         let mut link = self.frames.chain(frame);
         while link != Link::NONE {
             let Some(space) = self.space_mut(link.space()) else { break };
@@ -226,39 +214,30 @@ impl Bindings<'_> {
 
     /// Gives a held frame back: breaks it, then makes it free under a new generation. Returns
     /// whether it did; a frame that is pinned, donated or free stays what it is.
-    pub fn free<M: FrameMemory + TranslationCache>(&mut self, m: &M, frame: FrameNumber) -> bool {
-        self.take_back(m, frame, false)
+    pub fn free(&mut self, frame: FrameNumber) -> bool {
+        self.take_back(frame, false)
     }
 
     /// Takes a held frame by force: like [`free`](Self::free), but faults on the pages say that
     /// their frame was lost.
-    pub fn repossess<M: FrameMemory + TranslationCache>(
-        &mut self,
-        m: &M,
-        frame: FrameNumber,
-    ) -> bool {
-        self.take_back(m, frame, true)
+    pub fn repossess(&mut self, frame: FrameNumber) -> bool {
+        self.take_back(frame, true)
     }
 
-    fn take_back<M: FrameMemory + TranslationCache>(
-        &mut self,
-        m: &M,
-        frame: FrameNumber,
-        lost: bool,
-    ) -> bool {
+    fn take_back(&mut self, frame: FrameNumber, lost: bool) -> bool {
         let pinned = self.frames.entry(frame).is_ok_and(|entry| entry.pins != 0);
         if pinned || self.frames.held(frame).is_none() {
             return false;
         }
-        self.break_frame(m, frame, lost);
+        self.break_frame(frame, lost);
         self.frames.release(frame);
         true
     }
 
     /// Whether some binding to the frame is wired. Takes a step for each binding.
-    pub fn wired(&self, m: &impl FrameMemory, frame: FrameNumber) -> bool {
+    pub fn wired(&self, frame: FrameNumber) -> bool {
         let mut link = self.frames.chain(frame);
-        while let Some(entry) = self.entry_at(m, link) {
+        while let Some(entry) = self.entry_at(link) {
             if entry.rights().contains(Rights::WIRED) {
                 return true;
             }
@@ -270,7 +249,8 @@ impl Bindings<'_> {
     /// Ends an address space: takes every binding away and frees what was donated, in a step for
     /// each entry of the software TLB and each frame. No CPU may have it active. The frames that
     /// the environment holds stay held: see [`FrameTable::next_held`](crate::FrameTable::next_held).
-    pub fn destroy<M: FrameMemory + TranslationCache>(&mut self, m: &M, index: u16) {
+    pub fn destroy(&mut self, index: u16) {
+        let m = self.machine;
         let Some(space) = self.space(index) else { return };
         let (root, tlb, mut frame) = (space.root, space.tlb, space.donated);
         for entry in m.page(root) {
@@ -280,7 +260,7 @@ impl Bindings<'_> {
         for slot in 0..tlb.slots() {
             let entry = tlb.entry(m, slot);
             if entry.is_valid() {
-                self.unchain(m, entry);
+                self.unchain(entry);
             }
         }
         self.spaces[usize::from(index)] = None;

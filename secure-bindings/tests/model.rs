@@ -5,7 +5,7 @@ mod world;
 
 use exo_abi::layout::{LOSS_RING, LOST_FRAMES};
 use exo_abi::{Error, FrameNumber, Kind, Rights};
-use fake::Access;
+use fake::{Access, FakeMachine};
 use proptest::prelude::*;
 use world::{FRAMES, SPACES, World};
 
@@ -83,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(world: &mut World, step: &Step) {
+fn run(world: &mut World<'_>, step: &Step) {
     match *step {
         Step::Allocate(frame) => drop(world.allocate(FrameNumber(frame), 5)),
         Step::GiveUp(frame, force) => world.give_up(FrameNumber(frame), force),
@@ -109,8 +109,8 @@ fn run(world: &mut World, step: &Step) {
 }
 
 /// A world with two environments and 100 held frames.
-fn started() -> World {
-    let mut world = World::new();
+fn started(machine: &FakeMachine) -> World<'_> {
+    let mut world = World::new(machine);
     world.create(0, 0).unwrap();
     world.create(1, 4).unwrap();
     for frame in 110..210 {
@@ -124,7 +124,8 @@ proptest! {
 
     #[test]
     fn every_invariant_holds_after_every_step(steps in prop::collection::vec(step(), 1..60)) {
-        let mut world = started();
+        let machine = FakeMachine::new(FRAMES);
+        let mut world = started(&machine);
         for step in &steps {
             run(&mut world, step);
             if let Err(what) = world.check() {
@@ -137,7 +138,8 @@ proptest! {
 
 #[test]
 fn forged_arguments_are_refused() {
-    let mut world = started();
+    let machine = FakeMachine::new(FRAMES);
+    let mut world = started(&machine);
     let end = exo_abi::layout::USER_END;
     let pages = [0, 1, 0x5001, end, end + 0x1000, 0x8000_0000_0000, !0xfff, u64::MAX];
     for page in pages {
@@ -147,9 +149,9 @@ fn forged_arguments_are_refused() {
         ));
         world.touch(0, page & !0xfff, Access::Fetch);
         world.translate(0, page, Rights::READ);
-        world.bindings.unbind(&world.machine, 0, page, u64::MAX);
+        world.bindings.unbind(0, page, u64::MAX);
         let count = u64::MAX / 4096;
-        assert!(world.bindings.protect(&world.machine, 0, page, count, Rights::READ).is_err());
+        assert!(world.bindings.protect(0, page, count, Rights::READ).is_err());
     }
     for frame in [0, 1, 40, 399, FRAMES as u32, u32::MAX - 1, u32::MAX] {
         world.bind(0, &[(0x5000, FrameNumber(frame), Rights::READ)]);
@@ -158,17 +160,18 @@ fn forged_arguments_are_refused() {
     }
     for space in [2, SPACES, u16::MAX] {
         let request = (0x5000, FrameNumber(120), Rights::READ);
-        assert!(world.bindings.bind_all(&world.machine, space, &[request]).is_err());
-        world.bindings.destroy(&world.machine, space);
+        assert!(world.bindings.bind_all(space, &[request]).is_err());
+        world.bindings.destroy(space);
     }
     assert_eq!(world.check(), Ok(()));
 }
 
 #[test]
 fn a_donation_is_checked_before_anything_changes() {
-    let mut world = started();
+    let machine = FakeMachine::new(FRAMES);
+    let mut world = started(&machine);
     let bindings = &mut world.bindings;
-    let least = secure_bindings::Bindings::donation_minimum(FRAMES) + 1;
+    let least = secure_bindings::Bindings::<FakeMachine>::donation_minimum(FRAMES) + 1;
     let good: Vec<_> = (120..120 + least as u32).map(FrameNumber).collect();
     let replaced = |frame: u32| {
         let mut list = good.clone();
@@ -184,14 +187,14 @@ fn a_donation_is_checked_before_anything_changes() {
         (replaced(u32::MAX), Error::NoFrame),
     ];
     for (list, error) in cases {
-        assert_eq!(bindings.create(&world.machine, 2, &list, 1, |_| 0), Err(error));
+        assert_eq!(bindings.create(2, &list, 1, |_| 0), Err(error));
     }
     let first = bindings.root(0).unwrap();
     let stolen = replaced(first.0);
-    assert!(bindings.create(&world.machine, 2, &stolen, 1, |_| 0).is_err(), "another's root");
-    assert_eq!(bindings.create(&world.machine, 1, &good, 1, |_| 0), Err(Error::WrongState));
+    assert!(bindings.create(2, &stolen, 1, |_| 0).is_err(), "another's root");
+    assert_eq!(bindings.create(1, &good, 1, |_| 0), Err(Error::WrongState));
     for size in [0, 257, usize::MAX] {
-        let result = bindings.create(&world.machine, 2, &good, size, |_| 0);
+        let result = bindings.create(2, &good, size, |_| 0);
         assert_eq!(result, Err(Error::BadArgument));
     }
     bindings.frames.unpin(FrameNumber(209));
@@ -200,11 +203,12 @@ fn a_donation_is_checked_before_anything_changes() {
 
 #[test]
 fn the_record_tells_every_loss() {
-    let mut world = started();
-    let (bindings, machine) = (&mut world.bindings, &world.machine);
-    let spare = |bindings: &mut secure_bindings::Bindings<'_>, space| {
+    let machine = FakeMachine::new(FRAMES);
+    let mut world = started(&machine);
+    let bindings = &mut world.bindings;
+    let spare = |bindings: &mut secure_bindings::Bindings<'_, FakeMachine>, space| {
         let mut count = 0;
-        while bindings.take_donated(machine, space).is_ok() {
+        while bindings.take_donated(space).is_ok() {
             count += 1;
         }
         count
@@ -212,11 +216,11 @@ fn the_record_tells_every_loss() {
     assert_eq!(spare(bindings, 0), 0, "the least donation is just enough");
     assert_eq!(spare(bindings, 1), 4);
     let list: Vec<_> = (120..160).map(FrameNumber).collect();
-    bindings.create(machine, 2, &list, 1, |_| 0).unwrap();
-    let mut record = secure_bindings::Record::create(bindings, machine, 2).unwrap();
+    bindings.create(2, &list, 1, |_| 0).unwrap();
+    let mut record = secure_bindings::Record::create(bindings, 2).unwrap();
     let root = bindings.root(2).unwrap();
     for loss in 0..200 {
-        assert_eq!(record.note(machine, Kind::Frames, loss + 64, 7), loss + 1);
+        assert_eq!(record.note(&machine, Kind::Frames, loss + 64, 7), loss + 1);
     }
     assert_eq!(machine.peek(root, LOSS_RING), Some(200));
     let slot = LOSS_RING + 32 + (199 % 127) * 32;
@@ -224,16 +228,16 @@ fn the_record_tells_every_loss() {
     assert_eq!(machine.peek(root, slot + 16), Some(263));
     let words: Vec<_> = (0..6).map(|at| machine.peek(root, LOST_FRAMES + at * 8)).collect();
     assert_eq!(words, [0, u64::MAX, u64::MAX, u64::MAX, 0xff, 0].map(Some));
-    assert_eq!(record.acknowledge(machine, Kind::Frames, 199), Err(Error::StaleEpoch));
-    assert_eq!(record.acknowledge(machine, Kind::Frames, 201), Err(Error::StaleEpoch));
-    assert_eq!(record.acknowledge(machine, Kind::Slices, 0), Ok(()));
+    assert_eq!(record.acknowledge(&machine, Kind::Frames, 199), Err(Error::StaleEpoch));
+    assert_eq!(record.acknowledge(&machine, Kind::Frames, 201), Err(Error::StaleEpoch));
+    assert_eq!(record.acknowledge(&machine, Kind::Slices, 0), Ok(()));
     assert_eq!(machine.peek(root, LOST_FRAMES + 8), Some(u64::MAX));
-    assert_eq!(record.acknowledge(machine, Kind::Frames, 200), Ok(()));
+    assert_eq!(record.acknowledge(&machine, Kind::Frames, 200), Ok(()));
     assert_eq!(machine.peek(root, LOST_FRAMES + 8), Some(0));
 }
 
 /// Binds a page, lets the CPU use it, and takes its frame by force.
-fn break_a_used_page(world: &mut World) {
+fn break_a_used_page(world: &mut World<'_>) {
     let frame = FrameNumber(120);
     assert!(world.bind(0, &[(0x5000, frame, Rights::READ | Rights::WRITE)]));
     world.touch(0, 0x5000, Access::Write);
@@ -242,7 +246,8 @@ fn break_a_used_page(world: &mut World) {
 
 #[test]
 fn a_break_leaves_no_translation() {
-    let mut world = started();
+    let machine = FakeMachine::new(FRAMES);
+    let mut world = started(&machine);
     break_a_used_page(&mut world);
     assert_eq!(world.check(), Ok(()));
     world.touch(0, 0x5000, Access::Read);
@@ -250,7 +255,8 @@ fn a_break_leaves_no_translation() {
 
 #[test]
 fn a_cpu_that_is_not_flushed_is_caught() {
-    let mut world = started();
+    let machine = FakeMachine::new(FRAMES);
+    let mut world = started(&machine);
     world.machine.deaf_to_pages.set(true);
     break_a_used_page(&mut world);
     assert!(world.check().is_err_and(|what| what.contains("still uses 0x5000")));
@@ -261,7 +267,8 @@ fn a_table_that_is_reused_without_a_flush_is_caught() {
     // Pages that share no table below the root, more than there are tables for.
     let far: [u64; 8] = core::array::from_fn(|at| 0x5000 + ((at as u64) << 39));
     for deaf in [false, true] {
-        let mut world = started();
+        let machine = FakeMachine::new(FRAMES);
+        let mut world = started(&machine);
         world.machine.deaf_to_spaces.set(deaf);
         for page in far {
             assert!(world.bind(0, &[(page, FrameNumber(120), Rights::READ)]));
@@ -278,7 +285,8 @@ fn a_cache_of_any_size_reaches_every_page_and_forgets_no_write() {
         0x5000 + ((at % 4) << 21) + ((at / 4 % 3) << 30) + ((at / 12) << 39) + (at % 7 * 4096)
     };
     for spare in 0..8 {
-        let mut world = started();
+        let machine = FakeMachine::new(FRAMES);
+        let mut world = started(&machine);
         world.destroy(0);
         world.create(0, spare).unwrap();
         for at in 0..96 {
@@ -297,7 +305,7 @@ fn a_cache_of_any_size_reaches_every_page_and_forgets_no_write() {
             world.translate(0, page(94), Rights::WRITE);
             assert_eq!(world.check(), Ok(()));
         }
-        while world.bindings.take_donated(&world.machine, 0).is_ok() {}
+        while world.bindings.take_donated(0).is_ok() {}
         (0..96).for_each(|at| world.touch(0, page(at), Access::Read));
         assert_eq!(world.check(), Ok(()), "the last tables are not given away");
     }
@@ -305,7 +313,8 @@ fn a_cache_of_any_size_reaches_every_page_and_forgets_no_write() {
 
 #[test]
 fn a_bucket_full_of_wired_pages_refuses_the_whole_batch() {
-    let mut world = started();
+    let machine = FakeMachine::new(FRAMES);
+    let mut world = started(&machine);
     let wired = Rights::READ | Rights::WIRED;
     let page = |at: u64| 0x10_0000 + at * 4096;
     let batch: Vec<_> = (0..400).map(|at| (page(at), FrameNumber(120), wired)).collect();

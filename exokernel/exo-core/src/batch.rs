@@ -56,10 +56,9 @@ fn answer_null(entry: &[AtomicU64; BATCH_WORDS], name: EnvName) -> bool {
     true
 }
 
-impl Kernel<'_> {
+impl<'a, M: Machine> Kernel<'a, M> {
     pub(crate) fn batch(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         list: u64,
         count: u64,
@@ -72,19 +71,19 @@ impl Kernel<'_> {
             return Err(Error::BadAddress);
         }
         if !flags.contains(BatchFlags::ROLL_BACK) {
-            return match self.batch_up_to(machine, caller, list, count, None) {
+            return match self.batch_up_to(caller, list, count, None) {
                 // There is no entry to say why.
-                (0, Some(error)) if self.entry_page(machine, caller, list).is_err() => Err(error),
+                (0, Some(error)) if self.entry_page(caller, list).is_err() => Err(error),
                 // The entry says why.
                 (made, _) => Ok(made),
             };
         }
         let mut undo = [Call::Null {}; BATCH_MAX as usize];
-        let (made, error) = self.batch_up_to(machine, caller, list, count, Some(&mut undo));
+        let (made, error) = self.batch_up_to(caller, list, count, Some(&mut undo));
         let Some(error) = error else { return Ok(made) };
         for call in undo[..made as usize].iter().rev() {
             // Fails only if the program has changed its own list meanwhile.
-            let _ = self.perform(machine, caller, *call);
+            let _ = self.perform(caller, *call);
         }
         Err(error)
     }
@@ -93,7 +92,6 @@ impl Kernel<'_> {
     /// asked for. Returns how many were made, and why no more were.
     fn batch_up_to(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         list: u64,
         count: u64,
@@ -103,7 +101,7 @@ impl Kernel<'_> {
         let mut made = 0;
         while made < count {
             let place = list + made * ENTRY;
-            let page = match self.entry_page(machine, caller, place) {
+            let page = match self.entry_page(caller, place) {
                 Ok(page) => page,
                 Err(error) => return (made, Some(error)),
             };
@@ -116,7 +114,7 @@ impl Kernel<'_> {
             if nulls == left {
                 continue;
             }
-            match self.batch_entry(machine, caller, list + made * ENTRY, undo.is_some()) {
+            match self.batch_entry(caller, list + made * ENTRY, undo.is_some()) {
                 Ok(call) => {
                     if let Some(undo) = &mut undo {
                         undo[made as usize] = call;
@@ -130,14 +128,8 @@ impl Kernel<'_> {
     }
 
     /// Makes the call of one entry and writes what it got; returns what undoes it.
-    fn batch_entry(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        place: u64,
-        rolls_back: bool,
-    ) -> Result<Call, Error> {
-        let words = self.entry_page(machine, caller, place)?;
+    fn batch_entry(&mut self, caller: u16, place: u64, rolls_back: bool) -> Result<Call, Error> {
+        let words = self.entry_page(caller, place)?;
         let first = (place % PAGE_SIZE) as usize / 8;
         let words = words.get(first..first + BATCH_WORDS).ok_or(Error::BadAddress)?;
         let number = words[0].load(Relaxed) & 0xffff_ffff;
@@ -149,11 +141,11 @@ impl Kernel<'_> {
         let result = match call {
             Ok(call) if !can_be_in_batch(&call) => Err(Error::NotInBatch),
             Ok(call) if rolls_back && undoing(&call, 0).is_none() => Err(Error::NotInBatch),
-            Ok(call) => self.perform(machine, caller, call),
+            Ok(call) => self.perform(caller, call),
             Err(error) => Err(error),
         };
         // The call may have unbound the page that the entry is in.
-        if let Ok(page) = self.entry_page(machine, caller, place) {
+        if let Ok(page) = self.entry_page(caller, place) {
             let error = result.map_or_else(|error| error as u64, |_| 0);
             page[first].store(number | error << 32, Relaxed);
             page[first + BATCH_WORDS - 1].store(result.unwrap_or(0), Relaxed);
@@ -161,14 +153,9 @@ impl Kernel<'_> {
         Ok(undoing(&call?, result?).unwrap_or(Call::Null {}))
     }
 
-    fn entry_page<'m, M: Machine>(
-        &self,
-        machine: &'m M,
-        caller: u16,
-        place: u64,
-    ) -> Result<&'m Page, Error> {
+    fn entry_page(&self, caller: u16, place: u64) -> Result<&'a Page, Error> {
         let access = Rights::READ | Rights::WRITE;
-        let frame = self.bindings.translate(machine, caller, place, access);
-        Ok(machine.page(frame.ok_or(Error::NotBound)?))
+        let frame = self.bindings.translate(caller, place, access);
+        Ok(self.machine.page(frame.ok_or(Error::NotBound)?))
     }
 }

@@ -35,10 +35,9 @@ fn check_rights(rights: Rights) -> Result<Rights, Error> {
     Ok(rights)
 }
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn bind(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         into: u16,
         list: u64,
@@ -49,7 +48,7 @@ impl Kernel<'_> {
         }
         let mut bytes = [0; 8 * BIND_WORDS * LIST_MAX as usize];
         let bytes = &mut bytes[..8 * BIND_WORDS * count as usize];
-        self.read_user(machine, caller, list, bytes)?;
+        self.read_user(caller, list, bytes)?;
         for (index, chunk) in bytes.chunks_exact(8 * BIND_WORDS).enumerate() {
             let mut words = [0; BIND_WORDS];
             for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
@@ -57,7 +56,7 @@ impl Kernel<'_> {
             }
             self.checked[index] = self.check_request(caller, &BindRequest::from_words(words))?;
         }
-        self.bindings.bind_all(machine, into, &self.checked[..count as usize])?;
+        self.bindings.bind_all(into, &self.checked[..count as usize])?;
         Ok(0)
     }
 
@@ -74,20 +73,13 @@ impl Kernel<'_> {
         Ok((request.page(), frame, rights))
     }
 
-    pub(crate) fn unbind(
-        &mut self,
-        machine: &impl Machine,
-        from: u16,
-        page: u64,
-        count: u64,
-    ) -> Result<u64, Error> {
+    pub(crate) fn unbind(&mut self, from: u16, page: u64, count: u64) -> Result<u64, Error> {
         check_range(page, count)?;
-        Ok(self.bindings.unbind(machine, from, page, count))
+        Ok(self.bindings.unbind(from, page, count))
     }
 
     pub(crate) fn protect(
         &mut self,
-        machine: &impl Machine,
         target: u16,
         page: u64,
         count: u64,
@@ -95,7 +87,7 @@ impl Kernel<'_> {
     ) -> Result<u64, Error> {
         check_range(page, count)?;
         let rights = check_rights(rights)?;
-        self.bindings.protect(machine, target, page, count, rights)?;
+        self.bindings.protect(target, page, count, rights)?;
         Ok(0)
     }
 }

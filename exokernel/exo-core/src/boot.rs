@@ -64,7 +64,7 @@ impl Module {
     }
 }
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     /// Gives the kernel a frame of usable memory that it doesn't need itself. Only before
     /// [`Kernel::start_first`].
     pub fn add_free(&mut self, frame: FrameNumber) {
@@ -77,49 +77,43 @@ impl Kernel<'_> {
     ///
     /// # Errors
     /// [`BootError`]; the machine can then do nothing.
-    pub fn start_first<M: Machine>(
-        &mut self,
-        machine: &M,
-        first: FrameNumber,
-        frames: u64,
-    ) -> Result<(), BootError> {
+    pub fn start_first(&mut self, first: FrameNumber, frames: u64) -> Result<(), BootError> {
         let module = Module { first, frames };
-        let header = read_header(machine, module)?;
+        let header = read_header(self.machine, module)?;
         let slot = 0;
         let guard = CapabilityName::ROOT;
-        self.expose_machine(machine);
+        self.expose_machine();
         let plan = self.first_plan(frames);
         let donated = self.donation_minimum() + plan.tlb_frames + SPARE_FRAMES;
         for index in 0..donated {
             let frame = self.bindings.frames.allocate(FrameNumber::ANY, slot, guard)?;
             self.scratch[index] = frame;
         }
-        self.furnish(machine, slot, &plan, donated)?;
-        self.hold(machine, slot, Kind::Frames, donated as u64)?;
+        self.furnish(slot, &plan, donated)?;
+        self.hold(slot, Kind::Frames, donated as u64)?;
         for segment in &header.segments[..header.segment_count as usize] {
-            self.bind_segment(machine, slot, module, segment)?;
+            self.bind_segment(slot, module, segment)?;
         }
         self.bind_fresh(
-            machine,
             slot,
             STACK_TOP - STACK_PAGES * PAGE_SIZE,
             STACK_PAGES,
             Rights::READ | Rights::WRITE,
         )?;
-        self.bind_archive(machine, slot, module, &header)?;
-        self.start(machine, slot, header.entry, STACK_TOP, header.archive_length)?;
-        Ok(self.give_first_slice(machine, slot)?)
+        self.bind_archive(slot, module, &header)?;
+        self.start(slot, header.entry, STACK_TOP, header.archive_length)?;
+        Ok(self.give_first_slice(slot)?)
     }
 
     /// The frames that an environment needs for itself, beside its software TLB.
     pub(crate) fn donation_minimum(&self) -> usize {
-        Bindings::donation_minimum(self.bindings.frames.count())
+        Bindings::<M>::donation_minimum(self.bindings.frames.count())
     }
 
-    fn expose_machine(&mut self, machine: &impl Machine) {
+    fn expose_machine(&mut self) {
         let minimum = self.donation_minimum() as u64;
         self.exposed.set_system(SystemWord::DonationMinimum, minimum);
-        let address = machine.link_address().unwrap_or_default();
+        let address = self.machine.link_address().unwrap_or_default();
         let word = address.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         self.exposed.set_system(SystemWord::LinkAddress, word);
     }
@@ -148,7 +142,6 @@ impl Kernel<'_> {
 
     fn bind_segment(
         &mut self,
-        machine: &impl Machine,
         slot: u16,
         module: Module,
         segment: &ModuleSegment,
@@ -166,14 +159,13 @@ impl Kernel<'_> {
         }
         let (first, filled) = module.frames(segment.offset, segment.file_size)?;
         let range = (segment.address, FrameNumber(first), filled);
-        self.bind_module(machine, slot, range, rights, CapabilityName::ROOT)?;
+        self.bind_module(slot, range, rights, CapabilityName::ROOT)?;
         let rest = segment.address + filled * PAGE_SIZE;
-        Ok(self.bind_fresh(machine, slot, rest, pages - filled, rights)?)
+        Ok(self.bind_fresh(slot, rest, pages - filled, rights)?)
     }
 
     fn bind_archive(
         &mut self,
-        machine: &impl Machine,
         slot: u16,
         module: Module,
         header: &ModuleHeader,
@@ -181,13 +173,12 @@ impl Kernel<'_> {
         let (first, pages) = module.frames(header.archive_offset, header.archive_length)?;
         let guard = CapabilityName::ROOT.child(MODULE_GUARD).unwrap_or_default();
         let range = (ARCHIVE, FrameNumber(first), pages);
-        Ok(self.bind_module(machine, slot, range, Rights::READ, guard)?)
+        Ok(self.bind_module(slot, range, Rights::READ, guard)?)
     }
 
     /// Makes frames of the module those of the first environment, and binds them.
     fn bind_module(
         &mut self,
-        machine: &impl Machine,
         slot: u16,
         (page, first, count): (u64, FrameNumber, u64),
         rights: Rights,
@@ -197,9 +188,9 @@ impl Kernel<'_> {
             let frame = FrameNumber(first.0 + index as u32);
             self.bindings.frames.adopt(frame, slot, guard);
             self.environment_mut(slot).accounts.grant_in(Kind::Frames, 1);
-            self.hold(machine, slot, Kind::Frames, 1)?;
+            self.hold(slot, Kind::Frames, 1)?;
             let page = page + index * PAGE_SIZE;
-            self.bindings.bind(machine, slot, page, frame, rights)?;
+            self.bindings.bind(slot, page, frame, rights)?;
         }
         Ok(())
     }
@@ -207,7 +198,6 @@ impl Kernel<'_> {
     /// Binds zeroed frames.
     fn bind_fresh(
         &mut self,
-        machine: &impl Machine,
         slot: u16,
         page: u64,
         count: u64,
@@ -216,17 +206,17 @@ impl Kernel<'_> {
         for index in 0..count {
             let guard = CapabilityName::ROOT;
             let frame = self.bindings.frames.allocate(FrameNumber::ANY, slot, guard)?;
-            machine.clear(frame);
-            self.hold(machine, slot, Kind::Frames, 1)?;
+            self.machine.clear(frame);
+            self.hold(slot, Kind::Frames, 1)?;
             let page = page + index * PAGE_SIZE;
-            self.bindings.bind(machine, slot, page, frame, rights | Rights::WIRED)?;
+            self.bindings.bind(slot, page, frame, rights | Rights::WIRED)?;
         }
         Ok(())
     }
 
-    fn give_first_slice(&mut self, machine: &impl Machine, slot: u16) -> Result<(), Error> {
+    fn give_first_slice(&mut self, slot: u16) -> Result<(), Error> {
         let Environment { name, .. } = *self.environment(slot);
-        self.slice(machine, slot, (0, 0), name, 0).map(|_| ())
+        self.slice(slot, (0, 0), name, 0).map(|_| ())
     }
 }
 

@@ -6,32 +6,25 @@ use crate::machine::Machine;
 use exo_abi::tables::{EndReason, StatisticsWord};
 use exo_abi::{Call, Error, FrameNumber, Rights};
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     /// Makes a call that [`Board::call`](crate::Board::call) could not make.
-    pub fn call<M: Machine>(&mut self, machine: &M, context: &mut Context) {
-        let Some(caller) = self.board.here(machine).current() else { return };
+    pub fn call(&mut self, context: &mut Context) {
+        let Some(caller) = self.board.here(self.machine).current() else { return };
         let call = Call::unpack(&context.call());
-        let result = call.and_then(|call| self.perform(machine, caller, call));
+        let result = call.and_then(|call| self.perform(caller, call));
         if result.is_err() {
-            self.count(machine, StatisticsWord::Refused, 1);
+            self.count(StatisticsWord::Refused, 1);
         }
         context.answer(result);
     }
 
-    pub(crate) fn perform(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        call: Call,
-    ) -> Result<u64, Error> {
+    pub(crate) fn perform(&mut self, caller: u16, call: Call) -> Result<u64, Error> {
         match call {
             Call::Null {} => Ok(self.environment(caller).name.0),
-            Call::Batch { list, count, flags } => self.batch(machine, caller, list, count, flags),
-            Call::ConsoleWrite { address, length } => {
-                self.console_write(machine, caller, address, length)
-            }
+            Call::Batch { list, count, flags } => self.batch(caller, list, count, flags),
+            Call::ConsoleWrite { address, length } => self.console_write(caller, address, length),
             Call::ConsoleRead { capability, address, length } => {
-                self.console_read(machine, caller, capability, address, length)
+                self.console_read(caller, capability, address, length)
             }
             Call::FrameAllocate { .. }
             | Call::FrameFree { .. }
@@ -39,92 +32,75 @@ impl Kernel<'_> {
             | Call::Donate { .. }
             | Call::Bind { .. }
             | Call::Unbind { .. }
-            | Call::Protect { .. } => self.perform_memory(machine, caller, call),
+            | Call::Protect { .. } => self.perform_memory(caller, call),
             Call::RingCreate { .. }
             | Call::RingDestroy { .. }
             | Call::FilterInstall { .. }
             | Call::FilterRemove { .. }
             | Call::Send { .. }
-            | Call::HandlerInstall { .. } => self.perform_network(machine, caller, call),
-            _ => self.perform_control(machine, caller, call),
+            | Call::HandlerInstall { .. } => self.perform_network(caller, call),
+            _ => self.perform_control(caller, call),
         }
     }
 
-    fn perform_memory(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        call: Call,
-    ) -> Result<u64, Error> {
+    fn perform_memory(&mut self, caller: u16, call: Call) -> Result<u64, Error> {
         match call {
             Call::FrameAllocate { list, count, capability } => {
-                self.frame_allocate(machine, caller, list, count, capability)
+                self.frame_allocate(caller, list, count, capability)
             }
-            Call::FrameFree { list, count } => self.frame_free(machine, caller, list, count),
+            Call::FrameFree { list, count } => self.frame_free(caller, list, count),
             Call::FrameTransfer { environment, capability, list, count } => {
                 let to = self.living_target(caller, environment, capability, Rights::GRANT)?;
-                self.frame_transfer(machine, caller, to, list, count)
+                self.frame_transfer(caller, to, list, count)
             }
-            Call::Donate { list, count } => self.donate(machine, caller, list, count),
+            Call::Donate { list, count } => self.donate(caller, list, count),
             Call::Bind { environment, capability, list, count } => {
                 let into = self.living_target(caller, environment, capability, Rights::CONTROL)?;
-                self.bind(machine, caller, into, list, count)
+                self.bind(caller, into, list, count)
             }
             Call::Unbind { environment, capability, page, count } => {
                 let from = self.living_target(caller, environment, capability, Rights::CONTROL)?;
-                self.unbind(machine, from, page, count)
+                self.unbind(from, page, count)
             }
             Call::Protect { environment, capability, page, count, rights } => {
                 let target =
                     self.living_target(caller, environment, capability, Rights::CONTROL)?;
-                self.protect(machine, target, page, count, rights)
+                self.protect(target, page, count, rights)
             }
             _ => Err(Error::UnknownCall),
         }
     }
 
-    fn perform_network(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        call: Call,
-    ) -> Result<u64, Error> {
+    fn perform_network(&mut self, caller: u16, call: Call) -> Result<u64, Error> {
         match call {
-            Call::RingCreate { list, count } => self.ring_create(machine, caller, list, count),
-            Call::RingDestroy { ring } => self.ring_destroy(machine, caller, ring),
+            Call::RingCreate { list, count } => self.ring_create(caller, list, count),
+            Call::RingDestroy { ring } => self.ring_destroy(caller, ring),
             Call::FilterInstall { environment, capability, address, length, ring } => {
-                let filter = self.read_filter(machine, caller, address, length)?;
-                self.filter_install(machine, caller, environment, capability, &filter, ring)
+                let filter = self.read_filter(caller, address, length)?;
+                self.filter_install(caller, environment, capability, &filter, ring)
             }
-            Call::FilterRemove { filter } => self.filter_remove(machine, caller, filter),
-            Call::Send { capability, list, count } => {
-                self.send(machine, caller, capability, list, count)
-            }
+            Call::FilterRemove { filter } => self.filter_remove(caller, filter),
+            Call::Send { capability, list, count } => self.send(caller, capability, list, count),
             Call::HandlerInstall { ring, capability, address, length, state } => {
                 let state = FrameNumber(state);
-                self.handler_install(machine, caller, ring, capability, [address, length], state)
+                self.handler_install(caller, ring, capability, [address, length], state)
             }
             _ => Err(Error::UnknownCall),
         }
     }
 
-    fn perform_control(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        call: Call,
-    ) -> Result<u64, Error> {
+    fn perform_control(&mut self, caller: u16, call: Call) -> Result<u64, Error> {
         match call {
-            Call::EnvironmentCreate { request } => self.create(machine, caller, request),
+            Call::EnvironmentCreate { request } => self.create(caller, request),
             Call::EnvironmentStart { environment, capability, entry, stack, argument } => {
                 let child = self.living_target(caller, environment, capability, Rights::CONTROL)?;
-                self.start(machine, child, entry, stack, argument)
+                self.start(child, entry, stack, argument)
             }
             Call::EnvironmentDestroy { environment, capability, code } => {
                 let target = self.target(caller, environment, capability, Rights::CONTROL)?;
                 let own = target == caller;
                 let reason = if own { EndReason::Exited } else { EndReason::Destroyed };
-                self.destroy(machine, target, reason, code);
+                self.destroy(target, reason, code);
                 Ok(0)
             }
             Call::CapabilityGrant { environment, authority, destination, source, low, high } => {
@@ -132,23 +108,23 @@ impl Kernel<'_> {
                 self.capability_grant(caller, to, destination, source, [low, high])
             }
             Call::Slice { cpu, position, environment, capability } => {
-                self.slice(machine, caller, (cpu, position), environment, capability)
+                self.slice(caller, (cpu, position), environment, capability)
             }
             Call::Revoke { environment, capability, kind, count, own, wall } => {
                 let from = self.living_target(caller, environment, capability, Rights::REVOKE)?;
-                self.revoke(machine, caller, from, kind, count, [own, wall])
+                self.revoke(caller, from, kind, count, [own, wall])
             }
             Call::Grant { environment, kind, count } => {
-                self.grant(machine, caller, environment, kind, count)
+                self.grant(caller, environment, kind, count)
             }
-            Call::Acknowledge { kind, epoch } => self.acknowledge(machine, caller, kind, epoch),
+            Call::Acknowledge { kind, epoch } => self.acknowledge(caller, kind, epoch),
             Call::MachineExit { capability, code } => {
                 self.environment(caller).capabilities.check(
                     capability,
                     &self.environment(caller).guard,
                     Rights::MACHINE,
                 )?;
-                machine.exit(code);
+                self.machine.exit(code);
                 Ok(0)
             }
             _ => Err(Error::UnknownCall),

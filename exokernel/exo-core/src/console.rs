@@ -89,10 +89,9 @@ impl Input {
     }
 }
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn console_write(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         address: u64,
         length: u64,
@@ -102,17 +101,17 @@ impl Kernel<'_> {
         }
         let mut bytes = [0; CONSOLE_MAX as usize];
         let bytes = &mut bytes[..length as usize];
-        self.read_user(machine, caller, address, bytes)?;
+        self.read_user(caller, address, bytes)?;
         for &byte in bytes.iter() {
             if self.environment_mut(caller).line.push(byte) {
-                self.flush_line(machine, caller);
+                self.flush_line(caller);
             }
         }
         Ok(0)
     }
 
     /// Writes the line of an environment out, with its label.
-    fn flush_line(&mut self, machine: &impl Machine, slot: u16) {
+    fn flush_line(&mut self, slot: u16) {
         let line = self.environment_mut(slot).line.take();
         let label = self.exposed.label(slot);
         let label = label.split(|&byte| byte == 0).next().unwrap_or(&[]);
@@ -122,19 +121,18 @@ impl Kernel<'_> {
             text[length..length + piece.len()].copy_from_slice(piece);
             length += piece.len();
         }
-        machine.console_write(&text[..length]);
+        self.machine.console_write(&text[..length]);
     }
 
     /// Writes what an ending environment has left of a line.
-    pub(crate) fn flush_rest(&mut self, machine: &impl Machine, slot: u16) {
+    pub(crate) fn flush_rest(&mut self, slot: u16) {
         if self.environment(slot).line.length > 0 {
-            self.flush_line(machine, slot);
+            self.flush_line(slot);
         }
     }
 
     pub(crate) fn console_read(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         capability: u32,
         address: u64,
@@ -148,22 +146,22 @@ impl Kernel<'_> {
         let mut bytes = [0; INPUT];
         let most = (length as usize).min(INPUT);
         let count = self.input.copy(&mut bytes[..most]);
-        self.write_user(machine, caller, address, &bytes[..count])?;
+        self.write_user(caller, address, &bytes[..count])?;
         self.input.forget(count);
         self.input.reader = Some(caller);
         Ok(count as u64)
     }
 
     /// Takes what was typed from the device.
-    pub fn console_input<M: Machine>(&mut self, machine: &M) {
+    pub fn console_input(&mut self) {
         let mut any = false;
         for _ in 0..INPUT {
-            let Some(byte) = machine.console_read() else { break };
+            let Some(byte) = self.machine.console_read() else { break };
             self.input.push(byte);
             any = true;
         }
         if let (true, Some(reader)) = (any, self.input.reader) {
-            self.post(machine, reader, Event::Console);
+            self.post(reader, Event::Console);
         }
     }
 }

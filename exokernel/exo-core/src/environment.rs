@@ -2,6 +2,7 @@
 
 use crate::console::Line;
 use crate::kernel::Kernel;
+use crate::machine::Machine;
 use exo_abi::{CapabilityName, EnvName, Error, FrameNumber, Rights};
 use secure_bindings::{Accounts, CapabilityTable, Record};
 
@@ -75,7 +76,7 @@ impl Environment {
     }
 }
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     /// The slot of the environment with this name, ended or not.
     pub(crate) fn find(&self, name: EnvName) -> Result<u16, Error> {
         let environment = self.environments.get(name.index()).ok_or(Error::NoEnvironment)?;

@@ -291,21 +291,16 @@ impl CpuCell<'_> {
     }
 }
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     /// As [`Board::exception`], for what that could not do.
-    pub fn exception<M: Machine>(
-        &mut self,
-        machine: &M,
-        context: &mut Context,
-        exception: Exception,
-    ) {
+    pub fn exception(&mut self, context: &mut Context, exception: Exception) {
         let board = self.board;
-        let cpu = board.here(machine);
+        let cpu = board.here(self.machine);
         let Some(current) = cpu.current() else { return };
         let mut code = exception.error;
         if exception.vector == PAGE_FAULT {
             let access = exception.access();
-            match self.reach(machine, current, exception.address, access) {
+            match self.reach(current, exception.address, access) {
                 Ok(()) if cpu.has_refilled(board.cell(current), context.rip, exception) => {
                     cpu.count(StatisticsWord::Refills, 1);
                     self.exposed.count_environment(current, EnvWord::Refills, 1);
@@ -318,26 +313,20 @@ impl Kernel<'_> {
         cpu.count(StatisticsWord::Exceptions, 1);
         self.exposed.count_environment(current, EnvWord::Exceptions, 1);
         let upcall = Upcall { cause: exception.vector, code, address: exception.address };
-        if board.cell(current).control_word(machine, ControlWord::Entry) == 0 {
+        if board.cell(current).control_word(self.machine, ControlWord::Entry) == 0 {
             self.note_end_place(current, context.rip, upcall.address);
-            self.destroy(machine, current, EndReason::Exception, upcall.cause);
-        } else if !self.push(machine, context, current, upcall) {
+            self.destroy(current, EndReason::Exception, upcall.cause);
+        } else if !self.push(context, current, upcall) {
             self.note_end_place(current, context.rip, upcall.address);
-            self.destroy(machine, current, EndReason::UpcallStack, upcall.cause);
+            self.destroy(current, EndReason::UpcallStack, upcall.cause);
         }
     }
 
-    fn reach(
-        &mut self,
-        machine: &impl Machine,
-        slot: u16,
-        address: u64,
-        access: FaultCode,
-    ) -> Result<(), FaultCode> {
+    fn reach(&mut self, slot: u16, address: u64, access: FaultCode) -> Result<(), FaultCode> {
         if !(USER_START..USER_END).contains(&address) {
             return Err(access | FaultCode::PROTECTION);
         }
-        self.bindings.refill(machine, slot, address, access)
+        self.bindings.refill(slot, address, access)
     }
 
     fn note_end_place(&mut self, slot: u16, rip: u64, address: u64) {
@@ -347,39 +336,33 @@ impl Kernel<'_> {
 
     /// Says that something has happened to an environment, wakes it, and lets the CPU know on
     /// which it runs.
-    pub(crate) fn post(&mut self, machine: &impl Machine, slot: u16, event: Event) {
+    pub(crate) fn post(&mut self, slot: u16, event: Event) {
         let cell = self.board.cell(slot);
-        cell.post(machine, event);
-        self.board.wake(machine, cell);
+        cell.post(self.machine, event);
+        self.board.wake(self.machine, cell);
         if let Some(cpu) = cell.runs_on()
-            && cpu != machine.cpu()
+            && cpu != self.machine.cpu()
         {
-            machine.kick(cpu);
+            self.machine.kick(cpu);
         }
     }
 
     /// As [`Board::deliver`], through the software TLB.
-    pub(crate) fn deliver(&mut self, machine: &impl Machine, context: &mut Context, slot: u16) {
-        let Some(event) = self.board.cell(slot).deliverable(machine) else { return };
-        self.board.cell(slot).withdraw(machine, event);
+    pub(crate) fn deliver(&mut self, context: &mut Context, slot: u16) {
+        let Some(event) = self.board.cell(slot).deliverable(self.machine) else { return };
+        self.board.cell(slot).withdraw(self.machine, event);
         let upcall = Upcall { cause: event.cause(), code: 0, address: 0 };
-        if !self.push(machine, context, slot, upcall) {
+        if !self.push(context, slot, upcall) {
             self.note_end_place(slot, context.rip, context.rsp);
-            self.destroy(machine, slot, EndReason::UpcallStack, upcall.cause);
+            self.destroy(slot, EndReason::UpcallStack, upcall.cause);
         }
     }
 
     /// Pushes a frame on the upcall stack and enters the handler. Says whether there was a stack
     /// to push it on; if not, nothing has changed.
-    fn push(
-        &mut self,
-        machine: &impl Machine,
-        frame: &mut Frame,
-        slot: u16,
-        upcall: Upcall,
-    ) -> bool {
+    fn push(&mut self, frame: &mut Frame, slot: u16, upcall: Upcall) -> bool {
         let cell = self.board.cell(slot);
-        let control = cell.control(machine);
+        let control = cell.control(self.machine);
         let Some(push) = cell.prepare(control, frame.rsp) else { return false };
         let words = [const { AtomicU64::new(0) }; FRAME_WORDS];
         upcall.write(frame, push.mask, &words);
@@ -387,11 +370,11 @@ impl Kernel<'_> {
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
             chunk.copy_from_slice(&word.into_inner().to_le_bytes());
         }
-        if self.write_user(machine, slot, push.place, &bytes).is_err() {
+        if self.write_user(slot, push.place, &bytes).is_err() {
             return false;
         }
         cell.enter_handler(control, frame, push, upcall);
-        self.count(machine, StatisticsWord::Upcalls, 1);
+        self.count(StatisticsWord::Upcalls, 1);
         true
     }
 }

@@ -6,24 +6,23 @@ use exo_abi::contract::Kind;
 use exo_abi::tables::EnvWord;
 use exo_abi::{Error, FrameNumber};
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn frame_allocate(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         list: u64,
         count: u64,
         capability: u32,
     ) -> Result<u64, Error> {
         let guard = self.environment(caller).capabilities.get(capability)?.name;
-        let count = self.read_frames(machine, caller, list, count)?;
-        self.hold(machine, caller, Kind::Frames, count as u64)?;
+        let count = self.read_frames(caller, list, count)?;
+        self.hold(caller, Kind::Frames, count as u64)?;
         for index in 0..count {
             let wanted = self.scratch[index];
             match self.bindings.frames.allocate(wanted, caller, guard) {
                 Ok(frame) => self.scratch[index] = frame,
                 Err(error) => {
-                    self.undo_allocation(machine, caller, index, count);
+                    self.undo_allocation(caller, index, count);
                     return Err(error);
                 }
             }
@@ -32,12 +31,12 @@ impl Kernel<'_> {
         for (chunk, frame) in bytes.chunks_exact_mut(4).zip(&self.scratch[..count]) {
             chunk.copy_from_slice(&frame.0.to_le_bytes());
         }
-        if let Err(error) = self.write_user(machine, caller, list, &bytes[..4 * count]) {
-            self.undo_allocation(machine, caller, count, count);
+        if let Err(error) = self.write_user(caller, list, &bytes[..4 * count]) {
+            self.undo_allocation(caller, count, count);
             return Err(error);
         }
         for &frame in &self.scratch[..count] {
-            machine.clear(frame);
+            self.machine.clear(frame);
         }
         self.expose_free();
         Ok(0)
@@ -45,28 +44,21 @@ impl Kernel<'_> {
 
     /// Undoes an allocation of which the first `taken` frames in the scratch list have been taken
     /// and `charged` have been charged.
-    fn undo_allocation(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        taken: usize,
-        charged: usize,
-    ) {
+    fn undo_allocation(&mut self, caller: u16, taken: usize, charged: usize) {
         for &frame in &self.scratch[..taken] {
-            self.bindings.free(machine, frame);
+            self.bindings.free(frame);
         }
-        self.release(machine, caller, Kind::Frames, charged as u64);
+        self.release(caller, Kind::Frames, charged as u64);
     }
 
     /// Reads a list of frames that the caller holds, free to be given away, each once.
     pub(crate) fn read_own_frames(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         list: u64,
         count: u64,
     ) -> Result<usize, Error> {
-        let count = self.read_frames(machine, caller, list, count)?;
+        let count = self.read_frames(caller, list, count)?;
         for &frame in &self.scratch[..count] {
             self.bindings.frames.owned(frame, caller)?;
         }
@@ -74,54 +66,41 @@ impl Kernel<'_> {
         Ok(count)
     }
 
-    pub(crate) fn frame_free(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        list: u64,
-        count: u64,
-    ) -> Result<u64, Error> {
-        let count = self.read_own_frames(machine, caller, list, count)?;
+    pub(crate) fn frame_free(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
+        let count = self.read_own_frames(caller, list, count)?;
         for index in 0..count {
-            self.bindings.free(machine, self.scratch[index]);
+            self.bindings.free(self.scratch[index]);
         }
-        self.release(machine, caller, Kind::Frames, count as u64);
+        self.release(caller, Kind::Frames, count as u64);
         Ok(0)
     }
 
     pub(crate) fn frame_transfer(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         to: u16,
         list: u64,
         count: u64,
     ) -> Result<u64, Error> {
-        let count = self.read_own_frames(machine, caller, list, count)?;
+        let count = self.read_own_frames(caller, list, count)?;
         if to == caller {
             return Ok(0);
         }
-        self.hold(machine, to, Kind::Frames, count as u64)?;
+        self.hold(to, Kind::Frames, count as u64)?;
         let guard = self.environment(to).guard;
         for &frame in &self.scratch[..count] {
             self.bindings.frames.set_owner(frame, to, guard);
         }
-        self.release(machine, caller, Kind::Frames, count as u64);
+        self.release(caller, Kind::Frames, count as u64);
         Ok(0)
     }
 
-    pub(crate) fn donate(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        list: u64,
-        count: u64,
-    ) -> Result<u64, Error> {
-        let count = self.read_own_frames(machine, caller, list, count)?;
+    pub(crate) fn donate(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
+        let count = self.read_own_frames(caller, list, count)?;
         for index in 0..count {
             let frame: FrameNumber = self.scratch[index];
-            self.bindings.break_frame(machine, frame, false);
-            self.bindings.donate(machine, caller, frame);
+            self.bindings.break_frame(frame, false);
+            self.bindings.donate(caller, frame);
         }
         self.exposed.count_environment(caller, EnvWord::FramesDonated, count as u64);
         Ok(0)

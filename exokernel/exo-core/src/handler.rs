@@ -36,12 +36,11 @@ pub(crate) struct Handler {
     capability: u32,
 }
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     /// Gives a ring of the caller's a handler, in the place of the one before; without a program,
     /// takes it away.
     pub(crate) fn handler_install(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         ring: u32,
         capability: u32,
@@ -54,11 +53,11 @@ impl Kernel<'_> {
         if length > 0 {
             let mut program = [0; PROGRAM_MAX as usize];
             let program = program.get_mut(..length as usize).ok_or(Error::TooLong)?;
-            self.read_user(machine, caller, address, program)?;
+            self.read_user(caller, address, program)?;
             if before.is_none_or(|before| before.state != state) {
                 self.bindings.frames.owned(state, caller)?;
             }
-            if !machine.load_handler(id, program) {
+            if !self.machine.load_handler(id, program) {
                 return Err(Error::BadProgram);
             }
             self.bindings.frames.pin(state);
@@ -75,7 +74,6 @@ impl Kernel<'_> {
     /// and whether the owner is to be told.
     pub(crate) fn handle(
         &mut self,
-        machine: &impl Machine,
         (ring, owner): (usize, u16),
         packet: &[u8],
         filter: u32,
@@ -87,16 +85,16 @@ impl Kernel<'_> {
         let may_send =
             environment.capabilities.check(capability, &environment.guard, Rights::NETWORK);
         let arrival = Arrival { packet, filter, state, sends: may_send.is_ok() };
-        let start = machine.now();
-        let (result, sent) = machine.run_handler(ring, &arrival);
+        let start = self.machine.now();
+        let (result, sent) = self.machine.run_handler(ring, &arrival);
         // Whoever the interrupt has met does not pay for it.
-        self.board.here(machine).charge_owed(owner, machine.now() - start);
+        self.board.here(self.machine).charge_owed(owner, self.machine.now() - start);
         if sent > 0 {
-            machine.doorbell();
-            self.count(machine, StatisticsWord::Sent, sent);
+            self.machine.doorbell();
+            self.count(StatisticsWord::Sent, sent);
         }
         let word = result.map_or(StatisticsWord::Trapped, |_| StatisticsWord::Handled);
-        self.count(machine, word, 1);
+        self.count(word, 1);
         let result = result.unwrap_or(0);
         (result & KEEP == 0, result & QUIET == 0)
     }

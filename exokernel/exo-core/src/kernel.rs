@@ -10,12 +10,14 @@ use exo_abi::layout::LIST_MAX;
 use exo_abi::tables::StatisticsWord;
 use exo_abi::{FrameNumber, Rights};
 use packet_filters::{Filter, FilterSet, Memory, SECRET};
-use secure_bindings::Bindings;
+use secure_bindings::{Bindings, FrameTable, Space};
 
 /// The memory that the kernel's state lives in, found at boot.
 pub struct Storage<'a> {
-    /// Frames, address spaces, reverse map.
-    pub bindings: Bindings<'a>,
+    /// All frames.
+    pub frames: FrameTable<'a>,
+    /// As many places as there are environments.
+    pub spaces: &'a mut [Option<Space>],
     /// The environments, all [`Environment::EMPTY`].
     pub environments: &'a mut [Environment],
     /// What is used without a lock.
@@ -53,8 +55,10 @@ impl Lists {
 pub(crate) type Checked = (u64, FrameNumber, Rights);
 
 /// The kernel: everything that changes under its lock. What is used without it is the board's.
-pub struct Kernel<'a> {
-    pub(crate) bindings: Bindings<'a>,
+pub struct Kernel<'a, M> {
+    /// What it runs on.
+    pub(crate) machine: &'a M,
+    pub(crate) bindings: Bindings<'a, M>,
     pub(crate) environments: &'a mut [Environment],
     pub(crate) exposed: Exposed<'a>,
     pub(crate) board: &'a Board<'a>,
@@ -71,12 +75,13 @@ pub struct Kernel<'a> {
     pub(crate) checked: &'a mut [Checked; LIST_MAX as usize],
 }
 
-impl<'a> Kernel<'a> {
+impl<'a, M: Machine> Kernel<'a, M> {
     /// A kernel without environments; [`Kernel::start_first`] makes the first.
-    pub fn new(storage: Storage<'a>) -> Self {
+    pub fn new(machine: &'a M, storage: Storage<'a>) -> Self {
         let Lists { reservations, rings, scratch, sorted, checked } = storage.lists;
         Self {
-            bindings: storage.bindings,
+            machine,
+            bindings: Bindings::new(machine, storage.frames, storage.spaces),
             environments: storage.environments,
             exposed: storage.board.exposed,
             board: storage.board,
@@ -90,7 +95,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    pub(crate) fn count(&self, machine: &impl Machine, word: StatisticsWord, value: u64) {
-        self.board.here(machine).count(word, value);
+    pub(crate) fn count(&self, word: StatisticsWord, value: u64) {
+        self.board.here(self.machine).count(word, value);
     }
 }

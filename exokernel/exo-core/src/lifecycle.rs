@@ -31,18 +31,12 @@ pub(crate) struct Plan {
     pub(crate) label: [u8; LABEL],
 }
 
-impl Kernel<'_> {
-    pub(crate) fn create(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        address: u64,
-    ) -> Result<u64, Error> {
-        let words = self.read_words::<ENVIRONMENT_WORDS>(machine, caller, address)?;
+impl<M: Machine> Kernel<'_, M> {
+    pub(crate) fn create(&mut self, caller: u16, address: u64) -> Result<u64, Error> {
+        let words = self.read_words::<ENVIRONMENT_WORDS>(caller, address)?;
         let request = EnvironmentRequest::from_words(&words);
         let plan = self.check_plan(caller, &request)?;
-        let count =
-            self.read_own_frames(machine, caller, request.donation, request.donation_count)?;
+        let count = self.read_own_frames(caller, request.donation, request.donation_count)?;
         let minimum = self.donation_minimum() + plan.tlb_frames;
         if count < minimum {
             return Err(Error::TooFewFrames);
@@ -52,10 +46,10 @@ impl Kernel<'_> {
         for index in 0..count {
             self.bindings.frames.set_owner(self.scratch[index], slot, plan.guard.name);
         }
-        self.furnish(machine, slot, &plan, count)?;
+        self.furnish(slot, &plan, count)?;
         self.environment_mut(caller).accounts = accounts;
-        self.expose_accounts(machine, caller);
-        self.hold(machine, slot, Kind::Frames, count as u64)?;
+        self.expose_accounts(caller);
+        self.hold(slot, Kind::Frames, count as u64)?;
         Ok(self.environment(slot).name.0)
     }
 
@@ -129,24 +123,18 @@ impl Kernel<'_> {
 
     /// Builds an environment in a free slot from the first `count` frames in the scratch list,
     /// which are already its own.
-    pub(crate) fn furnish(
-        &mut self,
-        machine: &impl Machine,
-        slot: u16,
-        plan: &Plan,
-        count: usize,
-    ) -> Result<(), Error> {
+    pub(crate) fn furnish(&mut self, slot: u16, plan: &Plan, count: usize) -> Result<(), Error> {
         let donated = &self.scratch[..count];
-        let common = |index| machine.common_entry(index);
-        self.bindings.create(machine, slot, donated, plan.tlb_frames, common)?;
+        let common = |index| self.machine.common_entry(index);
+        self.bindings.create(slot, donated, plan.tlb_frames, common)?;
         let pages = KernelPages {
-            control: self.bindings.take_donated(machine, slot)?,
-            contract: self.bindings.take_donated(machine, slot)?,
-            vectors: self.bindings.take_donated(machine, slot)?,
+            control: self.bindings.take_donated(slot)?,
+            contract: self.bindings.take_donated(slot)?,
+            vectors: self.bindings.take_donated(slot)?,
         };
-        let losses = Record::create(&mut self.bindings, machine, slot)?;
-        self.bindings.map_shared(machine, slot, CONTROL, pages.control, true)?;
-        self.bindings.map_shared(machine, slot, CONTRACT, pages.contract, false)?;
+        let losses = Record::create(&mut self.bindings, slot)?;
+        self.bindings.map_shared(slot, CONTROL, pages.control, true)?;
+        self.bindings.map_shared(slot, CONTRACT, pages.contract, false)?;
         let generation = self.environment(slot).name.generation() + 1;
         let mut capabilities = CapabilityTable::EMPTY;
         capabilities.set(0, plan.guard)?;
@@ -164,11 +152,11 @@ impl Kernel<'_> {
         let root = self.bindings.root(slot).ok_or(Error::NoEnvironment)?;
         let tlb = self.bindings.tlb_place(slot).ok_or(Error::NoEnvironment)?;
         let cell = self.board.cell(slot);
-        cell.furnish(machine, root, tlb, [pages.control, pages.vectors]);
+        cell.furnish(self.machine, root, tlb, [pages.control, pages.vectors]);
         for cpu in self.board.cpus {
             cpu.pay(slot, cpu.owed(slot.into()));
         }
-        let contract = machine.page(pages.contract);
+        let contract = self.machine.page(pages.contract);
         const { assert!(offset_of!(ContractPage, notice) == 8) };
         contract[0].store(self.environment(slot).name.0, Relaxed);
         contract[1].store(plan.notice, Relaxed);
@@ -178,14 +166,13 @@ impl Kernel<'_> {
         let parent = plan.parent.map_or(0, |parent| self.environment(parent).name.0);
         self.exposed.set_environment(slot, EnvWord::Parent, parent);
         self.exposed.set_environment(slot, EnvWord::FramesDonated, count as u64);
-        self.count(machine, StatisticsWord::Created, 1);
+        self.count(StatisticsWord::Created, 1);
         self.set_stage(slot, Stage::Created);
         Ok(())
     }
 
     pub(crate) fn start(
         &mut self,
-        machine: &impl Machine,
         child: u16,
         entry: u64,
         stack: u64,
@@ -200,7 +187,7 @@ impl Kernel<'_> {
         let board = self.board;
         board.cell(child).save(Context::start(entry, stack, argument));
         self.set_stage(child, Stage::Started);
-        board.call_idle(machine);
+        board.call_idle(self.machine);
         Ok(0)
     }
 
@@ -221,42 +208,36 @@ impl Kernel<'_> {
     }
 
     /// Ends an environment, or frees the slot of one that has ended.
-    pub(crate) fn destroy(
-        &mut self,
-        machine: &impl Machine,
-        slot: u16,
-        reason: EndReason,
-        code: u64,
-    ) {
+    pub(crate) fn destroy(&mut self, slot: u16, reason: EndReason, code: u64) {
         if self.environment(slot).stage == Stage::Ended {
-            return self.reap(machine, slot);
+            return self.reap(slot);
         }
-        self.board.doom(machine, slot);
-        self.flush_rest(machine, slot);
+        self.board.doom(self.machine, slot);
+        self.flush_rest(slot);
         self.input.leave(slot);
-        self.release_network(machine, slot);
-        self.release_slices(machine, slot);
-        machine.forget_vectors(slot);
-        self.bindings.destroy(machine, slot);
+        self.release_network(slot);
+        self.release_slices(slot);
+        self.machine.forget_vectors(slot);
+        self.bindings.destroy(slot);
         let (mut from, all) = (FrameNumber(0), self.bindings.frames.count());
         while let Scan::Found(frame) = self.bindings.frames.next_held(slot, from, all) {
-            self.bindings.free(machine, frame);
+            self.bindings.free(frame);
             from = FrameNumber(frame.0 + 1);
         }
         self.exposed.set_environment(slot, EnvWord::EndReason, reason as u64);
         self.exposed.set_environment(slot, EnvWord::EndCode, code);
-        self.count(machine, StatisticsWord::Ended, 1);
+        self.count(StatisticsWord::Ended, 1);
         self.set_stage(slot, Stage::Ended);
-        self.board.bereave(machine, self.environment(slot).name);
-        self.settle(machine, slot);
+        self.board.bereave(self.machine, self.environment(slot).name);
+        self.settle(slot);
         self.expose_free();
     }
 
     /// Gives the limits and the children of an ended environment to its parent. Without a parent
     /// it was the first, and the machine has nothing left to do.
-    fn settle(&mut self, machine: &impl Machine, slot: u16) {
+    fn settle(&mut self, slot: u16) {
         let Some(parent) = self.environment(slot).parent else {
-            return machine.exit(exo_abi::boot::VERDICT_MAX);
+            return self.machine.exit(exo_abi::boot::VERDICT_MAX);
         };
         let accounts = self.environment(slot).accounts;
         for kind in Kind::ALL {
@@ -274,7 +255,7 @@ impl Kernel<'_> {
             }
         }
         // The ended environment's limit, which covered its children, is the parent's now.
-        let held = self.hold(machine, parent, Kind::Environments, children);
+        let held = self.hold(parent, Kind::Environments, children);
         debug_assert!(held.is_ok(), "limits are conserved");
         self.environment_mut(slot).accounts = Accounts::EMPTY;
         for cpu in self.board.cpus {
@@ -283,12 +264,12 @@ impl Kernel<'_> {
         for word in [EnvWord::Frames, EnvWord::FramesLimit, EnvWord::FramesDonated] {
             self.exposed.set_environment(slot, word, 0);
         }
-        self.post(machine, parent, Event::ChildEnded);
+        self.post(parent, Event::ChildEnded);
     }
 
-    fn reap(&mut self, machine: &impl Machine, slot: u16) {
+    fn reap(&mut self, slot: u16) {
         if let Some(parent) = self.environment(slot).parent {
-            self.release(machine, parent, Kind::Environments, 1);
+            self.release(parent, Kind::Environments, 1);
         }
         let name = self.environment(slot).name;
         *self.environment_mut(slot) = Environment { name, ..Environment::EMPTY };

@@ -76,24 +76,18 @@ impl Ring {
     }
 }
 
-impl Kernel<'_> {
-    pub(crate) fn ring_create(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        list: u64,
-        count: u64,
-    ) -> Result<u64, Error> {
+impl<M: Machine> Kernel<'_, M> {
+    pub(crate) fn ring_create(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
         if count < 2 {
             return Err(Error::BadArgument);
         }
         if count > FRAMES_MAX + 1 {
             return Err(Error::TooLong);
         }
-        let count = self.read_own_frames(machine, caller, list, count)?;
+        let count = self.read_own_frames(caller, list, count)?;
         let id = self.rings.iter().position(|ring| ring.owner.is_none());
         let id = id.ok_or(Error::NoFreeRings)?;
-        self.hold(machine, caller, Kind::Rings, 1)?;
+        self.hold(caller, Kind::Rings, 1)?;
         let mut ring = Ring {
             owner: Some(caller),
             header: self.scratch[0],
@@ -104,8 +98,8 @@ impl Kernel<'_> {
         for frame in ring.pinned() {
             self.bindings.frames.pin(frame);
         }
-        machine.clear(ring.header);
-        machine.page(ring.header)[SLOTS].store(ring.slots(), Ordering::Relaxed);
+        self.machine.clear(ring.header);
+        self.machine.page(ring.header)[SLOTS].store(ring.slots(), Ordering::Relaxed);
         self.rings[id] = ring;
         self.exposed.set_ring(id as u32, self.environment(caller).name, ring.slots());
         Ok(id as u64)
@@ -119,45 +113,34 @@ impl Kernel<'_> {
         }
     }
 
-    pub(crate) fn ring_destroy(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        ring: u32,
-    ) -> Result<u64, Error> {
+    pub(crate) fn ring_destroy(&mut self, caller: u16, ring: u32) -> Result<u64, Error> {
         let id = self.own_ring(caller, ring.into())?;
-        self.break_ring(machine, caller, id);
+        self.break_ring(caller, id);
         Ok(0)
     }
 
     /// Removes a ring and the filters that lead to it, and unpins its frames.
-    fn break_ring(&mut self, machine: &impl Machine, owner: u16, id: usize) {
-        self.drop_filters(machine, owner, |ring| ring == id as u64);
+    fn break_ring(&mut self, owner: u16, id: usize) {
+        self.drop_filters(owner, |ring| ring == id as u64);
         let ring = core::mem::replace(&mut self.rings[id], Ring::FREE);
         for frame in ring.pinned() {
             self.bindings.frames.unpin(frame);
         }
         self.exposed.set_ring(id as u32, EnvName::NONE, 0);
-        self.release(machine, owner, Kind::Rings, 1);
+        self.release(owner, Kind::Rings, 1);
     }
 
     /// Breaks the ring of `owner` that pins `frame`.
-    pub(crate) fn break_ring_over(
-        &mut self,
-        machine: &impl Machine,
-        owner: u16,
-        frame: FrameNumber,
-    ) {
+    pub(crate) fn break_ring_over(&mut self, owner: u16, frame: FrameNumber) {
         let over =
             |ring: &Ring| ring.owner == Some(owner) && ring.pinned().any(|pinned| pinned == frame);
         if let Some(id) = self.rings.iter().position(over) {
-            self.break_ring(machine, owner, id);
+            self.break_ring(owner, id);
         }
     }
 
     pub(crate) fn read_filter(
         &self,
-        machine: &impl Machine,
         caller: u16,
         address: u64,
         length: u64,
@@ -165,13 +148,12 @@ impl Kernel<'_> {
         let mut bytes = [0; MAX_ENCODED];
         let length = usize::try_from(length).map_err(|_| Error::TooLong)?;
         let bytes = bytes.get_mut(..length).ok_or(Error::TooLong)?;
-        self.read_user(machine, caller, address, bytes)?;
+        self.read_user(caller, address, bytes)?;
         Filter::decode(bytes).map_err(|_| Error::BadFilter)
     }
 
     pub(crate) fn filter_install(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         environment: EnvName,
         capability: u32,
@@ -186,14 +168,14 @@ impl Kernel<'_> {
             self.own_ring(caller, ring)?;
             caller
         };
-        self.hold(machine, owner, Kind::Filters, 1)?;
+        self.hold(owner, Kind::Filters, 1)?;
         let id = match ring {
             NO_RING => self.add_reservation(owner, filter),
-            _ => self.add_filter(machine, owner, filter),
+            _ => self.add_filter(owner, filter),
         };
         match id {
             Ok(id) => self.exposed.set_filter(id, self.environment(owner).name, ring),
-            Err(_) => self.release(machine, owner, Kind::Filters, 1),
+            Err(_) => self.release(owner, Kind::Filters, 1),
         }
         id.map(u64::from)
     }
@@ -209,12 +191,7 @@ impl Kernel<'_> {
         Ok(FIRST_RESERVATION + place as u32)
     }
 
-    fn add_filter(
-        &mut self,
-        machine: &impl Machine,
-        owner: u16,
-        filter: &Filter,
-    ) -> Result<u32, Error> {
+    fn add_filter(&mut self, owner: u16, filter: &Filter) -> Result<u32, Error> {
         if !self.reserved(owner, filter) {
             self.refuse_overlap(owner, filter)?;
             return Err(Error::NotReserved);
@@ -223,7 +200,7 @@ impl Kernel<'_> {
             InsertError::Duplicate(_) => Error::FilterOverlaps,
             InsertError::Full | InsertError::TooManyShapes => Error::NoFreeFilters,
         })?;
-        self.load_filters(machine);
+        self.load_filters();
         Ok(id)
     }
 
@@ -258,86 +235,80 @@ impl Kernel<'_> {
             .any(|(id, pattern)| self.filter_holder(id) == Some(owner) && contains(pattern, filter))
     }
 
-    pub(crate) fn filter_remove(
-        &mut self,
-        machine: &impl Machine,
-        caller: u16,
-        id: u32,
-    ) -> Result<u64, Error> {
+    pub(crate) fn filter_remove(&mut self, caller: u16, id: u32) -> Result<u64, Error> {
         if id as usize >= FILTERS || self.filter_holder(id) != Some(caller) {
             return Err(Error::NoFilter);
         }
-        self.drop_filter(machine, caller, id);
-        self.load_filters(machine);
+        self.drop_filter(caller, id);
+        self.load_filters();
         Ok(0)
     }
 
-    fn drop_filter(&mut self, machine: &impl Machine, owner: u16, id: u32) {
+    fn drop_filter(&mut self, owner: u16, id: u32) {
         match id.checked_sub(FIRST_RESERVATION) {
             Some(place) => self.reservations[place as usize] = None,
             None => drop(self.filters.remove(id)),
         }
         self.exposed.set_filter(id, EnvName::NONE, 0);
-        self.release(machine, owner, Kind::Filters, 1);
+        self.release(owner, Kind::Filters, 1);
     }
 
     /// Removes the filters of `owner` that `belongs` picks by their rings. Code that was not made
     /// anew may still name one, whose packets are then nobody's.
-    fn drop_filters(&mut self, machine: &impl Machine, owner: u16, belongs: impl Fn(u64) -> bool) {
+    fn drop_filters(&mut self, owner: u16, belongs: impl Fn(u64) -> bool) {
         for id in 0..FILTERS as u32 {
             if self.environment(owner).accounts.get(Kind::Filters).held == 0 {
                 break;
             }
             if self.filter_of(owner, id).is_some_and(&belongs) {
-                self.drop_filter(machine, owner, id);
+                self.drop_filter(owner, id);
             }
         }
-        self.load_filters(machine);
+        self.load_filters();
     }
 
-    fn load_filters(&mut self, machine: &impl Machine) {
+    fn load_filters(&mut self) {
         if self.filters.is_stale() {
-            machine.load_classifier(&mut self.filters);
+            self.machine.load_classifier(&mut self.filters);
         }
     }
 
     /// Takes the rings and filters of an environment that ends.
-    pub(crate) fn release_network(&mut self, machine: &impl Machine, slot: u16) {
+    pub(crate) fn release_network(&mut self, slot: u16) {
         for id in 0..RINGS {
             if self.rings[id].owner == Some(slot) {
-                self.break_ring(machine, slot, id);
+                self.break_ring(slot, id);
             }
         }
-        self.drop_filters(machine, slot, |_| true);
+        self.drop_filters(slot, |_| true);
     }
 
     /// A packet has arrived.
-    pub fn received<M: Machine>(&mut self, machine: &M, packet: &[u8]) {
-        self.count(machine, StatisticsWord::Received, 1);
+    pub fn received(&mut self, packet: &[u8]) {
+        self.count(StatisticsWord::Received, 1);
         if packet.len() as u64 > PACKET_MAX || (packet.len() as u64) < PACKET_MIN {
-            return self.count(machine, StatisticsWord::Unclaimed, 1);
+            return self.count(StatisticsWord::Unclaimed, 1);
         }
-        let filter = machine.classify(&self.filters, packet);
+        let filter = self.machine.classify(&self.filters, packet);
         let filter = filter.filter(|&id| self.filter_holder(id).is_some());
         let id = filter.map_or(RINGS, |id| self.exposed.filter(id).1 as usize);
         let owner = self.rings.get(id).and_then(|ring| ring.owner);
         let (Some(filter), Some(owner)) = (filter, owner) else {
-            return self.count(machine, StatisticsWord::Unclaimed, 1);
+            return self.count(StatisticsWord::Unclaimed, 1);
         };
-        let (passed, told) = self.handle(machine, (id, owner), packet, filter);
-        let dropped = passed && !self.rings[id].deliver(machine, packet, filter);
+        let (passed, told) = self.handle((id, owner), packet, filter);
+        let dropped = passed && !self.rings[id].deliver(self.machine, packet, filter);
         self.exposed.count_filter(filter, dropped);
         if passed {
             self.exposed.count_ring(id as u32, dropped);
         }
         if told {
-            self.post(machine, owner, Event::Packet);
+            self.post(owner, Event::Packet);
         }
     }
 
     pub(crate) fn send(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         capability: u32,
         list: u64,
@@ -352,26 +323,26 @@ impl Kernel<'_> {
         let mut result = Ok(0);
         while sent < count && result.is_ok() {
             let request = list.checked_add(8 * SEND_WORDS as u64 * sent).ok_or(Error::BadAddress);
-            result = request.and_then(|request| self.send_one(machine, caller, request));
+            result = request.and_then(|request| self.send_one(caller, request));
             sent += u64::from(result.is_ok());
         }
         if sent > 0 {
-            machine.doorbell();
-            self.count(machine, StatisticsWord::Sent, sent);
+            self.machine.doorbell();
+            self.count(StatisticsWord::Sent, sent);
             return Ok(sent);
         }
         result
     }
 
-    fn send_one(&self, machine: &impl Machine, caller: u16, request: u64) -> Result<u64, Error> {
-        let [address, length] = self.read_words::<SEND_WORDS>(machine, caller, request)?;
+    fn send_one(&self, caller: u16, request: u64) -> Result<u64, Error> {
+        let [address, length] = self.read_words::<SEND_WORDS>(caller, request)?;
         if !(PACKET_MIN..=PACKET_MAX).contains(&length) {
             return Err(Error::BadPacket);
         }
         let mut packet = [0; PACKET_MAX as usize];
         let packet = &mut packet[..length as usize];
-        self.read_user(machine, caller, address, packet)?;
-        match machine.transmit(packet) {
+        self.read_user(caller, address, packet)?;
+        match self.machine.transmit(packet) {
             Ok(()) => Ok(0),
             Err(SendError::NoDevice) => Err(Error::NoDevice),
             Err(SendError::QueueFull) => Err(Error::QueueFull),

@@ -24,33 +24,26 @@ const STEP_FRAMES: u64 = 32;
 /// How many entries of the frame table one search looks at.
 const STEP_ENTRIES: usize = 4096;
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     /// Charges an environment's account.
-    pub(crate) fn hold(
-        &mut self,
-        machine: &impl Machine,
-        slot: u16,
-        kind: Kind,
-        count: u64,
-    ) -> Result<(), Error> {
+    pub(crate) fn hold(&mut self, slot: u16, kind: Kind, count: u64) -> Result<(), Error> {
         self.environment_mut(slot).accounts.take(kind, count)?;
-        self.expose_accounts(machine, slot);
+        self.expose_accounts(slot);
         Ok(())
     }
 
     /// Credits an environment's account with what it no longer holds.
-    pub(crate) fn release(&mut self, machine: &impl Machine, slot: u16, kind: Kind, count: u64) {
+    pub(crate) fn release(&mut self, slot: u16, kind: Kind, count: u64) {
         let accounts = &mut self.environment_mut(slot).accounts;
         let before = accounts.get(kind).surrendered;
         accounts.give(kind, count);
         let surrendered = accounts.get(kind).surrendered - before;
-        self.count(machine, StatisticsWord::Surrendered, surrendered);
-        self.expose_accounts(machine, slot);
+        self.count(StatisticsWord::Surrendered, surrendered);
+        self.expose_accounts(slot);
     }
 
     pub(crate) fn revoke(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         from: u16,
         kind: Kind,
@@ -63,28 +56,27 @@ impl Kernel<'_> {
         if from == caller || count == 0 {
             return Err(Error::BadArgument);
         }
-        let now = machine.now();
+        let now = self.machine.now();
         let own_now = self.board.cell(from).run_time();
         let victim = self.environment_mut(from);
         let notice = victim.notice;
         let debt = victim.accounts.ask(kind, Ask { count, now, own_now, own, wall, notice })?;
         victim.repossession = Repossession::default();
         self.environment_mut(caller).accounts.grant_in(kind, count);
-        self.count(machine, StatisticsWord::Asks, 1);
-        self.expose_accounts(machine, caller);
-        self.expose_accounts(machine, from);
+        self.count(StatisticsWord::Asks, 1);
+        self.expose_accounts(caller);
+        self.expose_accounts(from);
         if debt > 0 {
             self.note_dues();
-            self.post(machine, from, Event::Revoke);
+            self.post(from, Event::Revoke);
             // They have alarms to set.
-            self.board.call_idle(machine);
+            self.board.call_idle(self.machine);
         }
         Ok(debt)
     }
 
     pub(crate) fn grant(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         environment: EnvName,
         kind: Kind,
@@ -93,14 +85,13 @@ impl Kernel<'_> {
         let to = self.find_alive(environment)?;
         self.environment_mut(caller).accounts.grant_out(kind, count)?;
         self.environment_mut(to).accounts.grant_in(kind, count);
-        self.expose_accounts(machine, caller);
-        self.expose_accounts(machine, to);
+        self.expose_accounts(caller);
+        self.expose_accounts(to);
         Ok(0)
     }
 
     pub(crate) fn acknowledge(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         kind: Kind,
         epoch: u64,
@@ -108,14 +99,15 @@ impl Kernel<'_> {
         if kind != Kind::Frames {
             return Err(Error::BadKind);
         }
+        let machine = self.machine;
         self.environment_mut(caller).losses.acknowledge(machine, kind, epoch)?;
         Ok(0)
     }
 
     /// Takes from everybody whose debt is due, one step each. Whoever lets it come to that pays for
     /// the time, and whoever runs meanwhile gets it back.
-    pub(crate) fn repossess_due(&mut self, machine: &impl Machine, now: u64) {
-        let cpu = self.board.here(machine);
+    pub(crate) fn repossess_due(&mut self, now: u64) {
+        let cpu = self.board.here(self.machine);
         let mut last = now;
         for slot in 0..self.environments.len() as u16 {
             let environment = self.environment(slot);
@@ -125,8 +117,8 @@ impl Kernel<'_> {
             let payer = self.payer(slot);
             let homes = self.board.cell(payer).homes.load(Relaxed);
             if due > 0 && alive && (homes == 0 || homes & 1 << cpu.number != 0) {
-                self.repossess_step(machine, slot, due, now);
-                let done = machine.now();
+                self.repossess_step(slot, due, now);
+                let done = self.machine.now();
                 cpu.charge_owed(payer, done.saturating_sub(last));
                 last = done;
             }
@@ -155,14 +147,14 @@ impl Kernel<'_> {
         self.board.next_due.store(if indebted { 0 } else { u64::MAX }, SeqCst);
     }
 
-    fn repossess_step(&mut self, machine: &impl Machine, slot: u16, due: u64, now: u64) {
-        let mut taken = 0;
+    fn repossess_step(&mut self, slot: u16, due: u64, now: u64) {
+        let (machine, mut taken) = (self.machine, 0);
         while taken < due.min(STEP_FRAMES) {
-            let Some(frame) = self.next_victim(machine, slot) else { break };
+            let Some(frame) = self.next_victim(slot) else { break };
             if self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0) {
-                self.break_ring_over(machine, slot, frame);
+                self.break_ring_over(slot, frame);
             }
-            if !self.bindings.repossess(machine, frame) {
+            if !self.bindings.repossess(frame) {
                 continue;
             }
             let environment = self.environment_mut(slot);
@@ -171,15 +163,15 @@ impl Kernel<'_> {
             taken += 1;
         }
         if taken > 0 {
-            self.count(machine, StatisticsWord::Repossessed, taken);
-            self.post(machine, slot, Event::Lost);
-            self.expose_accounts(machine, slot);
+            self.count(StatisticsWord::Repossessed, taken);
+            self.post(slot, Event::Lost);
+            self.expose_accounts(slot);
         }
     }
 
     /// The next frame to take from an environment, by the order in the module's text. `None`: the
     /// search goes on at the next tick, or there is nothing left to take.
-    fn next_victim(&mut self, machine: &impl Machine, slot: u16) -> Option<FrameNumber> {
+    fn next_victim(&mut self, slot: u16) -> Option<FrameNumber> {
         loop {
             let Repossession { next, wired_too } = self.environment(slot).repossession;
             let frame = match self.bindings.frames.next_held(slot, next, STEP_ENTRIES) {
@@ -196,16 +188,16 @@ impl Kernel<'_> {
             };
             self.environment_mut(slot).repossession.next = FrameNumber(frame.0 + 1);
             let pinned = self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0);
-            if wired_too || !pinned && !self.bindings.wired(machine, frame) {
+            if wired_too || !pinned && !self.bindings.wired(frame) {
                 return Some(frame);
             }
         }
     }
 
     /// Writes an environment's accounts where it and everybody can read them.
-    pub(crate) fn expose_accounts(&self, machine: &impl Machine, slot: u16) {
+    pub(crate) fn expose_accounts(&self, slot: u16) {
         let environment = self.environment(slot);
-        environment.accounts.write_to(machine.page(environment.pages.contract));
+        environment.accounts.write_to(self.machine.page(environment.pages.contract));
         let frames = environment.accounts.get(Kind::Frames);
         for (word, value) in [
             (EnvWord::Frames, frames.held),

@@ -451,7 +451,7 @@ impl CpuCell<'_> {
     }
 }
 
-impl Kernel<'_> {
+impl<M: Machine> Kernel<'_, M> {
     /// Moves an environment to another stage of its life.
     pub(crate) fn set_stage(&mut self, slot: u16, stage: Stage) {
         let generation = u64::from(self.environment(slot).name.generation());
@@ -467,7 +467,6 @@ impl Kernel<'_> {
 
     pub(crate) fn slice(
         &mut self,
-        machine: &impl Machine,
         caller: u16,
         place: (u32, u32),
         environment: EnvName,
@@ -490,37 +489,37 @@ impl Kernel<'_> {
             let from = from.ok_or(Error::SliceTaken)?;
             cpu.held.fetch_and(!bit, SeqCst);
             entry.store(0, Relaxed);
-            self.release_slice(machine, cpu, from);
+            self.release_slice(cpu, from);
             return Ok(0);
         }
         let to = self.living_target(caller, environment, capability, Rights::CONTROL)?;
         if from == Some(to) {
             return Err(Error::SliceTaken);
         }
-        self.hold(machine, to, Kind::Slices, 1)?;
+        self.hold(to, Kind::Slices, 1)?;
         self.exposed.count_environment(to, EnvWord::Slices, 1);
         entry.store(self.environment(to).name.0, Relaxed);
         cpu.held.fetch_or(bit, SeqCst);
         self.board.cell(to).homes.fetch_or(1 << cpu.number, SeqCst);
         if let Some(from) = from {
-            self.release_slice(machine, cpu, from);
+            self.release_slice(cpu, from);
         }
-        self.board.call_idle(machine);
+        self.board.call_idle(self.machine);
         Ok(0)
     }
 
     /// Takes note that an environment no longer holds a position of a CPU.
-    fn release_slice(&mut self, machine: &impl Machine, cpu: &CpuCell<'_>, from: u16) {
+    fn release_slice(&mut self, cpu: &CpuCell<'_>, from: u16) {
         let name = self.environment(from).name.0;
         if cpu.slices.iter().all(|holder| holder.load(Relaxed) != name) {
             self.board.cell(from).homes.fetch_and(!(1 << cpu.number), SeqCst);
         }
-        self.release(machine, from, Kind::Slices, 1);
+        self.release(from, Kind::Slices, 1);
         self.exposed.count_environment(from, EnvWord::Slices, u64::MAX);
     }
 
     /// Takes every slice of an environment that ends.
-    pub(crate) fn release_slices(&mut self, machine: &impl Machine, slot: u16) {
+    pub(crate) fn release_slices(&mut self, slot: u16) {
         let name = self.environment(slot).name;
         let board = self.board;
         for cpu in board.cpus {
@@ -528,27 +527,27 @@ impl Kernel<'_> {
                 if entry.load(Relaxed) == name.0 {
                     cpu.held.fetch_and(!(1 << position), SeqCst);
                     entry.store(0, Relaxed);
-                    self.release_slice(machine, cpu, slot);
+                    self.release_slice(cpu, slot);
                 }
             }
         }
     }
 
     /// Ends what could not go on without the lock, or delivers what could not be delivered.
-    pub fn resolve<M: Machine>(&mut self, machine: &M, context: &mut Context) {
-        let cpu = self.board.here(machine);
+    pub fn resolve(&mut self, context: &mut Context) {
+        let cpu = self.board.here(self.machine);
         let Some(slot) = cpu.current() else {
             cpu.take_verdict();
             return;
         };
         match cpu.take_verdict() {
-            Some((reason, code)) => self.destroy(machine, slot, reason, code),
-            None => self.deliver(machine, context, slot),
+            Some((reason, code)) => self.destroy(slot, reason, code),
+            None => self.deliver(context, slot),
         }
     }
 
     /// Takes what is due from everybody.
-    pub fn collect<M: Machine>(&mut self, machine: &M) {
-        self.repossess_due(machine, machine.now());
+    pub fn collect(&mut self) {
+        self.repossess_due(self.machine.now());
     }
 }

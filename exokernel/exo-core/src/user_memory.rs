@@ -45,51 +45,33 @@ impl Iterator for Pieces {
     }
 }
 
-impl Kernel<'_> {
-    fn frame_behind(
-        &self,
-        machine: &impl Machine,
-        slot: u16,
-        address: u64,
-        access: Rights,
-    ) -> Result<FrameNumber, Error> {
-        self.bindings.translate(machine, slot, address, access).ok_or(Error::NotBound)
+impl<M: Machine> Kernel<'_, M> {
+    fn frame_behind(&self, slot: u16, address: u64, access: Rights) -> Result<FrameNumber, Error> {
+        self.bindings.translate(slot, address, access).ok_or(Error::NotBound)
     }
 
     /// Copies bytes out of a program's memory.
-    pub(crate) fn read_user(
-        &self,
-        machine: &impl Machine,
-        slot: u16,
-        address: u64,
-        into: &mut [u8],
-    ) -> Result<(), Error> {
+    pub(crate) fn read_user(&self, slot: u16, address: u64, into: &mut [u8]) -> Result<(), Error> {
         let mut rest = into;
         for (address, length) in Pieces::new(address, rest.len() as u64)? {
-            let frame = self.frame_behind(machine, slot, address, Rights::READ)?;
+            let frame = self.frame_behind(slot, address, Rights::READ)?;
             let (piece, next) = rest.split_at_mut(length);
-            machine.read(frame, (address % PAGE_SIZE) as usize, piece);
+            self.machine.read(frame, (address % PAGE_SIZE) as usize, piece);
             rest = next;
         }
         Ok(())
     }
 
     /// Copies bytes into a program's memory: all, or none if a page is not bound for writing.
-    pub(crate) fn write_user(
-        &self,
-        machine: &impl Machine,
-        slot: u16,
-        address: u64,
-        from: &[u8],
-    ) -> Result<(), Error> {
+    pub(crate) fn write_user(&self, slot: u16, address: u64, from: &[u8]) -> Result<(), Error> {
         for (address, _) in Pieces::new(address, from.len() as u64)? {
-            self.frame_behind(machine, slot, address, Rights::WRITE)?;
+            self.frame_behind(slot, address, Rights::WRITE)?;
         }
         let mut rest = from;
         for (address, length) in Pieces::new(address, from.len() as u64)? {
-            let frame = self.frame_behind(machine, slot, address, Rights::WRITE)?;
+            let frame = self.frame_behind(slot, address, Rights::WRITE)?;
             let (piece, next) = rest.split_at(length);
-            machine.write(frame, (address % PAGE_SIZE) as usize, piece);
+            self.machine.write(frame, (address % PAGE_SIZE) as usize, piece);
             rest = next;
         }
         Ok(())
@@ -98,7 +80,6 @@ impl Kernel<'_> {
     /// Copies `N` words out of a program's memory.
     pub(crate) fn read_words<const N: usize>(
         &self,
-        machine: &impl Machine,
         slot: u16,
         address: u64,
     ) -> Result<[u64; N], Error> {
@@ -106,7 +87,7 @@ impl Kernel<'_> {
         for (index, word) in words.iter_mut().enumerate() {
             let mut bytes = [0; 8];
             let at = address.checked_add(8 * index as u64).ok_or(Error::BadAddress)?;
-            self.read_user(machine, slot, at, &mut bytes)?;
+            self.read_user(slot, at, &mut bytes)?;
             *word = u64::from_le_bytes(bytes);
         }
         Ok(words)
@@ -114,19 +95,13 @@ impl Kernel<'_> {
 
     /// Copies a list of frame numbers from a program's memory into the scratch list, and refuses
     /// it if a frame is in it twice. Returns how many there are.
-    pub(crate) fn read_frames(
-        &mut self,
-        machine: &impl Machine,
-        slot: u16,
-        list: u64,
-        count: u64,
-    ) -> Result<usize, Error> {
+    pub(crate) fn read_frames(&mut self, slot: u16, list: u64, count: u64) -> Result<usize, Error> {
         if count > LIST_MAX {
             return Err(Error::TooLong);
         }
         let mut bytes = [0; 4 * LIST_MAX as usize];
         let bytes = &mut bytes[..4 * count as usize];
-        self.read_user(machine, slot, list, bytes)?;
+        self.read_user(slot, list, bytes)?;
         for (number, chunk) in self.scratch.iter_mut().zip(bytes.chunks_exact(4)) {
             *number = FrameNumber(u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
         }

@@ -19,7 +19,7 @@ type Environment = EnvCell<'static>;
 /// The kernel and the machine that it runs on.
 pub(crate) struct System {
     pub(crate) hardware: Hardware,
-    pub(crate) kernel: Lock<Kernel<'static>>,
+    pub(crate) kernel: Once<Lock<Kernel<'static, Hardware>>>,
 }
 
 static SYSTEM: Once<System> = Once::new();
@@ -30,19 +30,25 @@ const INTERRUPTS: u64 = 32;
 const BATCH: usize = 64;
 
 impl System {
-    /// Puts the system in its place. To be called once.
-    pub(crate) fn install(hardware: Hardware, kernel: Kernel<'static>) -> &'static Self {
-        let kernel = Lock::new(Rank::Kernel, kernel);
-        let system = SYSTEM.call_once(|| Self { hardware, kernel });
+    /// Puts the machine in its place. To be called once.
+    pub(crate) fn install(hardware: Hardware) -> &'static Self {
+        let system = SYSTEM.call_once(|| Self { hardware, kernel: Once::new() });
         for (cpu, cell) in system.hardware.cpus().iter().zip(system.hardware.board.cpus()) {
             cpu.set_system(system, cell);
         }
         system
     }
 
+    /// Puts the kernel of this machine in its place. To be called once, before any program runs.
+    pub(crate) fn start(&self, kernel: Kernel<'static, Hardware>) {
+        self.kernel.call_once(|| Lock::new(Rank::Kernel, kernel));
+    }
+
     /// Changes what environments own.
-    pub(crate) fn with_kernel<R>(&self, change: impl FnOnce(&mut Kernel<'static>) -> R) -> R {
-        change(&mut self.hardware.lock(&self.kernel))
+    fn with_kernel(&self, change: impl FnOnce(&mut Kernel<'static, Hardware>)) {
+        if let Some(kernel) = self.kernel.get() {
+            change(&mut self.hardware.lock(kernel));
+        }
     }
 
     /// Finishes an entry.
@@ -62,7 +68,7 @@ impl System {
         loop {
             match hardware.board.leave(hardware, cpu, context) {
                 Next::Run => return,
-                Next::Resolve => self.with_kernel(|kernel| kernel.resolve(hardware, context)),
+                Next::Resolve => self.with_kernel(|kernel| kernel.resolve(context)),
                 Next::Idle => self.idle(cpu, context),
             }
         }
@@ -87,11 +93,11 @@ impl System {
             TIMER => {
                 hardware.apic.acknowledge();
                 if hardware.board.tick(hardware, cpu, context) {
-                    self.with_kernel(|kernel| kernel.collect(hardware));
+                    self.with_kernel(|kernel| kernel.collect());
                 }
             }
             SERIAL => {
-                self.with_kernel(|kernel| kernel.console_input(hardware));
+                self.with_kernel(|kernel| kernel.console_input());
                 hardware.apic.acknowledge();
             }
             NETWORK => {
@@ -118,7 +124,7 @@ impl System {
         let mut taken = 0;
         while taken < BATCH {
             let Some((packet, length)) = next() else { break };
-            self.with_kernel(|kernel| kernel.received(hardware, &packet[..length]));
+            self.with_kernel(|kernel| kernel.received(&packet[..length]));
             taken += 1;
         }
         if let Some(network) = &mut *hardware.lock(&hardware.network) {
@@ -175,7 +181,7 @@ extern "sysv64" fn call_further(
 fn finish_call(context: &mut Context, system: &System, cpu: &Cpu, fast: Fast) -> Exit {
     let frame = (context.rip, context.rsp);
     if fast == Fast::Locked {
-        system.with_kernel(|kernel| kernel.call(&system.hardware, context));
+        system.with_kernel(|kernel| kernel.call(context));
     }
     match system.leave(cpu, context) {
         Exit::Frame if frame == (context.rip, context.rsp) => Exit::Sysret,
@@ -265,7 +271,7 @@ extern "sysv64" fn exception_further(
     address: u64,
 ) -> Exit {
     let exception = Exception { vector, error, address };
-    system.with_kernel(|kernel| kernel.exception(&system.hardware, context, exception));
+    system.with_kernel(|kernel| kernel.exception(context, exception));
     system.leave(cpu, context)
 }
 

@@ -33,7 +33,7 @@ use exo_core::{
     SHAPES, Storage,
 };
 use packet_filters::{Line, Link, Memory, Shape, lines_for};
-use secure_bindings::{Bindings, FrameRecord, FrameTable, FreeMap};
+use secure_bindings::{FrameRecord, FrameTable, FreeMap};
 use spin::{Mutex, MutexGuard};
 
 /// Environment slots.
@@ -56,7 +56,7 @@ static LISTS: Mutex<Lists> = Mutex::new(Lists::EMPTY);
 /// What [`build`] leaves for the first environment.
 struct Tables {
     board: &'static Board<'static>,
-    kernel: Kernel<'static>,
+    storage: Storage<'static>,
     frames: usize,
 }
 
@@ -66,20 +66,23 @@ pub(crate) extern "sysv64" fn main(start_info: u64) -> ! {
     let boot = unsafe { BootInformation::read(start_info) };
     let Some(boot) = boot else { panic!("no start info: boot by PVH, as QEMU -kernel does") };
     let Some(mut early) = EarlyMemory::new(&boot) else { panic!("no usable memory") };
-    let (hardware, mut kernel) = bring_up(&boot, &mut early);
+    let (hardware, storage) = bring_up(&boot, &mut early);
+    let system = System::install(hardware);
+    let mut kernel = Kernel::new(&system.hardware, storage);
+    early.for_each_free(&boot, |frame| kernel.add_free(frame));
     let Some(module) = boot.module() else { panic!("no boot module: pass one with -initrd") };
     let first = FrameNumber((module.start / PAGE_SIZE) as u32);
     let frames = (module.end - module.start).div_ceil(PAGE_SIZE);
-    if let Err(error) = kernel.start_first(&hardware, first, frames) {
+    if let Err(error) = kernel.start_first(first, frames) {
         panic!("the boot module cannot be started: {error:?}");
     }
-    System::install(hardware, kernel);
+    system.start(kernel);
     processors::release();
     entry::join(PerCpu::here())
 }
 
-/// Sets the machine up and builds the kernel.
-fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> (Hardware, Kernel<'static>) {
+/// Sets the machine up and takes memory for the kernel.
+fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> (Hardware, Storage<'static>) {
     let features = cpu::initialise();
     // SAFETY: nobody else uses the port.
     let mut serial = unsafe { Serial::new() };
@@ -122,9 +125,7 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> (Hardware, Kerne
         root,
         frames: built.frames,
     };
-    let mut kernel = built.kernel;
-    early.for_each_free(boot, |frame| kernel.add_free(frame));
-    (hardware, kernel)
+    (hardware, built.storage)
 }
 
 /// All memory of the machine, for what firmware has written there.
@@ -251,8 +252,9 @@ fn build(
     let records = early.slice(frames, || FrameRecord::EMPTY).ok_or(MappingError)?;
     let free = early.slice(FreeMap::words_for(frames), || 0).ok_or(MappingError)?;
     let spaces = early.slice(ENVIRONMENTS, || None).ok_or(MappingError)?;
-    let kernel = Kernel::new(Storage {
-        bindings: Bindings::new(FrameTable::new(frame_words, records, free), spaces),
+    let storage = Storage {
+        frames: FrameTable::new(frame_words, records, free),
+        spaces,
         environments: early.slice(ENVIRONMENTS, || Environment::EMPTY).ok_or(MappingError)?,
         board,
         lists: MutexGuard::leak(LISTS.lock()),
@@ -263,8 +265,8 @@ fn build(
             shapes: early.slice(SHAPES, || Shape::FREE).ok_or(MappingError)?,
         },
         secret: core::array::from_fn(|_| cpu::random()),
-    });
-    Ok((system, Tables { board, kernel, frames }))
+    };
+    Ok((system, Tables { board, storage, frames }))
 }
 
 /// The cells of the environments and of the CPUs.

@@ -40,9 +40,9 @@ pub(crate) struct Model {
 }
 
 /// The machine, the bindings and the model.
-pub(crate) struct World {
-    pub(crate) machine: FakeMachine,
-    pub(crate) bindings: Bindings<'static>,
+pub(crate) struct World<'m> {
+    pub(crate) machine: &'m FakeMachine,
+    pub(crate) bindings: Bindings<'m, FakeMachine>,
     pub(crate) models: Vec<Option<Model>>,
     /// Holders of frames by the model: owner, and whether it is donated.
     pub(crate) held: BTreeMap<FrameNumber, (u16, bool)>,
@@ -70,8 +70,8 @@ macro_rules! ensure {
     };
 }
 
-impl World {
-    pub(crate) fn new() -> Self {
+impl<'m> World<'m> {
+    pub(crate) fn new(machine: &'m FakeMachine) -> Self {
         let exposed = (0..FRAMES * 2).map(|_| AtomicU64::new(9)).collect::<Vec<_>>();
         let records = vec![FrameRecord::EMPTY; FRAMES];
         let words = vec![0; FreeMap::words_for(FRAMES)];
@@ -81,8 +81,8 @@ impl World {
         }
         let spaces = (0..SPACES).map(|_| None).collect::<Vec<_>>().leak();
         Self {
-            machine: FakeMachine::new(FRAMES),
-            bindings: Bindings::new(frames, spaces),
+            machine,
+            bindings: Bindings::new(machine, frames, spaces),
             models: vec![None; SPACES.into()],
             held: BTreeMap::new(),
             generations: vec![0; FRAMES],
@@ -113,27 +113,27 @@ impl World {
 
     /// Creates an environment with `spare` frames beyond the least.
     pub(crate) fn create(&mut self, index: u16, spare: usize) -> Result<(), Error> {
-        let count = Bindings::donation_minimum(FRAMES) + TLB_FRAMES + spare;
+        let count = Bindings::<FakeMachine>::donation_minimum(FRAMES) + TLB_FRAMES + spare;
         if self.models[usize::from(index)].is_some() || FRAMES - 1 - self.held.len() < count {
             return Ok(());
         }
         let list: Vec<_> =
             (0..count).map(|_| self.allocate(FrameNumber::ANY, 9).unwrap()).collect();
-        self.bindings.create(&self.machine, index, &list, TLB_FRAMES, |_| 0)?;
+        self.bindings.create(index, &list, TLB_FRAMES, |_| 0)?;
         for frame in list {
             self.held.insert(frame, (index, true));
         }
         self.models[usize::from(index)] = Some(Model::default());
-        secure_bindings::Record::create(&mut self.bindings, &self.machine, index).unwrap();
+        secure_bindings::Record::create(&mut self.bindings, index).unwrap();
         // The control, contract and vector pages.
         for _ in 0..3 {
-            self.bindings.take_donated(&self.machine, index).unwrap();
+            self.bindings.take_donated(index).unwrap();
         }
         Ok(())
     }
 
     pub(crate) fn destroy(&mut self, index: u16) {
-        self.bindings.destroy(&self.machine, index);
+        self.bindings.destroy(index);
         if self.models[usize::from(index)].take().is_some() {
             let generations = &mut self.generations;
             self.held.retain(|frame, holder| {
@@ -145,7 +145,7 @@ impl World {
     }
 
     pub(crate) fn donate(&mut self, index: u16, frame: FrameNumber) {
-        self.bindings.donate(&self.machine, index, frame);
+        self.bindings.donate(index, frame);
         if self.models[usize::from(index)].is_some()
             && let Some(holder @ (_, false)) = self.held.get_mut(&frame)
         {
@@ -155,11 +155,7 @@ impl World {
     }
 
     pub(crate) fn give_up(&mut self, frame: FrameNumber, force: bool) {
-        let done = if force {
-            self.bindings.repossess(&self.machine, frame)
-        } else {
-            self.bindings.free(&self.machine, frame)
-        };
+        let done = if force { self.bindings.repossess(frame) } else { self.bindings.free(frame) };
         let held = matches!(self.held.get(&frame), Some((_, false)));
         assert_eq!(done, held);
         if held {
@@ -185,7 +181,7 @@ impl World {
 
     pub(crate) fn bind(&mut self, index: u16, requests: &[(u64, FrameNumber, Rights)]) -> bool {
         let before = self.models[usize::from(index)].clone();
-        let result = self.bindings.bind_all(&self.machine, index, requests);
+        let result = self.bindings.bind_all(index, requests);
         let Some(model) = &mut self.models[usize::from(index)] else {
             assert_eq!(result, Err(Error::NoEnvironment));
             return false;
@@ -227,7 +223,7 @@ impl World {
     }
 
     pub(crate) fn unbind(&mut self, index: u16, page: u64, count: u64) {
-        let bound = self.bindings.unbind(&self.machine, index, page, count);
+        let bound = self.bindings.unbind(index, page, count);
         let Some(model) = &mut self.models[usize::from(index)] else { return };
         let before = model.pages.len();
         let end = page.saturating_add(count.saturating_mul(4096));
@@ -237,7 +233,7 @@ impl World {
     }
 
     pub(crate) fn protect(&mut self, index: u16, page: u64, count: u64, rights: Rights) {
-        let result = self.bindings.protect(&self.machine, index, page, count, rights);
+        let result = self.bindings.protect(index, page, count, rights);
         let Some(model) = &mut self.models[usize::from(index)] else { return };
         let pages: Vec<_> = (0..count).map(|step| page + step * 4096).collect();
         if rights.contains(Rights::WRITE | Rights::EXECUTE) {
@@ -266,7 +262,7 @@ impl World {
         };
         let mut fault = None;
         if seen.is_none() {
-            match self.bindings.refill(&self.machine, index, address, code) {
+            match self.bindings.refill(index, address, code) {
                 Ok(()) => {
                     seen = self.machine.touch(root, address, access);
                     assert!(seen.is_some(), "refilled, and still a fault");
@@ -296,7 +292,7 @@ impl World {
 
     /// The kernel copies to or from a page.
     pub(crate) fn translate(&mut self, index: u16, address: u64, access: Rights) {
-        let found = self.bindings.translate(&self.machine, index, address, access);
+        let found = self.bindings.translate(index, address, access);
         let Some(model) = &mut self.models[usize::from(index)] else {
             assert_eq!(found, None);
             return;

@@ -105,9 +105,9 @@ fn who_waits_has_left_the_tables_of_whom_it_stopped() {
     let bench = Bench::new();
     let cpu = &bench.board.cpus()[0];
     bench.machine.time.set(1 << 40);
-    bench.board.tick(&bench.machine, cpu, &bench.contexts[0]);
+    bench.board.tick(bench.machine, cpu, &bench.contexts[0]);
     assert!(bench.idle() && bench.machine.active[0].get().is_some());
-    bench.board.drop_doomed(&bench.machine);
+    bench.board.drop_doomed(bench.machine);
     assert_eq!(bench.machine.active[0].get(), None);
 }
 

@@ -11,7 +11,7 @@ use exo_core::{
 };
 use packet_filters::ebpf::{HANDLER, Workspace, verify};
 use packet_filters::{FilterSet, Line, Link, Memory, Shape, code_for, lines_for};
-use secure_bindings::{Bindings, FrameMemory, FrameTable, Page, TranslationCache};
+use secure_bindings::{FrameMemory, FrameTable, Page, TranslationCache};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -191,8 +191,8 @@ impl World for HandlerRun<'_> {
 /// A kernel on a fake machine, with the registers of whoever runs on each CPU.
 pub(crate) struct Bench {
     pub(crate) board: &'static Board<'static>,
-    pub(crate) kernel: Kernel<'static>,
-    pub(crate) machine: Fake,
+    pub(crate) kernel: Kernel<'static, Fake>,
+    pub(crate) machine: &'static Fake,
     pub(crate) contexts: [Context; CPUS],
     pub(crate) exposed: Exposed<'static>,
     pub(crate) frames: &'static [AtomicU64],
@@ -214,7 +214,7 @@ fn filter_memory() -> Memory<'static> {
 impl Bench {
     /// A machine that has just started its first environment.
     pub(crate) fn new() -> Self {
-        let machine = Fake {
+        let machine: &Fake = Box::leak(Box::new(Fake {
             memory: (0..FRAMES).map(|_| [const { AtomicU64::new(0) }; 512]).collect(),
             cpu: Cell::new(0),
             time: Cell::new(1),
@@ -227,7 +227,7 @@ impl Bench {
             loaded: Default::default(),
             kicked: RefCell::default(),
             handlers: RefCell::new([const { Vec::new() }; RINGS]),
-        };
+        }));
         let frames = words(2 * FRAMES);
         let exposed = Exposed {
             system: words(512),
@@ -244,21 +244,25 @@ impl Bench {
         });
         let cpus = cpus.collect::<Vec<_>>();
         let board = Box::leak(Box::new(Board::new(cells.leak(), cpus.leak(), exposed, SLICE)));
-        let mut kernel = Kernel::new(Storage {
-            bindings: bindings(frames),
-            environments: Box::leak(
-                (0..ENVIRONMENTS)
-                    .map(|_| Environment::EMPTY)
-                    .collect::<Vec<_>>()
-                    .into_boxed_slice(),
-            ),
-            board,
-            lists: Box::leak(Box::new(Lists::EMPTY)),
-            filters: filter_memory(),
-            secret: std::array::from_fn(|place| 0x9e37_79b9_7f4a_7c15 << place | 1),
-        });
-        let pages = write_module(&machine);
-        kernel.start_first(&machine, FrameNumber(MODULE_FIRST), pages).unwrap();
+        let mut kernel = Kernel::new(
+            machine,
+            Storage {
+                frames: frame_table(frames),
+                spaces: (0..ENVIRONMENTS).map(|_| None).collect::<Vec<_>>().leak(),
+                environments: Box::leak(
+                    (0..ENVIRONMENTS)
+                        .map(|_| Environment::EMPTY)
+                        .collect::<Vec<_>>()
+                        .into_boxed_slice(),
+                ),
+                board,
+                lists: Box::leak(Box::new(Lists::EMPTY)),
+                filters: filter_memory(),
+                secret: std::array::from_fn(|place| 0x9e37_79b9_7f4a_7c15 << place | 1),
+            },
+        );
+        let pages = write_module(machine);
+        kernel.start_first(FrameNumber(MODULE_FIRST), pages).unwrap();
         let contexts = [Context::default(); CPUS];
         let mut bench = Self { board, kernel, machine, contexts, exposed, frames };
         bench.leave();
@@ -280,14 +284,14 @@ impl Bench {
     fn leave(&mut self) {
         let context = &mut self.contexts[self.machine.cpu()];
         let cpu = &self.board.cpus()[self.machine.cpu()];
-        while self.board.leave(&self.machine, cpu, context) == Next::Resolve {
-            self.kernel.resolve(&self.machine, context);
+        while self.board.leave(self.machine, cpu, context) == Next::Resolve {
+            self.kernel.resolve(context);
         }
     }
 
     /// Whether nobody runs on the current CPU.
     pub(crate) fn idle(&self) -> bool {
-        self.board.current(&self.machine).is_none()
+        self.board.current(self.machine).is_none()
     }
 
     /// An exception of whoever runs.
@@ -295,14 +299,14 @@ impl Bench {
         let exception = Exception { vector, error, address };
         let context = &mut self.contexts[self.machine.cpu()];
         let cpu = &self.board.cpus()[self.machine.cpu()];
-        let Some(slot) = self.board.current(&self.machine) else { return };
+        let Some(slot) = self.board.current(self.machine) else { return };
         let cell = self.board.cell(slot);
         let done = match vector {
-            14 => self.board.page_fault(&self.machine, cpu, cell, context, exception),
-            _ => self.board.exception(&self.machine, cpu, cell, context, exception),
+            14 => self.board.page_fault(self.machine, cpu, cell, context, exception),
+            _ => self.board.exception(self.machine, cpu, cell, context, exception),
         };
         if !done {
-            self.kernel.exception(&self.machine, context, exception);
+            self.kernel.exception(context, exception);
         }
         self.leave();
     }
@@ -319,15 +323,15 @@ impl Bench {
         context.rax = number;
         [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9] = arguments;
         let cpu = &self.board.cpus()[self.machine.cpu()];
-        let Some(slot) = self.board.current(&self.machine) else { return Ok(0) };
+        let Some(slot) = self.board.current(self.machine) else { return Ok(0) };
         let cell = self.board.cell(slot);
-        if self.board.null(&self.machine, cpu, cell, context) {
+        if self.board.null(self.machine, cpu, cell, context) {
             return self.answer();
         }
-        match self.board.call(&self.machine, cpu, cell, context) {
+        match self.board.call(self.machine, cpu, cell, context) {
             Fast::Entered => return self.answer(),
             Fast::Made => {}
-            Fast::Locked => self.kernel.call(&self.machine, context),
+            Fast::Locked => self.kernel.call(context),
         }
         self.leave();
         self.answer()
@@ -389,11 +393,11 @@ impl Bench {
     /// Lets time pass and ticks.
     pub(crate) fn tick(&mut self, nanoseconds: u64) {
         self.machine.time.update(|time| time + nanoseconds);
-        self.board.stir(&self.machine);
+        self.board.stir(self.machine);
         let context = &mut self.contexts[self.machine.cpu()];
         let cpu = &self.board.cpus()[self.machine.cpu()];
-        if self.board.tick(&self.machine, cpu, context) {
-            self.kernel.collect(&self.machine);
+        if self.board.tick(self.machine, cpu, context) {
+            self.kernel.collect();
         }
         self.leave();
     }
@@ -420,15 +424,14 @@ impl Bench {
     }
 }
 
-fn bindings(frames: &'static [AtomicU64]) -> Bindings<'static> {
+fn frame_table(frames: &'static [AtomicU64]) -> FrameTable<'static> {
     let records = vec![secure_bindings::FrameRecord::EMPTY; FRAMES];
     let free = vec![0; secure_bindings::FreeMap::words_for(FRAMES)];
     let mut table = FrameTable::new(frames, records.leak(), free.leak());
     for frame in 64..FRAMES as u32 {
         table.add_free(FrameNumber(frame));
     }
-    let spaces: Vec<_> = (0..ENVIRONMENTS).map(|_| None).collect();
-    Bindings::new(table, spaces.leak())
+    table
 }
 
 /// A module of a header page, a data segment and an archive page; returns its pages.

@@ -65,7 +65,7 @@ proptest! {
             match event {
                 0 => bench.tick(700_000),
                 1 => bench.exception(arguments[0] % 32, 2, arguments[1]),
-                2 => bench.kernel.received(&bench.machine, &arguments[0].to_le_bytes().repeat(9)),
+                2 => bench.kernel.received(&arguments[0].to_le_bytes().repeat(9)),
                 _ => { let _ = bench.raw_call(number, arguments); }
             }
             if bench.machine.exit.get().is_some() {

@@ -56,8 +56,8 @@ fn packets_reach_the_ring_of_the_filter_that_matches() {
     install(&mut bench, EnvName::NONE, &filter(0x0800), NO_RING).unwrap();
     let (id, frames) = ring(&mut bench, 3);
     let installed = install(&mut bench, EnvName::NONE, &filter(0x0800), id).unwrap();
-    bench.kernel.received(&bench.machine, &packet(0x0806));
-    bench.kernel.received(&bench.machine, &packet(0x0800));
+    bench.kernel.received(&packet(0x0806));
+    bench.kernel.received(&packet(0x0800));
     let header = bench.machine.page(FrameNumber(frames[0]));
     assert_eq!(header[PRODUCED].load(Ordering::Relaxed), 1);
     let descriptor = Descriptor::from_word(header[HEADER_WORDS].load(Ordering::Relaxed));
@@ -78,7 +78,7 @@ fn a_full_ring_drops_and_lies_about_it_harm_only_their_author() {
     for lie in [0, 5, u64::MAX, u64::MAX / 2, 2] {
         consumed(&bench, lie);
         for _ in 0..5 {
-            bench.kernel.received(&bench.machine, &packet(0x0800));
+            bench.kernel.received(&packet(0x0800));
         }
     }
     write_list(&mut bench, &frames);
@@ -88,7 +88,7 @@ fn a_full_ring_drops_and_lies_about_it_harm_only_their_author() {
     write_list(&mut bench, &frames);
     bench.call(call).unwrap();
     assert_eq!(bench.call(Call::RingDestroy { ring: id as u32 }), Err(Error::NoRing));
-    bench.kernel.received(&bench.machine, &packet(0x0800));
+    bench.kernel.received(&packet(0x0800));
 }
 
 #[test]
@@ -155,17 +155,17 @@ fn a_handler_keeps_counts_and_replies() {
     assert_eq!(handle(&mut bench, id, text, state, 0), Ok(0));
     let mut kept = packet(0x0800);
     kept[20] = 7;
-    bench.kernel.received(&bench.machine, &packet(0x0800));
-    bench.kernel.received(&bench.machine, &kept);
+    bench.kernel.received(&packet(0x0800));
+    bench.kernel.received(&kept);
     // It ends before byte 20: the handler is ended, and the packet delivered.
-    bench.kernel.received(&bench.machine, &packet(0x0800)[..20]);
+    bench.kernel.received(&packet(0x0800)[..20]);
     assert_eq!(produced(&bench, frames[0]), 2);
     let counter = &bench.machine.page(FrameNumber(state))[0];
     assert_eq!(counter.load(Ordering::Relaxed), 3);
     assert_eq!(*bench.machine.sent.borrow(), [kept.to_vec()]);
     // Without the capability it can't send, and nothing else is different.
     assert_eq!(handle(&mut bench, id, text, state, 15), Ok(0));
-    bench.kernel.received(&bench.machine, &kept);
+    bench.kernel.received(&kept);
     assert_eq!((produced(&bench, frames[0]), bench.machine.sent.borrow().len()), (2, 1));
 }
 
@@ -181,12 +181,12 @@ fn a_handler_says_when_its_owner_wakes() {
                 mov r0, 1\nexit";
     assert_eq!(handle(&mut bench, id, text, state, 0), Ok(0));
     let told = |bench: &Bench| {
-        let control = bench.board.cell(0).control(&bench.machine);
+        let control = bench.board.cell(0).control(bench.machine);
         control[ControlWord::Pending as usize].load(Ordering::Relaxed) & Event::Packet.bit() != 0
     };
     for arrived in 1..=3 {
         assert!(!told(&bench), "{arrived}");
-        bench.kernel.received(&bench.machine, &packet(0x0800));
+        bench.kernel.received(&packet(0x0800));
         assert_eq!(produced(&bench, frames[0]), arrived.min(2));
     }
     assert!(told(&bench));
