@@ -3,7 +3,7 @@
 use crate::frame::{FrameTable, Link};
 use crate::memory::{FrameMemory, TranslationCache};
 use crate::space::Space;
-use crate::tables::{self, ACCESSED, DIRTY, PRESENT};
+use crate::tables::{self, ACCESSED, BOUND, Change, DIRTY, LEAF_ENTRIES, PRESENT};
 use crate::tlb::{Entry, LOST, Tlb, TlbPlace, VALID, WAYS, rights_in};
 use core::sync::atomic::{
     AtomicU64,
@@ -39,15 +39,22 @@ impl<'m, C: TranslationCache> Shootdown<'m, C> {
 
     /// Takes a hardware entry away and returns what it was.
     pub(crate) fn clear(&mut self, entry: &AtomicU64, page: u64) -> u64 {
-        if entry.load(Relaxed) & PRESENT == 0 {
+        if entry.load(Relaxed) == 0 {
             return 0;
         }
         let old = entry.swap(0, Relaxed);
+        if old & PRESENT != 0 {
+            self.forget(page);
+        }
+        old
+    }
+
+    /// Makes the CPUs forget a page whose entry allows less than it did.
+    fn forget(&mut self, page: u64) {
         self.pages += 1;
         if self.pages <= FLUSH_PAGES {
             self.cache.flush(self.root, page);
         }
-        old
     }
 
     /// After this no CPU uses what was taken away.
@@ -67,6 +74,13 @@ fn check_page(page: u64) -> Result<(), Error> {
     }
 }
 
+/// Whether so many pages from an address on can be bound.
+fn check_pages(page: u64, count: u64) -> Result<u64, Error> {
+    check_page(page)?;
+    let end = count.checked_mul(PAGE_SIZE).and_then(|length| page.checked_add(length));
+    end.filter(|&end| end <= USER_END).ok_or(Error::BadAddress)
+}
+
 /// Whether a page can have these rights. The hardware cannot forbid to read what may be written or
 /// executed; no rights at all is a guard page.
 fn check_rights(rights: Rights) -> Result<(), Error> {
@@ -83,41 +97,49 @@ fn check_rights(rights: Rights) -> Result<(), Error> {
 /// The part of a fault code that says what was wanted.
 const ACCESS: FaultCode = FaultCode::WRITE.union(FaultCode::FETCH);
 
+/// What an access needs, and what the hardware notes about it.
+fn needed(access: FaultCode) -> (Rights, u64) {
+    if access.contains(FaultCode::WRITE) {
+        (Rights::WRITE, ACCESSED | DIRTY)
+    } else if access.contains(FaultCode::FETCH) {
+        (Rights::EXECUTE, ACCESSED)
+    } else {
+        (Rights::READ, ACCESSED)
+    }
+}
+
 /// The hardware entry that answers an access, from a page's entry in the software TLB; or why the
 /// access is refused. Everything about rights is in `head`, the entry's first word, read once.
 fn wanted_entry(entry: Entry<'_>, head: u64, access: FaultCode) -> Result<u64, FaultCode> {
     if head & (VALID | LOST) == LOST {
         return Err(access | FaultCode::LOST);
     }
-    let (needed, used) = if access.contains(FaultCode::WRITE) {
-        (Rights::WRITE, ACCESSED | DIRTY)
-    } else if access.contains(FaultCode::FETCH) {
-        (Rights::EXECUTE, ACCESSED)
-    } else {
-        (Rights::READ, ACCESSED)
-    };
+    let (needed, used) = needed(access);
     let rights = rights_in(head);
     if head & VALID == 0 || !rights.contains(needed) {
         return Err(access | FaultCode::PROTECTION);
     }
-    Ok(tables::page_entry(entry.target().0, rights) | used | entry.remembered())
+    let new = tables::binding_entry(entry.target().0, entry.granted(), rights);
+    Ok(new | used | entry.remembered())
 }
 
-/// Puts an entry into the hardware's table.
+/// Answers an access from the entry that the hardware has: it remembers one that allowed less, or
+/// objects to something else.
 fn refresh(
     m: &impl TranslationCache,
-    root: FrameNumber,
+    (root, page): (FrameNumber, u64),
     hardware: &AtomicU64,
-    page: u64,
-    new: u64,
-) {
-    if hardware.load(Relaxed) & PRESENT == 0 {
-        hardware.store(new, SeqCst);
-    } else {
-        // This CPU remembers an entry with fewer rights.
-        hardware.fetch_or(new & (ACCESSED | DIRTY), Relaxed);
-        m.flush(root, page);
+    old: u64,
+    access: FaultCode,
+) -> Result<(), FaultCode> {
+    let (needed, used) = needed(access);
+    if !tables::rights_now(old).contains(needed) {
+        return Err(access | FaultCode::PROTECTION);
     }
+    // If it has changed meanwhile, the access faults again.
+    let _ = hardware.compare_exchange(old, old | used, Relaxed, Relaxed);
+    m.flush(root, page);
+    Ok(())
 }
 
 /// What came of an attempt to answer a page fault without the lock.
@@ -147,6 +169,14 @@ pub fn refill<M: FrameMemory + TranslationCache>(
         return Refill::Refused(access | FaultCode::PROTECTION);
     }
     let (page, tlb) = (address & !(PAGE_SIZE - 1), Tlb::from(tlb));
+    let hardware = tables::entry(m, root, page);
+    if let Some(hardware) = hardware {
+        let old = hardware.load(Relaxed);
+        if old != 0 {
+            let done = refresh(m, (root, page), hardware, old, access);
+            return done.map_or_else(Refill::Refused, |()| Refill::Done);
+        }
+    }
     let Some(slot) = tlb.find(m, page) else { return Refill::Refused(access) };
     let entry = tlb.entry(m, slot);
     let before = entry.head();
@@ -154,14 +184,68 @@ pub fn refill<M: FrameMemory + TranslationCache>(
         Ok(new) => new,
         Err(code) => return Refill::Refused(code),
     };
-    let Some(hardware) = tables::entry(m, root, page) else { return Refill::TableMissing };
-    refresh(m, root, hardware, page, new);
+    let Some(hardware) = hardware else { return Refill::TableMissing };
+    let set = hardware.compare_exchange(0, new, SeqCst, Relaxed).is_ok();
     // The page may have been bound anew meanwhile, with the same rights to another frame: then only
     // the frame tells.
-    if entry.head_again() != before || entry.target().0 != tables::frame_in(new) {
+    if set && (entry.head_again() != before || entry.target().0 != tables::frame_in(new)) {
         hardware.swap(0, Relaxed);
     }
     Refill::Done
+}
+
+/// Gives pages of the address space that is current on this CPU other rights, without the lock:
+/// returns whether that is done. If not, nothing has changed, and [`Bindings::protect`] has to do it,
+/// or to say why not; it has to where the pages are not all in one leaf table.
+///
+/// A page whose binding somebody takes away meanwhile is passed over, as if it had gone afterwards.
+pub fn protect<M: FrameMemory + TranslationCache>(
+    m: &M,
+    root: FrameNumber,
+    page: u64,
+    count: u64,
+    rights: Rights,
+) -> bool {
+    let Some(change) = Change::to(rights) else { return false };
+    let first = tables::index(page, 0);
+    if check_page(page).is_err() || count == 0 || count > (LEAF_ENTRIES - first) as u64 {
+        return false;
+    }
+    let Some(leaf) = tables::leaf(m, root, page) else { return false };
+    let entries = &leaf[first..first + count as usize];
+    let (mut all, mut any) = (u64::MAX, 0);
+    for entry in entries {
+        let word = entry.load(Relaxed);
+        all &= word;
+        any |= word;
+    }
+    if !change.is_simple(all, any) {
+        return false;
+    }
+    for entry in entries {
+        change_entry(entry, change);
+    }
+    if change.narrows(all, any) {
+        if count == 1 {
+            m.flush(root, page);
+        } else {
+            m.flush_space(root);
+        }
+    }
+    true
+}
+
+/// Gives the binding in an entry other rights, if it is still there. Returns what it was.
+#[inline]
+fn change_entry(entry: &AtomicU64, change: Change) -> u64 {
+    let mut old = entry.load(Relaxed);
+    while old & BOUND != 0 {
+        match entry.compare_exchange(old, change.apply(old), Relaxed, Relaxed) {
+            Ok(_) => break,
+            Err(now) => old = now,
+        }
+    }
+    old
 }
 
 /// The frame behind an address to which the hardware lets the program write, for a write by the
@@ -325,7 +409,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         if let Some(leaf) = space.leaf(m, &mut self.frames, page, false) {
             // The old entry, if there was one, went with the old binding. One that stands here comes
             // from a refill on another CPU, and may have noted a write already.
-            let new = tables::page_entry(frame, rights);
+            let new = tables::binding_entry(frame, rights, rights);
             let _ = leaf[tables::index(page, 0)].compare_exchange(0, new, Relaxed, Relaxed);
         }
         Ok(())
@@ -429,15 +513,18 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     ) -> Result<(), Error> {
         let m = self.machine;
         check_rights(rights)?;
+        let end = check_pages(page, count)?;
         let space = self.space_mut(index).ok_or(Error::NoEnvironment)?;
-        let tlb = space.tlb;
-        check_page(page)?;
-        let end = count.checked_mul(PAGE_SIZE).and_then(|length| page.checked_add(length));
-        let end = end.filter(|&end| end <= USER_END).ok_or(Error::BadAddress)?;
+        let (root, tlb) = (space.root, space.tlb);
         if count > u64::from(tlb.slots()) {
             return Err(Error::PageNotBound);
         }
+        let change = Change::to(rights).ok_or(Error::BadArgument)?;
         for page in (page..end).step_by(PAGE_SIZE as usize) {
+            let hardware = tables::entry(m, root, page).map_or(0, |entry| entry.load(Relaxed));
+            if change.is_granted(hardware) {
+                continue;
+            }
             let slot = tlb.find(m, page).ok_or(Error::PageNotBound)?;
             let entry = tlb.entry(m, slot);
             if !entry.is_valid() {
@@ -447,19 +534,16 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
                 return Err(Error::NotDominated);
             }
         }
-        let mut shootdown = Shootdown::new(m, space.root);
+        let mut shootdown = Shootdown::new(m, root);
         for page in (page..end).step_by(PAGE_SIZE as usize) {
             let Some(slot) = tlb.find(m, page) else { continue };
             let entry = tlb.entry(m, slot);
             let wired = |rights: Rights| u32::from(rights.contains(Rights::WIRED));
             space.wired = (space.wired + wired(rights)).saturating_sub(wired(entry.rights()));
             entry.set_rights(rights);
-            if let Some(hardware) = tables::entry(m, space.root, page) {
-                entry.remember(shootdown.clear(hardware, page));
-                let new = tables::page_entry(entry.target().0, rights);
-                if new != 0 {
-                    hardware.store(new | entry.remembered(), Relaxed);
-                }
+            let old = tables::entry(m, root, page).map_or(0, |entry| change_entry(entry, change));
+            if change.narrows(old, old) {
+                shootdown.forget(page);
             }
         }
         shootdown.finish();
@@ -481,6 +565,12 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         if !(USER_START..USER_END).contains(&page) {
             return Err(code);
         }
+        if let Some(hardware) = tables::entry(m, space.root, page) {
+            let old = hardware.load(Relaxed);
+            if old != 0 {
+                return refresh(m, (space.root, page), hardware, old, code);
+            }
+        }
         let entry = space.tlb.entry(m, space.tlb.find(m, page).ok_or(code)?);
         let new = wanted_entry(entry, entry.head(), code)?;
         let (frame, generation) = entry.target();
@@ -488,7 +578,8 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             return Err(code | FaultCode::LOST);
         }
         let leaf = space.leaf(m, &mut self.frames, page, true).ok_or(code)?;
-        refresh(m, space.root, &leaf[tables::index(page, 0)], page, new);
+        // If another CPU was first, it did the same.
+        let _ = leaf[tables::index(page, 0)].compare_exchange(0, new, SeqCst, Relaxed);
         Ok(())
     }
 
@@ -499,6 +590,19 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         let space = self.space(index)?;
         let page = address & !(PAGE_SIZE - 1);
         check_page(page).ok()?;
+        let used = if access.contains(Rights::WRITE) { ACCESSED | DIRTY } else { 0 };
+        if let Some(hardware) = tables::entry(m, space.root, page) {
+            let mut old = hardware.load(Relaxed);
+            while old != 0 {
+                if !tables::rights_now(old).contains(access) {
+                    return None;
+                }
+                match hardware.compare_exchange(old, old | used, Relaxed, Relaxed) {
+                    Ok(_) => return Some(tables::frame_in(old)),
+                    Err(now) => old = now,
+                }
+            }
+        }
         let entry = space.tlb.entry(m, space.tlb.find(m, page)?);
         let (frame, generation) = entry.target();
         if !entry.is_valid()
@@ -507,14 +611,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         {
             return None;
         }
-        if access.contains(Rights::WRITE) {
-            entry.remember(ACCESSED | DIRTY);
-            if let Some(hardware) = tables::entry(m, space.root, page)
-                && hardware.load(Relaxed) & PRESENT != 0
-            {
-                hardware.fetch_or(ACCESSED | DIRTY, Relaxed);
-            }
-        }
+        entry.note_use(used);
         Some(frame)
     }
 }

@@ -28,7 +28,7 @@ mod tables;
 pub mod tlb;
 
 pub use account::Accounts;
-pub use binding::{Bindings, Refill, refill, writable_frame};
+pub use binding::{Bindings, Refill, protect, refill, writable_frame};
 pub use capability::CapabilityTable;
 pub use frame::{FrameRecord, FrameTable, Scan};
 pub use free_map::FreeMap;

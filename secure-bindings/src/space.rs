@@ -3,7 +3,7 @@
 use crate::frame::{END, FrameTable};
 use crate::memory::{FrameMemory, Page, TranslationCache};
 use crate::pool::Pool;
-use crate::tables::{self, ACCESSED, DEPTH, DIRTY, LEAF_SPAN, PRESENT};
+use crate::tables::{self, BOUND, DEPTH, LEAF_SPAN};
 use crate::tlb::Tlb;
 use core::sync::atomic::Ordering;
 use exo_abi::name::PAGE_SIZE;
@@ -81,8 +81,9 @@ impl Space {
         }
     }
 
-    /// Drops one leaf table, and those above it that are empty then. What the hardware noted in it
-    /// about the use of pages goes into the software TLB.
+    /// Drops one leaf table, and those above it that are empty then. What only the leaf knew of its
+    /// pages, their rights and their use, goes into the software TLB, once no CPU can change it any
+    /// more.
     fn reclaim_tables<M: FrameMemory + TranslationCache>(
         &mut self,
         m: &M,
@@ -92,22 +93,17 @@ impl Space {
         let Some(start) = next.or_else(|| tables::next_leaf(m, self.root, 0)) else { return false };
         let Some(leaf) = tables::leaf(m, self.root, start) else { return false };
         self.reclaim = start + LEAF_SPAN;
-        for (place, entry) in leaf.iter().enumerate() {
-            if entry.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            // From here on a CPU that wants to note a first write finds no entry, and faults.
-            let old = entry.swap(0, Ordering::Relaxed);
-            let page = start + place as u64 * PAGE_SIZE;
-            if old & PRESENT != 0
-                && old & (ACCESSED | DIRTY) != 0
-                && let Some(slot) = self.tlb.find(m, page)
-            {
-                self.tlb.entry(m, slot).remember(old);
-            }
-        }
         let unlinked = tables::unlink(m, self.root, start);
         m.flush_space(self.root);
+        for (place, entry) in leaf.iter().enumerate() {
+            let entry = entry.load(Ordering::Relaxed);
+            let page = start + place as u64 * PAGE_SIZE;
+            if entry & BOUND != 0
+                && let Some(slot) = self.tlb.find(m, page)
+            {
+                self.tlb.entry(m, slot).remember(entry);
+            }
+        }
         for table in unlinked.into_iter().flatten() {
             self.tables = self.tables.saturating_sub(1);
             self.pool.push(frames, table);

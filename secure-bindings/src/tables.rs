@@ -18,6 +18,18 @@ pub(crate) const ACCESSED: u64 = 1 << 5;
 /// The hardware has written through the entry.
 pub(crate) const DIRTY: u64 = 1 << 6;
 const NO_EXECUTE: u64 = 1 << 63;
+/// The entry holds a binding, though perhaps one that allows nothing now. The hardware leaves this
+/// bit and the next ones to software.
+pub(crate) const BOUND: u64 = 1 << 9;
+/// The rights that the page was bound with.
+const GRANTED_READ: u64 = 1 << 10;
+const GRANTED_WRITE: u64 = 1 << 11;
+const GRANTED_EXECUTE: u64 = 1 << 52;
+const GRANTED_WIRED: u64 = 1 << 53;
+/// The binding is wired.
+const WIRED: u64 = 1 << 54;
+/// What changes with the rights that the page has now.
+const ALLOWED: u64 = PRESENT | WRITE | USER | NO_EXECUTE;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const LINK: u64 = PRESENT | WRITE | USER | ACCESSED;
 
@@ -25,6 +37,8 @@ const LINK: u64 = PRESENT | WRITE | USER | ACCESSED;
 pub(crate) const SHARED_SLOT: usize = index(CONTROL, 3);
 /// The top-level entry through which the environment reads its tables.
 pub(crate) const RECURSIVE_SLOT: usize = index(PAGE_TABLE, 3);
+/// The entries of a table.
+pub(crate) const LEAF_ENTRIES: usize = 512;
 /// The bytes that one leaf table maps.
 pub(crate) const LEAF_SPAN: u64 = 1 << 21;
 /// The tables between the root and a page.
@@ -35,19 +49,117 @@ pub(crate) const fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * level)) as usize & 511
 }
 
-/// The entry of a page for a program, or 0 if the rights allow nothing.
-pub(crate) fn page_entry(frame: FrameNumber, rights: Rights) -> u64 {
+/// The bits that allow a program what the rights say.
+const fn allowed(rights: Rights) -> u64 {
     if !rights.contains(Rights::READ) {
-        return 0;
+        return NO_EXECUTE;
     }
-    let mut entry = frame.address() | PRESENT | USER;
+    let mut bits = PRESENT | USER;
     if rights.contains(Rights::WRITE) {
-        entry |= WRITE;
+        bits |= WRITE;
     }
     if !rights.contains(Rights::EXECUTE) {
-        entry |= NO_EXECUTE;
+        bits |= NO_EXECUTE;
     }
-    entry
+    bits
+}
+
+/// The entry of a binding: bound with the rights `granted`, and with `rights` now.
+pub(crate) fn binding_entry(frame: FrameNumber, granted: Rights, rights: Rights) -> u64 {
+    let wired = if rights.contains(Rights::WIRED) { WIRED } else { 0 };
+    frame.address() | BOUND | granted_bits(granted) | wired | allowed(rights)
+}
+
+const fn granted_bits(rights: Rights) -> u64 {
+    let mut bits = 0;
+    if rights.contains(Rights::READ) {
+        bits |= GRANTED_READ;
+    }
+    if rights.contains(Rights::WRITE) {
+        bits |= GRANTED_WRITE;
+    }
+    if rights.contains(Rights::EXECUTE) {
+        bits |= GRANTED_EXECUTE;
+    }
+    if rights.contains(Rights::WIRED) {
+        bits |= GRANTED_WIRED;
+    }
+    bits
+}
+
+/// A change of a binding's rights, worked out once for many entries.
+#[derive(Clone, Copy)]
+pub(crate) struct Change {
+    needed: u64,
+    allowed: u64,
+}
+
+/// The changes by the three bits of the rights to read, write and execute, but for wiring.
+static CHANGES: [Option<Change>; 8] = {
+    let mut changes = [None; 8];
+    let mut bits = 0;
+    while bits < changes.len() {
+        let rights = Rights::from_bits_retain(bits as u16);
+        if rights.bits() < 2 || rights.bits() == 3 || rights.bits() == 5 {
+            let needed = BOUND | granted_bits(rights);
+            changes[bits] = Some(Change { needed, allowed: allowed(rights) });
+        }
+        bits += 1;
+    }
+    changes
+};
+
+const _: () = assert!(
+    Rights::READ.bits() == 1 && Rights::WRITE.bits() == 2 && Rights::EXECUTE.bits() == 4,
+    "what the hardware can give is none, read, write and execute, the last two with the first"
+);
+
+impl Change {
+    /// To these rights, if a page can have them.
+    pub(crate) fn to(rights: Rights) -> Option<Self> {
+        let change = CHANGES.get(usize::from((rights - Rights::WIRED).bits()));
+        let Change { needed, allowed } = change.copied().flatten()?;
+        if rights.contains(Rights::WIRED) {
+            return Some(Self { needed: needed | GRANTED_WIRED, allowed: allowed | WIRED });
+        }
+        Some(Self { needed, allowed })
+    }
+
+    /// Whether an entry is a binding that was granted as much.
+    pub(crate) fn is_granted(self, entry: u64) -> bool {
+        entry & self.needed == self.needed
+    }
+
+    /// Whether all of some entries are such bindings, and as wired as they are to be, by the bits
+    /// that all of them have and those that any has.
+    pub(crate) fn is_simple(self, all: u64, any: u64) -> bool {
+        self.is_granted(all) && ((all ^ self.allowed) | (any ^ self.allowed)) & WIRED == 0
+    }
+
+    /// The entry with the new rights.
+    pub(crate) fn apply(self, entry: u64) -> u64 {
+        entry & !(ALLOWED | WIRED) | self.allowed
+    }
+
+    /// Whether a CPU may remember that some entries allowed more, by the bits that all of them had
+    /// and those that any had. Entries that now allow more need no flush: who is refused is asked
+    /// again.
+    pub(crate) fn narrows(self, all: u64, any: u64) -> bool {
+        let executable = !all & self.allowed & NO_EXECUTE;
+        any & PRESENT != 0 && (any & !self.allowed & (PRESENT | WRITE) | executable) != 0
+    }
+}
+
+/// The rights that the entry of a binding gives now.
+pub(crate) fn rights_now(entry: u64) -> Rights {
+    let mut rights = Rights::empty();
+    rights.set(Rights::WIRED, entry & WIRED != 0);
+    if entry & PRESENT != 0 {
+        rights |= Rights::READ;
+        rights.set(Rights::WRITE, entry & WRITE != 0);
+        rights.set(Rights::EXECUTE, entry & NO_EXECUTE == 0);
+    }
+    rights
 }
 
 /// The frame of an entry.
@@ -65,12 +177,12 @@ pub(crate) fn writable_frame(entry: u64) -> Option<FrameNumber> {
 /// writes to it.
 pub(crate) fn shared_entry(frame: FrameNumber, writable: bool) -> u64 {
     let rights = if writable { Rights::READ | Rights::WRITE } else { Rights::READ };
-    page_entry(frame, rights) | ACCESSED | DIRTY
+    frame.address() | allowed(rights) | ACCESSED | DIRTY
 }
 
 /// The entry through which the environment reads its own tables.
 pub(crate) fn recursive_entry(root: FrameNumber) -> u64 {
-    page_entry(root, Rights::READ) | ACCESSED
+    root.address() | allowed(Rights::READ) | ACCESSED
 }
 
 fn child(memory: &impl FrameMemory, table: FrameNumber, index: usize) -> Option<FrameNumber> {
@@ -150,8 +262,8 @@ pub(crate) fn next_leaf(memory: &impl FrameMemory, root: FrameNumber, from: u64)
     None
 }
 
-/// Unlinks the leaf table of this address, and the tables above it that are empty then. The caller
-/// flushes the space before it reuses any of them.
+/// Unlinks the leaf table of this address, whatever is in it, and the tables above it that are empty
+/// then; the leaf comes first. The caller flushes the space before it reuses any of them.
 pub(crate) fn unlink(
     memory: &impl FrameMemory,
     root: FrameNumber,

@@ -5,7 +5,7 @@
 //!
 //! | word | bits |
 //! |---|---|
-//! | 0 | address of the page; rights in bits 0 to 9; bit 10: valid; bit 11: the frame was lost |
+//! | 0 | address of the page; rights in bits 0 to 9, unless the hardware entry says others; bit 10: valid; bit 11: the frame was lost |
 //! | 1 | frame number in bits 0 to 31; its generation in bits 32 to 63 |
 //! | 2 | next and previous binding of the same frame, 32 bits each: environment slot, TLB slot |
 //! | 3 | rights when bound in bits 0 to 15; bit 16: accessed, bit 17: dirty, as far as the hardware entry was dropped since |
@@ -14,8 +14,11 @@
 //!
 //! Invariants:
 //! - A page has at most one entry, in one of its two buckets.
-//! - Every present leaf entry of the hardware tables, below the shared pages, has a valid entry
-//!   here with the same frame and at least its rights.
+//! - Every leaf entry of the hardware tables that is not 0, below the shared pages, has a valid entry
+//!   here with the same frame and at least its rights granted.
+//! - While there is such a leaf entry, it alone says what rights the page has now, and how it was
+//!   used; those here are from before. A leaf entry that goes, with its binding staying, is written
+//!   back.
 //! - The chain of a frame holds exactly the valid entries for it, in all software TLBs.
 //! - A valid entry's frame is held, in the generation that the entry names.
 //! - A wired entry goes only by being unbound, bound anew, or with its frame.
@@ -161,8 +164,14 @@ impl Entry<'_> {
         }
     }
 
-    /// Remembers what a hardware entry that is dropped said of the page's use.
+    /// Remembers what a hardware entry that is dropped says of the page: its rights, and its use.
     pub(crate) fn remember(self, hardware: u64) {
+        self.set_rights(tables::rights_now(hardware));
+        self.note_use(hardware);
+    }
+
+    /// Remembers the use of the page that a hardware entry's bits say.
+    pub(crate) fn note_use(self, hardware: u64) {
         let mut bits = 0;
         if hardware & tables::ACCESSED != 0 {
             bits |= ACCESSED;

@@ -5,7 +5,8 @@ use crate::context::Context;
 use crate::machine::Machine;
 use exo_abi::calls::Number;
 use exo_abi::tables::{EnvWord, StatisticsWord};
-use exo_abi::{Error, Registers};
+use exo_abi::{Error, Registers, Rights};
+use secure_bindings::protect;
 
 const NULL: u64 = Number::Null as u64;
 const YIELD: u64 = Number::Yield as u64;
@@ -58,6 +59,35 @@ impl Board<'_> {
         cpu.count(StatisticsWord::Calls, 1);
         add(cell.word(EnvWord::Calls), 1);
         context.answer(Ok(cell.name().0));
+        true
+    }
+
+    /// Whether the program in `cell` can go on at once after a call that was made.
+    pub fn goes_on(&self, machine: &impl Machine, cpu: &CpuCell<'_>, cell: &EnvCell<'_>) -> bool {
+        cpu.current().is_some() && cell.pending(machine) == 0
+    }
+
+    /// The program in `cell` has made the call that gives pages other rights. Returns whether they were
+    /// its own, and have them; if not, nothing has changed.
+    pub fn protect(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        context: &mut Context,
+    ) -> bool {
+        if context.rdi != 0 {
+            return false;
+        }
+        let rights = u16::try_from(context.r8).ok().and_then(Rights::from_bits);
+        let Some(rights) = rights else { return false };
+        let (page, count) = (context.rdx, context.r10);
+        if !protect(machine, cell.root(), page, count, rights) {
+            return false;
+        }
+        cpu.count(StatisticsWord::Calls, 1);
+        add(cell.word(EnvWord::Calls), 1);
+        context.answer(Ok(0));
         true
     }
 

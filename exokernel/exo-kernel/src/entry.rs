@@ -8,6 +8,7 @@ use crate::x86_64::apic::{ATTENTION, NETWORK, SERIAL, TIMER};
 use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::trap;
 use core::sync::atomic::Ordering::Relaxed;
+use exo_abi::calls::Number;
 use exo_core::{Context, CpuCell, EnvCell, Exception, Fast, Kernel, Machine, Next};
 use spin::Once;
 use x86_64::instructions::interrupts;
@@ -159,7 +160,29 @@ pub(crate) extern "sysv64" fn call(
     if system.hardware.board.null(&system.hardware, cpu, environment, context) {
         return Exit::Sysret;
     }
+    if context.rax == Number::Protect as u64 {
+        return protect(context, system, cpu, environment);
+    }
     call_further(context, system, cpu, environment)
+}
+
+/// A program gives pages other rights.
+#[inline(never)]
+extern "sysv64" fn protect(
+    context: &mut Context,
+    system: &System,
+    cpu: &Cpu,
+    environment: &Environment,
+) -> Exit {
+    let (hardware, board) = (&system.hardware, system.hardware.board);
+    if !board.protect(hardware, cpu, environment, context) {
+        return call_further(context, system, cpu, environment);
+    }
+    if board.goes_on(hardware, cpu, environment) {
+        return Exit::Sysret;
+    }
+    (context.rcx, context.r11) = (context.rip, context.rflags);
+    finish_call(context, system, cpu, Fast::Made)
 }
 
 #[inline(never)]

@@ -8,7 +8,7 @@ use exo_abi::upcall::FaultCode;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 use secure_bindings::tlb::{LOST, VALID};
 use secure_bindings::{
-    Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Scan, TranslationCache,
+    Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Scan, TranslationCache, protect,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -68,6 +68,16 @@ macro_rules! ensure {
             return Err(format!($($text)+));
         }
     };
+}
+
+/// The rights that a leaf entry of the hardware gives, and whether it is wired.
+fn rights_now(entry: u64) -> Rights {
+    let mut rights = Rights::empty();
+    rights.set(Rights::READ, entry & 1 != 0);
+    rights.set(Rights::WRITE, entry & 3 == 3);
+    rights.set(Rights::EXECUTE, entry & 1 != 0 && entry >> 63 == 0);
+    rights.set(Rights::WIRED, entry >> 54 & 1 != 0);
+    rights
 }
 
 impl<'m> World<'m> {
@@ -233,7 +243,12 @@ impl<'m> World<'m> {
     }
 
     pub(crate) fn protect(&mut self, index: u16, page: u64, count: u64, rights: Rights) {
-        let result = self.bindings.protect(index, page, count, rights);
+        // As on the current CPU: what can be done without the lock is done without.
+        let without = self.bindings.root(index).filter(|_| count % 2 == 1);
+        let result = match without {
+            Some(root) if protect(self.machine, root, page, count, rights) => Ok(()),
+            _ => self.bindings.protect(index, page, count, rights),
+        };
         let Some(model) = &mut self.models[usize::from(index)] else { return };
         let pages: Vec<_> = (0..count).map(|step| page + step * 4096).collect();
         if rights.contains(Rights::WRITE | Rights::EXECUTE) {
@@ -334,12 +349,12 @@ impl<'m> World<'m> {
     fn collect(&self, table: FrameNumber, level: u32, base: u64, found: &mut Vec<(u64, u64)>) {
         for (at, entry) in self.machine.page(table).iter().enumerate() {
             let (value, address) = (entry.load(Relaxed), base + ((at as u64) << (12 + 9 * level)));
-            if value & 1 == 0 || address >= USER_END {
+            if value == 0 || address >= USER_END {
                 continue;
             }
             if level == 0 {
                 found.push((address, value));
-            } else {
+            } else if value & 1 != 0 {
                 let next = FrameNumber(((value & 0x000f_ffff_ffff_f000) >> 12) as u32);
                 self.collect(next, level - 1, address, found);
             }
@@ -400,7 +415,11 @@ impl<'m> World<'m> {
             let Some(bound) = model.pages.get(&page) else {
                 return Err(format!("{page:#x} is bound, and should not be"));
             };
-            let rights = Rights::from_bits_truncate((view.head & 0x3ff) as u16);
+            // The hardware's entry says what holds, if there is one.
+            let rights = match hardware.get(&page) {
+                Some(&entry) => rights_now(entry),
+                None => Rights::from_bits_truncate((view.head & 0x3ff) as u16),
+            };
             let granted = Rights::from_bits_truncate(view.last as u16);
             ensure!(
                 (view.frame, rights, granted) == (bound.frame, bound.rights, bound.granted),
