@@ -159,9 +159,11 @@ pub enum Refill {
 /// Whoever takes a binding away first clears the entry of the software TLB, then that of the
 /// hardware. Here the hardware's is set first, and the other looked at again: if the binding has
 /// gone meanwhile, one of the two sees it.
+///
+/// `leaf` is the page's leaf table, as [`leaf_table`] has it.
 pub fn refill<M: FrameMemory + TranslationCache>(
     m: &M,
-    (root, tlb): (FrameNumber, TlbPlace),
+    (root, leaf, tlb): (FrameNumber, Option<FrameNumber>, TlbPlace),
     address: u64,
     access: FaultCode,
 ) -> Refill {
@@ -169,7 +171,7 @@ pub fn refill<M: FrameMemory + TranslationCache>(
         return Refill::Refused(access | FaultCode::PROTECTION);
     }
     let (page, tlb) = (address & !(PAGE_SIZE - 1), Tlb::from(tlb));
-    let hardware = tables::entry(m, root, page);
+    let hardware = leaf.map(|leaf| &m.page(leaf)[tables::index(page, 0)]);
     if let Some(hardware) = hardware {
         let old = hardware.load(Relaxed);
         if old != 0 {
@@ -194,25 +196,41 @@ pub fn refill<M: FrameMemory + TranslationCache>(
     Refill::Done
 }
 
-/// Gives pages of the address space that is current on this CPU other rights, without the lock:
-/// returns whether that is done. If not, nothing has changed, and [`Bindings::protect`] has to do it,
-/// or to say why not; it has to where the pages are not all in one leaf table.
+/// The leaf table of a page, if there is one. It stays one as long as the address space is current and
+/// nothing has been flushed of it.
+pub fn leaf_table(m: &impl FrameMemory, root: FrameNumber, page: u64) -> Option<FrameNumber> {
+    tables::leaf_frame(m, root, page)
+}
+
+/// What came of an attempt to give pages other rights without the lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protect {
+    /// They have them.
+    Done,
+    /// They have them, and CPUs may remember that they had more: those translations are to be
+    /// forgotten.
+    Narrowed,
+    /// Nothing has changed. [`Bindings::protect`] has to do it, or to say why not.
+    Locked,
+}
+
+/// Gives pages of the address space that is current on this CPU other rights, without the lock, if all
+/// are in one leaf table, which is `leaf`.
 ///
 /// A page whose binding somebody takes away meanwhile is passed over, as if it had gone afterwards.
-pub fn protect<M: FrameMemory + TranslationCache>(
-    m: &M,
-    root: FrameNumber,
+pub fn protect(
+    m: &impl FrameMemory,
+    leaf: FrameNumber,
     page: u64,
     count: u64,
     rights: Rights,
-) -> bool {
-    let Some(change) = Change::to(rights) else { return false };
+) -> Protect {
+    let Some(change) = Change::to(rights) else { return Protect::Locked };
     let first = tables::index(page, 0);
     if check_page(page).is_err() || count == 0 || count > (LEAF_ENTRIES - first) as u64 {
-        return false;
+        return Protect::Locked;
     }
-    let Some(leaf) = tables::leaf(m, root, page) else { return false };
-    let entries = &leaf[first..first + count as usize];
+    let entries = &m.page(leaf)[first..first + count as usize];
     let (mut all, mut any) = (u64::MAX, 0);
     for entry in entries {
         let word = entry.load(Relaxed);
@@ -220,19 +238,12 @@ pub fn protect<M: FrameMemory + TranslationCache>(
         any |= word;
     }
     if !change.is_simple(all, any) {
-        return false;
+        return Protect::Locked;
     }
     for entry in entries {
         change_entry(entry, change);
     }
-    if change.narrows(all, any) {
-        if count == 1 {
-            m.flush(root, page);
-        } else {
-            m.flush_space(root);
-        }
-    }
-    true
+    if change.narrows(all, any) { Protect::Narrowed } else { Protect::Done }
 }
 
 /// Gives the binding in an entry other rights, if it is still there. Returns what it was.

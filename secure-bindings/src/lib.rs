@@ -28,11 +28,12 @@ mod tables;
 pub mod tlb;
 
 pub use account::Accounts;
-pub use binding::{Bindings, Refill, protect, refill, writable_frame};
+pub use binding::{Bindings, Protect, Refill, leaf_table, protect, refill, writable_frame};
 pub use capability::CapabilityTable;
 pub use frame::{FrameRecord, FrameTable, Scan};
 pub use free_map::FreeMap;
 pub use memory::{FrameMemory, Page, TranslationCache};
 pub use record::Record;
 pub use space::Space;
+pub use tables::LEAF_SPAN;
 pub use tlb::TlbPlace;

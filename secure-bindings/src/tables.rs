@@ -40,7 +40,7 @@ pub(crate) const RECURSIVE_SLOT: usize = index(PAGE_TABLE, 3);
 /// The entries of a table.
 pub(crate) const LEAF_ENTRIES: usize = 512;
 /// The bytes that one leaf table maps.
-pub(crate) const LEAF_SPAN: u64 = 1 << 21;
+pub const LEAF_SPAN: u64 = 1 << 21;
 /// The tables between the root and a page.
 pub(crate) const DEPTH: u32 = 3;
 
@@ -202,11 +202,20 @@ pub(crate) fn missing(memory: &impl FrameMemory, root: FrameNumber, address: u64
     0
 }
 
-/// The leaf table of the page with this address.
-pub(crate) fn leaf<M: FrameMemory>(memory: &M, root: FrameNumber, address: u64) -> Option<&Page> {
+/// The frame that is the leaf table of the page with this address.
+pub(crate) fn leaf_frame(
+    memory: &impl FrameMemory,
+    root: FrameNumber,
+    address: u64,
+) -> Option<FrameNumber> {
     let upper = child(memory, root, index(address, 3))?;
     let middle = child(memory, upper, index(address, 2))?;
-    Some(memory.page(child(memory, middle, index(address, 1))?))
+    child(memory, middle, index(address, 1))
+}
+
+/// The leaf table of the page with this address.
+pub(crate) fn leaf<M: FrameMemory>(memory: &M, root: FrameNumber, address: u64) -> Option<&Page> {
+    Some(memory.page(leaf_frame(memory, root, address)?))
 }
 
 /// The leaf entry of the page with this address, if there is a table for it.

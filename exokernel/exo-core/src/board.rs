@@ -22,9 +22,11 @@ use crate::machine::Machine;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use exo_abi::control::ControlWord;
+use exo_abi::layout::USER_END;
+use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord};
 use exo_abi::{EnvName, Error, FrameNumber};
-use secure_bindings::{FrameMemory, Page, TlbPlace};
+use secure_bindings::{FrameMemory, LEAF_SPAN, Page, TlbPlace, leaf_table};
 
 pub mod offsets;
 
@@ -69,6 +71,9 @@ pub struct EnvCell<'a> {
     /// The last page that an upcall was written to, its frame, and the count of breaks up to which
     /// that holds: a translation cache of one entry.
     page: [AtomicU64; 3],
+    /// The last leaf table that was looked for, as the address over its span, its frame, and the
+    /// count of breaks up to which that holds.
+    leaf: [AtomicU64; 3],
     /// A bit for each CPU on which it holds slices.
     pub(crate) homes: AtomicU64,
     /// All registers, when it was stopped by force.
@@ -95,6 +100,7 @@ impl<'a> EnvCell<'a> {
             heir: zero(),
             reproach: zero(),
             page: [const { zero() }; 3],
+            leaf: [const { zero() }; 3],
             homes: zero(),
             context: [const { zero() }; CONTEXT_WORDS],
         }
@@ -168,6 +174,36 @@ impl<'a> EnvCell<'a> {
         }
     }
 
+    /// The leaf table of a page, if there is one.
+    #[inline]
+    pub(crate) fn leaf(
+        &self,
+        machine: &impl FrameMemory,
+        page: u64,
+        breaks: u64,
+    ) -> Option<FrameNumber> {
+        let [last, frame, at] = [0, 1, 2].map(|word: usize| self.leaf[word].load(Relaxed));
+        if last == page / LEAF_SPAN && at == breaks {
+            return Some(FrameNumber(frame as u32));
+        }
+        // The other tables are not its own.
+        if page < USER_END { self.find_leaf(machine, page, breaks) } else { None }
+    }
+
+    #[inline(never)]
+    fn find_leaf(&self, machine: &impl FrameMemory, page: u64, breaks: u64) -> Option<FrameNumber> {
+        let frame = leaf_table(machine, self.root(), page)?;
+        for (stored, word) in self.leaf.iter().zip([page / LEAF_SPAN, frame.0.into(), breaks]) {
+            stored.store(word, Relaxed);
+        }
+        Some(frame)
+    }
+
+    /// Whether an upcall was written last to one of these pages.
+    pub(crate) fn remembers(&self, page: u64, count: u64) -> bool {
+        self.page[0].load(Relaxed).wrapping_sub(page) < count * PAGE_SIZE
+    }
+
     /// Takes note of the pages of a new environment. Under the lock.
     pub(crate) fn furnish(
         &self,
@@ -190,6 +226,7 @@ impl<'a> EnvCell<'a> {
             (&self.bases[0], 0),
             (&self.bases[1], 0),
             (&self.page[0], 0),
+            (&self.leaf[0], u64::MAX),
         ] {
             word.store(value, Relaxed);
         }

@@ -196,7 +196,8 @@ impl Board<'_> {
         frame: &mut Frame,
         exception: Exception,
     ) -> bool {
-        let place = (cell.root(), cell.tlb());
+        let leaf = cell.leaf(machine, exception.address, self.breaks());
+        let place = (cell.root(), leaf, cell.tlb());
         match refill(machine, place, exception.address, exception.access()) {
             Refill::Done if cpu.has_refilled(cell, frame.rip, exception) => {
                 cpu.count(StatisticsWord::Refills, 1);

@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use exo_abi::calls::Number;
 use exo_abi::tables::{EnvWord, StatisticsWord};
 use exo_abi::{Error, Registers, Rights};
-use secure_bindings::protect;
+use secure_bindings::{Protect, protect};
 
 const NULL: u64 = Number::Null as u64;
 const YIELD: u64 = Number::Yield as u64;
@@ -82,8 +82,17 @@ impl Board<'_> {
         let rights = u16::try_from(context.r8).ok().and_then(Rights::from_bits);
         let Some(rights) = rights else { return false };
         let (page, count) = (context.rdx, context.r10);
-        if !protect(machine, cell.root(), page, count, rights) {
-            return false;
+        let Some(leaf) = cell.leaf(machine, page, self.breaks()) else { return false };
+        match protect(machine, leaf, page, count, rights) {
+            Protect::Locked => return false,
+            Protect::Done => {}
+            Protect::Narrowed => {
+                if cell.remembers(page, count) {
+                    machine.flush_space(cell.root());
+                } else {
+                    machine.forget(cell.root(), Some(page).filter(|_| count == 1));
+                }
+            }
         }
         cpu.count(StatisticsWord::Calls, 1);
         add(cell.word(EnvWord::Calls), 1);

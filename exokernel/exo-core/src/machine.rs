@@ -42,6 +42,11 @@ pub trait Machine: FrameMemory + TranslationCache {
     /// Makes the address space whose top-level table is `root` the current one.
     fn activate(&self, root: FrameNumber);
 
+    /// Makes every CPU forget the translation of a page, or all, of the address space whose top-level
+    /// table is `root`, where they allow more than they did; which frames they lead to, and which
+    /// tables there are, has not changed.
+    fn forget(&self, root: FrameNumber, page: Option<u64>);
+
     /// Makes the kernel's own address space current, so that the last one can be torn down.
     fn deactivate(&self);
 

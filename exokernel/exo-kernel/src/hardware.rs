@@ -137,6 +137,10 @@ impl Machine for Hardware {
         self.load_root(root);
     }
 
+    fn forget(&self, root: FrameNumber, page: Option<u64>) {
+        self.forget_translations(root, page);
+    }
+
     fn deactivate(&self) {
         self.load_root(self.root);
     }

@@ -80,9 +80,14 @@ impl Hardware {
     /// Forgets the translation of a page, or all, of an address space on every CPU where it is
     /// current. The caller has changed the tables before.
     pub(crate) fn shoot_down(&self, root: FrameNumber, address: Option<u64>) {
-        let here = PerCpu::here();
         self.board.note_break();
-        here.upcall.forget();
+        PerCpu::here().upcall.forget();
+        self.forget_translations(root, address);
+    }
+
+    /// As [`shoot_down`](Self::shoot_down), where nobody relies on what has changed but the CPUs.
+    pub(crate) fn forget_translations(&self, root: FrameNumber, address: Option<u64>) {
+        let here = PerCpu::here();
         for cpu in self.cpus() {
             if cpu.root.load(SeqCst) != root.address() {
                 continue;

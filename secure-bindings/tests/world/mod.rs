@@ -8,7 +8,8 @@ use exo_abi::upcall::FaultCode;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 use secure_bindings::tlb::{LOST, VALID};
 use secure_bindings::{
-    Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Scan, TranslationCache, protect,
+    Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Protect, Scan, TranslationCache,
+    leaf_table, protect,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -244,9 +245,15 @@ impl<'m> World<'m> {
 
     pub(crate) fn protect(&mut self, index: u16, page: u64, count: u64, rights: Rights) {
         // As on the current CPU: what can be done without the lock is done without.
-        let without = self.bindings.root(index).filter(|_| count % 2 == 1);
-        let result = match without {
-            Some(root) if protect(self.machine, root, page, count, rights) => Ok(()),
+        let root = self.bindings.root(index).filter(|_| count % 2 == 1);
+        let leaf = root.and_then(|root| leaf_table(self.machine, root, page));
+        let done = leaf.map(|leaf| protect(self.machine, leaf, page, count, rights));
+        let result = match (root, done) {
+            (Some(_), Some(Protect::Done)) => Ok(()),
+            (Some(root), Some(Protect::Narrowed)) => {
+                self.machine.flush_space(root);
+                Ok(())
+            }
             _ => self.bindings.protect(index, page, count, rights),
         };
         let Some(model) = &mut self.models[usize::from(index)] else { return };

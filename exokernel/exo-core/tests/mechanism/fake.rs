@@ -77,6 +77,7 @@ impl Machine for Fake {
     fn activate(&self, root: FrameNumber) {
         self.loaded[self.cpu()].set(self.active[self.cpu()].replace(Some(root)));
     }
+    fn forget(&self, _: FrameNumber, _: Option<u64>) {}
     fn deactivate(&self) {
         self.loaded[self.cpu()].set(self.active[self.cpu()].replace(None));
     }
