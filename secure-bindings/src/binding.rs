@@ -132,10 +132,10 @@ fn refresh(
     old: u64,
     access: FaultCode,
 ) -> Result<(), FaultCode> {
-    let (needed, used) = needed(access);
-    if !tables::rights_now(old).contains(needed) {
+    if !tables::allows(old, access) {
         return Err(access | FaultCode::PROTECTION);
     }
+    let (_, used) = needed(access);
     // If it has changed meanwhile, the access faults again.
     let _ = hardware.compare_exchange(old, old | used, Relaxed, Relaxed);
     m.flush(root, page);
@@ -151,6 +151,18 @@ pub enum Refill {
     Refused(FaultCode),
     /// A table is missing: see [`Bindings::refill`].
     TableMissing,
+}
+
+/// Why an access is refused, if the hardware's entry in this leaf table is enough to say so.
+#[inline]
+pub fn refused(
+    m: &impl FrameMemory,
+    leaf: FrameNumber,
+    address: u64,
+    access: FaultCode,
+) -> Option<FaultCode> {
+    let entry = m.page(leaf)[tables::index(address, 0)].load(Relaxed);
+    (entry != 0 && !tables::allows(entry, access)).then_some(access | FaultCode::PROTECTION)
 }
 
 /// As [`Bindings::refill`], for the address space that is current on this CPU, while others may

@@ -28,7 +28,9 @@ mod tables;
 pub mod tlb;
 
 pub use account::Accounts;
-pub use binding::{Bindings, Protect, Refill, leaf_table, protect, refill, writable_frame};
+pub use binding::{
+    Bindings, Protect, Refill, leaf_table, protect, refill, refused, writable_frame,
+};
 pub use capability::CapabilityTable;
 pub use frame::{FrameRecord, FrameTable, Scan};
 pub use free_map::FreeMap;

@@ -7,6 +7,7 @@
 use crate::memory::{FrameMemory, Page};
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::layout::{CONTROL, PAGE_TABLE, USER_END};
+use exo_abi::upcall::FaultCode;
 use exo_abi::{FrameNumber, Rights};
 
 /// The entry translates.
@@ -147,6 +148,18 @@ impl Change {
     pub(crate) fn narrows(self, all: u64, any: u64) -> bool {
         let executable = !all & self.allowed & NO_EXECUTE;
         any & PRESENT != 0 && (any & !self.allowed & (PRESENT | WRITE) | executable) != 0
+    }
+}
+
+/// Whether the hardware with this entry, and no older one, would let a program do that.
+#[inline]
+pub(crate) fn allows(entry: u64, access: FaultCode) -> bool {
+    if access.contains(FaultCode::WRITE) {
+        entry & (PRESENT | WRITE) == PRESENT | WRITE
+    } else if access.contains(FaultCode::FETCH) {
+        entry & (PRESENT | NO_EXECUTE) == PRESENT
+    } else {
+        entry & PRESENT != 0
     }
 }
 

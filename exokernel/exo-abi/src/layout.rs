@@ -29,6 +29,9 @@ pub const SYSTEM: u64 = 0x7f00_0000_0000;
 
 /// The environment's own hardware page tables, as eight-byte entries: the entry of the page that
 /// holds address `a` is at `PAGE_TABLE + (a >> 12) * 8`. Read only.
+///
+/// An entry that is not 0 is a binding, even if it allows nothing now; it says what rights the page
+/// has, before [`SOFTWARE_TLB`] does. Bits 9 to 11 and 52 to 54 are the kernel's.
 pub const PAGE_TABLE: u64 = 0x7f80_0000_0000;
 
 /// The number of capability slots of an environment.

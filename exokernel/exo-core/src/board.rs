@@ -22,12 +22,11 @@ use crate::machine::Machine;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use exo_abi::control::ControlWord;
-use exo_abi::layout::USER_END;
-use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord};
 use exo_abi::{EnvName, Error, FrameNumber};
-use secure_bindings::{FrameMemory, LEAF_SPAN, Page, TlbPlace, leaf_table};
+use secure_bindings::{FrameMemory, Page, TlbPlace};
 
+mod cache;
 pub mod offsets;
 
 /// In a state word: the environment is being ended, and nobody may run it any more.
@@ -159,49 +158,6 @@ impl<'a> EnvCell<'a> {
 
     pub(crate) fn pending(&self, machine: &impl FrameMemory) -> u64 {
         self.control(machine)[ControlWord::Pending as usize].load(SeqCst)
-    }
-
-    /// The frame of a page to which the program can write, if that was seen since the last break.
-    #[inline]
-    pub fn remembered(&self, page: u64, breaks: u64) -> Option<FrameNumber> {
-        let [last, frame, at] = [0, 1, 2].map(|word: usize| self.page[word].load(Relaxed));
-        (last == page && at == breaks).then_some(FrameNumber(frame as u32))
-    }
-
-    pub(crate) fn remember(&self, page: u64, frame: FrameNumber, breaks: u64) {
-        for (stored, word) in self.page.iter().zip([page, frame.0.into(), breaks]) {
-            stored.store(word, Relaxed);
-        }
-    }
-
-    /// The leaf table of a page, if there is one.
-    #[inline]
-    pub(crate) fn leaf(
-        &self,
-        machine: &impl FrameMemory,
-        page: u64,
-        breaks: u64,
-    ) -> Option<FrameNumber> {
-        let [last, frame, at] = [0, 1, 2].map(|word: usize| self.leaf[word].load(Relaxed));
-        if last == page / LEAF_SPAN && at == breaks {
-            return Some(FrameNumber(frame as u32));
-        }
-        // The other tables are not its own.
-        if page < USER_END { self.find_leaf(machine, page, breaks) } else { None }
-    }
-
-    #[inline(never)]
-    fn find_leaf(&self, machine: &impl FrameMemory, page: u64, breaks: u64) -> Option<FrameNumber> {
-        let frame = leaf_table(machine, self.root(), page)?;
-        for (stored, word) in self.leaf.iter().zip([page / LEAF_SPAN, frame.0.into(), breaks]) {
-            stored.store(word, Relaxed);
-        }
-        Some(frame)
-    }
-
-    /// Whether an upcall was written last to one of these pages.
-    pub(crate) fn remembers(&self, page: u64, count: u64) -> bool {
-        self.page[0].load(Relaxed).wrapping_sub(page) < count * PAGE_SIZE
     }
 
     /// Takes note of the pages of a new environment. Under the lock.

@@ -21,7 +21,7 @@ use exo_abi::layout::{USER_END, USER_START};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
 use exo_abi::upcall::{Event, FRAME_WORDS, FaultCode, HANDLER_FLAGS_OFF, PAGE_FAULT, RED_ZONE};
-use secure_bindings::{FrameMemory, Page, Refill, refill, writable_frame};
+use secure_bindings::{FrameMemory, Page, Refill, refill, refused, writable_frame};
 
 /// The bit of a page fault's error code that says that the page was there.
 const PRESENT: u64 = 1;
@@ -196,7 +196,25 @@ impl Board<'_> {
         frame: &mut Frame,
         exception: Exception,
     ) -> bool {
-        let leaf = cell.leaf(machine, exception.address, self.breaks());
+        let (address, access) = (exception.address, exception.access());
+        let leaf = cell.leaf(machine, address, self.breaks());
+        if let Some(refused) = leaf.and_then(|leaf| refused(machine, leaf, address, access)) {
+            let exception = Exception { error: refused.bits(), ..exception };
+            return self.exception(machine, cpu, cell, frame, exception);
+        }
+        self.miss(machine, cpu, cell, frame, (leaf, exception))
+    }
+
+    /// Answers a miss of the hardware, whose page has this leaf table.
+    #[inline(never)]
+    fn miss(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        cell: &EnvCell<'_>,
+        frame: &mut Frame,
+        (leaf, exception): (Option<FrameNumber>, Exception),
+    ) -> bool {
         let place = (cell.root(), leaf, cell.tlb());
         match refill(machine, place, exception.address, exception.access()) {
             Refill::Done if cpu.has_refilled(cell, frame.rip, exception) => {

@@ -63,8 +63,8 @@ impl Board<'_> {
     }
 
     /// Whether the program in `cell` can go on at once after a call that was made.
-    pub fn goes_on(&self, machine: &impl Machine, cpu: &CpuCell<'_>, cell: &EnvCell<'_>) -> bool {
-        cpu.current().is_some() && cell.pending(machine) == 0
+    pub fn goes_on(&self, machine: &impl Machine, cell: &EnvCell<'_>) -> bool {
+        cell.pending(machine) == 0
     }
 
     /// The program in `cell` has made the call that gives pages other rights. Returns whether they were

@@ -178,7 +178,7 @@ extern "sysv64" fn protect(
     if !board.protect(hardware, cpu, environment, context) {
         return call_further(context, system, cpu, environment);
     }
-    if board.goes_on(hardware, cpu, environment) {
+    if board.goes_on(hardware, environment) {
         return Exit::Sysret;
     }
     (context.rcx, context.r11) = (context.rip, context.rflags);
