@@ -94,9 +94,6 @@ fn check_rights(rights: Rights) -> Result<(), Error> {
     Ok(())
 }
 
-/// The part of a fault code that says what was wanted.
-const ACCESS: FaultCode = FaultCode::WRITE.union(FaultCode::FETCH);
-
 /// What an access needs, and what the hardware notes about it.
 fn needed(access: FaultCode) -> (Rights, u64) {
     if access.contains(FaultCode::WRITE) {
@@ -211,7 +208,7 @@ pub fn refill<M: FrameMemory + TranslationCache>(
 /// The leaf table of a page, if there is one. It stays one as long as the address space is current and
 /// nothing has been flushed of it.
 pub fn leaf_table(m: &impl FrameMemory, root: FrameNumber, page: u64) -> Option<FrameNumber> {
-    tables::leaf_frame(m, root, page)
+    tables::walk(m, root, page).ok()
 }
 
 /// What came of an attempt to give pages other rights without the lock.
@@ -239,7 +236,9 @@ pub fn protect(
 ) -> Protect {
     let Some(change) = Change::to(rights) else { return Protect::Locked };
     let first = tables::index(page, 0);
-    if check_page(page).is_err() || count == 0 || count > (LEAF_ENTRIES - first) as u64 {
+    // What programs cannot bind has no leaf table, or no entry in it that is a binding.
+    let whole = page.is_multiple_of(PAGE_SIZE);
+    if !whole || count == 0 || count > (LEAF_ENTRIES - first) as u64 {
         return Protect::Locked;
     }
     let entries = &m.page(leaf)[first..first + count as usize];
@@ -314,20 +313,6 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
 
     pub(crate) fn space_mut(&mut self, index: u16) -> Option<&mut Space> {
         self.spaces.get_mut(usize::from(index))?.as_mut()
-    }
-
-    /// Binds one page; see [`bind_all`](Self::bind_all).
-    ///
-    /// # Errors
-    /// Those of [`bind_all`](Self::bind_all).
-    pub fn bind(
-        &mut self,
-        index: u16,
-        page: u64,
-        frame: FrameNumber,
-        rights: Rights,
-    ) -> Result<(), Error> {
-        self.bind_all(index, &[(page, frame, rights)])
     }
 
     /// Binds pages to held frames, all or none. A page that is bound is bound anew; of two
@@ -573,37 +558,20 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         Ok(())
     }
 
-    /// Answers a page fault from the software TLB: afterwards the hardware has the entry. Needs no
-    /// memory beyond what [`create`](Self::create) was given, since it drops other tables.
-    ///
-    /// # Errors
-    /// The code for the environment, if this is not a mere miss.
-    pub fn refill(&mut self, index: u16, address: u64, code: FaultCode) -> Result<(), FaultCode> {
+    /// Answers a page fault as [`refill`] does, and makes the tables that are missing. Needs no memory
+    /// beyond what [`create`](Self::create) was given, since it drops other tables.
+    pub fn refill(&mut self, index: u16, address: u64, access: FaultCode) -> Refill {
         let m = self.machine;
-        let code = code & ACCESS;
-        let page = address & !(PAGE_SIZE - 1);
         let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
-            return Err(code);
+            return Refill::Refused(access);
         };
-        if !(USER_START..USER_END).contains(&page) {
-            return Err(code);
-        }
-        if let Some(hardware) = tables::entry(m, space.root, page) {
-            let old = hardware.load(Relaxed);
-            if old != 0 {
-                return refresh(m, (space.root, page), hardware, old, code);
+        let (root, tlb) = (space.root, space.tlb.into());
+        match refill(m, (root, leaf_table(m, root, address), tlb), address, access) {
+            Refill::TableMissing if space.leaf(m, &mut self.frames, address, true).is_some() => {
+                refill(m, (root, leaf_table(m, root, address), tlb), address, access)
             }
+            done => done,
         }
-        let entry = space.tlb.entry(m, space.tlb.find(m, page).ok_or(code)?);
-        let new = wanted_entry(entry, entry.head(), code)?;
-        let (frame, generation) = entry.target();
-        if self.frames.held(frame) != Some(generation) {
-            return Err(code | FaultCode::LOST);
-        }
-        let leaf = space.leaf(m, &mut self.frames, page, true).ok_or(code)?;
-        // If another CPU was first, it did the same.
-        let _ = leaf[tables::index(page, 0)].compare_exchange(0, new, SeqCst, Relaxed);
-        Ok(())
     }
 
     /// The frame behind an address of an environment, for copies by the kernel, if the page is
@@ -628,10 +596,8 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         }
         let entry = space.tlb.entry(m, space.tlb.find(m, page)?);
         let (frame, generation) = entry.target();
-        if !entry.is_valid()
-            || !entry.rights().contains(access)
-            || self.frames.held(frame) != Some(generation)
-        {
+        let held = entry.is_valid() && self.frames.held(frame) == Some(generation);
+        if !held || !entry.rights().contains(access) {
             return None;
         }
         entry.note_use(used);

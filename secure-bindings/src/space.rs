@@ -63,10 +63,10 @@ impl Space {
         reclaim: bool,
     ) -> Option<&'m Page> {
         loop {
-            let missing = tables::missing(m, self.root, page);
-            if missing == 0 {
-                return tables::leaf(m, self.root, page);
-            }
+            let missing = match tables::walk(m, self.root, page) {
+                Ok(leaf) => return Some(m.page(leaf)),
+                Err(missing) => missing,
+            };
             if self.pool.count() >= missing {
                 self.tables += missing;
                 return tables::build(m, self.root, page, || {

@@ -20,17 +20,14 @@ pub(crate) const ACCESSED: u64 = 1 << 5;
 pub(crate) const DIRTY: u64 = 1 << 6;
 const NO_EXECUTE: u64 = 1 << 63;
 /// The entry holds a binding, though perhaps one that allows nothing now. The hardware leaves this
-/// bit and the next ones to software.
-pub(crate) const BOUND: u64 = 1 << 9;
-/// The rights that the page was bound with.
-const GRANTED_READ: u64 = 1 << 10;
-const GRANTED_WRITE: u64 = 1 << 11;
-const GRANTED_EXECUTE: u64 = 1 << 52;
-const GRANTED_WIRED: u64 = 1 << 53;
-/// The binding is wired.
-const WIRED: u64 = 1 << 54;
+/// bit, the two beside it and those of [`granted`] to software.
+pub(crate) const BOUND: u64 = 1 << 10;
+/// The binding is wired: the bit that says so in [`Rights`] too.
+const WIRED: u64 = Rights::WIRED.bits() as u64;
+/// The rights to read, write and execute that the page was bound with, where they begin.
+const GRANTED: u32 = 52;
 /// What changes with the rights that the page has now.
-const ALLOWED: u64 = PRESENT | WRITE | USER | NO_EXECUTE;
+const ALLOWED: u64 = PRESENT | WRITE | USER | WIRED | NO_EXECUTE;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const LINK: u64 = PRESENT | WRITE | USER | ACCESSED;
 
@@ -50,42 +47,27 @@ pub(crate) const fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * level)) as usize & 511
 }
 
-/// The bits that allow a program what the rights say.
-const fn allowed(rights: Rights) -> u64 {
-    if !rights.contains(Rights::READ) {
-        return NO_EXECUTE;
-    }
-    let mut bits = PRESENT | USER;
-    if rights.contains(Rights::WRITE) {
-        bits |= WRITE;
-    }
-    if !rights.contains(Rights::EXECUTE) {
-        bits |= NO_EXECUTE;
-    }
-    bits
+const _: () = assert!(
+    Rights::READ.bits() as u64 == PRESENT && Rights::WRITE.bits() as u64 == WRITE,
+    "a present page can be read, and both say in the same bit that it can be written"
+);
+const _: () = assert!(Rights::EXECUTE.bits() == 4 && WIRED == BOUND >> 1, "as `GRANTED` has them");
+
+/// The bits that allow a program what the rights say, which are some that a page can have.
+fn allowed(rights: Rights) -> u64 {
+    let bits = u64::from(rights.bits());
+    bits & (PRESENT | WRITE | WIRED) | USER | (!bits >> 2) << 63
 }
 
-/// The entry of a binding: bound with the rights `granted`, and with `rights` now.
-pub(crate) fn binding_entry(frame: FrameNumber, granted: Rights, rights: Rights) -> u64 {
-    let wired = if rights.contains(Rights::WIRED) { WIRED } else { 0 };
-    frame.address() | BOUND | granted_bits(granted) | wired | allowed(rights)
+/// What a binding has that was granted these rights; bit 11 says that it may be wired.
+fn granted(rights: Rights) -> u64 {
+    let bits = u64::from(rights.bits());
+    BOUND | (bits & 7) << GRANTED | (bits & WIRED) << 2
 }
 
-const fn granted_bits(rights: Rights) -> u64 {
-    let mut bits = 0;
-    if rights.contains(Rights::READ) {
-        bits |= GRANTED_READ;
-    }
-    if rights.contains(Rights::WRITE) {
-        bits |= GRANTED_WRITE;
-    }
-    if rights.contains(Rights::EXECUTE) {
-        bits |= GRANTED_EXECUTE;
-    }
-    if rights.contains(Rights::WIRED) {
-        bits |= GRANTED_WIRED;
-    }
-    bits
+/// The entry of a binding: bound with the rights `grant`, and with `rights` now.
+pub(crate) fn binding_entry(frame: FrameNumber, grant: Rights, rights: Rights) -> u64 {
+    frame.address() | granted(grant) | allowed(rights)
 }
 
 /// A change of a binding's rights, worked out once for many entries.
@@ -95,35 +77,12 @@ pub(crate) struct Change {
     allowed: u64,
 }
 
-/// The changes by the three bits of the rights to read, write and execute, but for wiring.
-static CHANGES: [Option<Change>; 8] = {
-    let mut changes = [None; 8];
-    let mut bits = 0;
-    while bits < changes.len() {
-        let rights = Rights::from_bits_retain(bits as u16);
-        if rights.bits() < 2 || rights.bits() == 3 || rights.bits() == 5 {
-            let needed = BOUND | granted_bits(rights);
-            changes[bits] = Some(Change { needed, allowed: allowed(rights) });
-        }
-        bits += 1;
-    }
-    changes
-};
-
-const _: () = assert!(
-    Rights::READ.bits() == 1 && Rights::WRITE.bits() == 2 && Rights::EXECUTE.bits() == 4,
-    "what the hardware can give is none, read, write and execute, the last two with the first"
-);
-
 impl Change {
-    /// To these rights, if a page can have them.
+    /// To these rights, if a page can have them: none, or to read, and then to write or to execute.
+    #[inline]
     pub(crate) fn to(rights: Rights) -> Option<Self> {
-        let change = CHANGES.get(usize::from((rights - Rights::WIRED).bits()));
-        let Change { needed, allowed } = change.copied().flatten()?;
-        if rights.contains(Rights::WIRED) {
-            return Some(Self { needed: needed | GRANTED_WIRED, allowed: allowed | WIRED });
-        }
-        Some(Self { needed, allowed })
+        let possible = Rights::PAGE.contains(rights) && 0b10_1011 >> (rights.bits() & 7) & 1 != 0;
+        possible.then(|| Self { needed: granted(rights), allowed: allowed(rights) })
     }
 
     /// Whether an entry is a binding that was granted as much.
@@ -139,7 +98,7 @@ impl Change {
 
     /// The entry with the new rights.
     pub(crate) fn apply(self, entry: u64) -> u64 {
-        entry & !(ALLOWED | WIRED) | self.allowed
+        entry & !ALLOWED | self.allowed
     }
 
     /// Whether a CPU may remember that some entries allowed more, by the bits that all of them had
@@ -165,14 +124,8 @@ pub(crate) fn allows(entry: u64, access: FaultCode) -> bool {
 
 /// The rights that the entry of a binding gives now.
 pub(crate) fn rights_now(entry: u64) -> Rights {
-    let mut rights = Rights::empty();
-    rights.set(Rights::WIRED, entry & WIRED != 0);
-    if entry & PRESENT != 0 {
-        rights |= Rights::READ;
-        rights.set(Rights::WRITE, entry & WRITE != 0);
-        rights.set(Rights::EXECUTE, entry & NO_EXECUTE == 0);
-    }
-    rights
+    let execute = (entry & PRESENT & !(entry >> 63)) << 2;
+    Rights::from_bits_truncate((entry & (PRESENT | WRITE | WIRED) | execute) as u16)
 }
 
 /// The frame of an entry.
@@ -203,32 +156,21 @@ fn child(memory: &impl FrameMemory, table: FrameNumber, index: usize) -> Option<
     (entry & PRESENT != 0).then_some(frame_in(entry))
 }
 
-/// How many tables are missing between the root and the page with this address.
-pub(crate) fn missing(memory: &impl FrameMemory, root: FrameNumber, address: u64) -> u32 {
-    let mut table = root;
-    for level in (1..=DEPTH).rev() {
-        match child(memory, table, index(address, level)) {
-            Some(next) => table = next,
-            None => return level,
-        }
-    }
-    0
-}
-
-/// The frame that is the leaf table of the page with this address.
-pub(crate) fn leaf_frame(
+/// The frame that is the leaf table of the page with this address, or how many tables are missing
+/// between the root and the page.
+pub(crate) fn walk(
     memory: &impl FrameMemory,
     root: FrameNumber,
     address: u64,
-) -> Option<FrameNumber> {
-    let upper = child(memory, root, index(address, 3))?;
-    let middle = child(memory, upper, index(address, 2))?;
-    child(memory, middle, index(address, 1))
+) -> Result<FrameNumber, u32> {
+    let upper = child(memory, root, index(address, 3)).ok_or(3_u32)?;
+    let middle = child(memory, upper, index(address, 2)).ok_or(2_u32)?;
+    child(memory, middle, index(address, 1)).ok_or(1)
 }
 
 /// The leaf table of the page with this address.
 pub(crate) fn leaf<M: FrameMemory>(memory: &M, root: FrameNumber, address: u64) -> Option<&Page> {
-    Some(memory.page(leaf_frame(memory, root, address)?))
+    Some(memory.page(walk(memory, root, address).ok()?))
 }
 
 /// The leaf entry of the page with this address, if there is a table for it.

@@ -47,8 +47,10 @@ const BUCKETS_PER_FRAME: u32 = ENTRIES_PER_FRAME as u32 / WAYS as u32;
 const PAGE: u64 = !0xfff;
 const RIGHTS: u64 = VALID - 1;
 const GRANTED: u64 = 0xffff;
-const ACCESSED: u64 = 1 << 16;
-const DIRTY: u64 = 1 << 17;
+/// Bits of a hardware entry that are remembered, and how much further up they are then.
+const USE: u64 = tables::ACCESSED | tables::DIRTY;
+const USE_SHIFT: u32 = 11;
+const _: () = assert!(USE << USE_SHIFT == 3 << 16);
 /// A batch has claimed the entry for a wired page and has not yet bound it.
 const CLAIMED: u64 = 1 << 18;
 
@@ -172,27 +174,12 @@ impl Entry<'_> {
 
     /// Remembers the use of the page that a hardware entry's bits say.
     pub(crate) fn note_use(self, hardware: u64) {
-        let mut bits = 0;
-        if hardware & tables::ACCESSED != 0 {
-            bits |= ACCESSED;
-        }
-        if hardware & tables::DIRTY != 0 {
-            bits |= DIRTY;
-        }
-        self.0[3].store(self.0[3].load(Relaxed) | bits, Relaxed);
+        self.0[3].store(self.0[3].load(Relaxed) | (hardware & USE) << USE_SHIFT, Relaxed);
     }
 
     /// What was remembered, as bits of a hardware entry.
     pub(crate) fn remembered(self) -> u64 {
-        let word = self.0[3].load(Relaxed);
-        let mut bits = 0;
-        if word & ACCESSED != 0 {
-            bits |= tables::ACCESSED;
-        }
-        if word & DIRTY != 0 {
-            bits |= tables::DIRTY;
-        }
-        bits
+        self.0[3].load(Relaxed) >> USE_SHIFT & USE
     }
 }
 

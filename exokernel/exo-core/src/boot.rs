@@ -190,7 +190,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.environment_mut(slot).accounts.grant_in(Kind::Frames, 1);
             self.hold(slot, Kind::Frames, 1)?;
             let page = page + index * PAGE_SIZE;
-            self.bindings.bind(slot, page, frame, rights)?;
+            self.bindings.bind_all(slot, &[(page, frame, rights)])?;
         }
         Ok(())
     }
@@ -209,7 +209,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.machine.clear(frame);
             self.hold(slot, Kind::Frames, 1)?;
             let page = page + index * PAGE_SIZE;
-            self.bindings.bind(slot, page, frame, rights | Rights::WIRED)?;
+            self.bindings.bind_all(slot, &[(page, frame, rights | Rights::WIRED)])?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::FrameNumber;
 use exo_abi::control::ControlWord;
-use exo_abi::layout::{USER_END, USER_START};
+use exo_abi::layout::USER_END;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
 use exo_abi::upcall::{Event, FRAME_WORDS, FaultCode, HANDLER_FLAGS_OFF, PAGE_FAULT, RED_ZONE};
@@ -319,14 +319,14 @@ impl<M: Machine> Kernel<'_, M> {
         let mut code = exception.error;
         if exception.vector == PAGE_FAULT {
             let access = exception.access();
-            match self.reach(current, exception.address, access) {
-                Ok(()) if cpu.has_refilled(board.cell(current), context.rip, exception) => {
+            match self.bindings.refill(current, exception.address, access) {
+                Refill::Done if cpu.has_refilled(board.cell(current), context.rip, exception) => {
                     cpu.count(StatisticsWord::Refills, 1);
                     self.exposed.count_environment(current, EnvWord::Refills, 1);
                     return;
                 }
-                Ok(()) => code = (access | FaultCode::PROTECTION).bits(),
-                Err(fault) => code = fault.bits(),
+                Refill::Refused(fault) => code = fault.bits(),
+                _ => code = (access | FaultCode::PROTECTION).bits(),
             }
         }
         cpu.count(StatisticsWord::Exceptions, 1);
@@ -339,13 +339,6 @@ impl<M: Machine> Kernel<'_, M> {
             self.note_end_place(current, context.rip, upcall.address);
             self.destroy(current, EndReason::UpcallStack, upcall.cause);
         }
-    }
-
-    fn reach(&mut self, slot: u16, address: u64, access: FaultCode) -> Result<(), FaultCode> {
-        if !(USER_START..USER_END).contains(&address) {
-            return Err(access | FaultCode::PROTECTION);
-        }
-        self.bindings.refill(slot, address, access)
     }
 
     fn note_end_place(&mut self, slot: u16, rip: u64, address: u64) {

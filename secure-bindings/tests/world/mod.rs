@@ -2,14 +2,14 @@
 //! step. Everything is looked at from outside: through the tables that environments can read.
 
 use crate::fake::{Access, FakeMachine};
-use exo_abi::layout::{PAGE_TABLE, SOFTWARE_TLB, USER_END};
+use exo_abi::layout::{PAGE_TABLE, SOFTWARE_TLB, USER_END, USER_START};
 use exo_abi::tables::FrameState;
 use exo_abi::upcall::FaultCode;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 use secure_bindings::tlb::{LOST, VALID};
 use secure_bindings::{
-    Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Protect, Scan, TranslationCache,
-    leaf_table, protect,
+    Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Protect, Refill, Scan,
+    TranslationCache, leaf_table, protect,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -77,7 +77,7 @@ fn rights_now(entry: u64) -> Rights {
     rights.set(Rights::READ, entry & 1 != 0);
     rights.set(Rights::WRITE, entry & 3 == 3);
     rights.set(Rights::EXECUTE, entry & 1 != 0 && entry >> 63 == 0);
-    rights.set(Rights::WIRED, entry >> 54 & 1 != 0);
+    rights.set(Rights::WIRED, entry >> 9 & 1 != 0);
     rights
 }
 
@@ -285,11 +285,12 @@ impl<'m> World<'m> {
         let mut fault = None;
         if seen.is_none() {
             match self.bindings.refill(index, address, code) {
-                Ok(()) => {
+                Refill::Done => {
                     seen = self.machine.touch(root, address, access);
                     assert!(seen.is_some(), "refilled, and still a fault");
                 }
-                Err(code) => fault = Some(code),
+                Refill::Refused(code) => fault = Some(code),
+                Refill::TableMissing => panic!("there is always a table"),
             }
         }
         let Some(model) = &mut self.models[usize::from(index)] else { return };
@@ -299,6 +300,9 @@ impl<'m> World<'m> {
             Access::Fetch => Rights::EXECUTE,
         };
         let page = address & !0xfff;
+        if !(USER_START..USER_END).contains(&page) {
+            return assert_eq!((seen, fault), (None, Some(code | FaultCode::PROTECTION)));
+        }
         match model.pages.get_mut(&page) {
             Some(bound) if bound.rights.contains(needed) => {
                 assert_eq!(seen, Some(bound.frame));
