@@ -22,19 +22,6 @@ fn check_range(page: u64, count: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_rights(rights: Rights) -> Result<Rights, Error> {
-    if rights.contains(Rights::WRITE | Rights::EXECUTE) {
-        return Err(Error::WriteExecute);
-    }
-    // The hardware knows no page that can be written or executed but not read.
-    if rights.intersects(Rights::WRITE | Rights::EXECUTE) && !rights.contains(Rights::READ)
-        || !Rights::PAGE.contains(rights)
-    {
-        return Err(Error::BadArgument);
-    }
-    Ok(rights)
-}
-
 impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn bind(
         &mut self,
@@ -65,7 +52,7 @@ impl<M: Machine> Kernel<'_, M> {
         caller: u16,
         request: &BindRequest,
     ) -> Result<(u64, FrameNumber, Rights), Error> {
-        let rights = check_rights(request.rights().ok_or(Error::BadArgument)?)?;
+        let rights = request.rights().ok_or(Error::BadArgument)?;
         check_range(request.page(), 1)?;
         let frame = FrameNumber(request.frame);
         let guard = self.bindings.frames.guard(frame)?;
@@ -86,7 +73,6 @@ impl<M: Machine> Kernel<'_, M> {
         rights: Rights,
     ) -> Result<u64, Error> {
         check_range(page, count)?;
-        let rights = check_rights(rights)?;
         self.bindings.protect(target, page, count, rights)?;
         Ok(0)
     }
