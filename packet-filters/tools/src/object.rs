@@ -20,7 +20,12 @@ pub enum ObjectError {
     /// It was not compiled for eBPF.
     WrongMachine,
     /// It has no global function of this name; without a name, not exactly one.
-    NoFunction(Option<String>),
+    NoFunction {
+        /// The name that was asked for.
+        wanted: Option<String>,
+        /// The global functions that there are.
+        there: Vec<String>,
+    },
     /// The function refers to something other than a function.
     Reference {
         /// The function.
@@ -37,9 +42,14 @@ impl fmt::Display for ObjectError {
         match self {
             Self::NoObject(error) => write!(f, "not an ELF object: {error}"),
             Self::WrongMachine => f.write_str("not compiled for eBPF (`--target=bpfel`)"),
-            Self::NoFunction(Some(name)) => write!(f, "there is no global function {name:?}"),
-            Self::NoFunction(None) => {
-                f.write_str("there is not exactly one global function: name it")
+            Self::NoFunction { there, .. } if there.is_empty() => {
+                f.write_str("there is no global function")
+            }
+            Self::NoFunction { wanted: Some(name), there } => {
+                write!(f, "there is no global function {name:?}, but {}", there.join(", "))
+            }
+            Self::NoFunction { wanted: None, there } => {
+                write!(f, "which function is it? `--entry` takes one of {}", there.join(", "))
             }
             Self::Reference { function, to } => {
                 write!(
@@ -67,16 +77,21 @@ pub fn program(
     if elf.architecture() != object::Architecture::Bpf {
         return Err(ObjectError::WrongMachine);
     }
-    let mut globals = elf.symbols().filter(|symbol| {
-        symbol.is_global()
-            && symbol.is_definition()
-            && symbol.kind() == SymbolKind::Text
-            && entry.is_none_or(|entry| symbol.name() == Ok(entry))
+    let globals = elf.symbols().filter(|symbol| {
+        symbol.is_global() && symbol.is_definition() && symbol.kind() == SymbolKind::Text
     });
-    let first = globals.next().filter(|_| globals.next().is_none());
-    let first = first.ok_or_else(|| ObjectError::NoFunction(entry.map(str::to_owned)))?;
+    let globals: Vec<_> =
+        globals.filter_map(|symbol| Some((symbol.name().ok()?, symbol.index()))).collect();
+    let first = match entry {
+        Some(entry) => globals.iter().find(|(name, _)| *name == entry),
+        None => globals.first().filter(|_| globals.len() == 1),
+    };
+    let Some((_, first)) = first else {
+        let there = globals.iter().map(|(name, _)| (*name).to_owned()).collect();
+        return Err(ObjectError::NoFunction { wanted: entry.map(str::to_owned), there });
+    };
     let mut linker = Linker { elf: &elf, profile, functions: Vec::new(), code: Vec::new() };
-    linker.add(first.index())?;
+    linker.add(*first)?;
     linker.link()
 }
 

@@ -132,8 +132,12 @@ fn references_that_cannot_be_are_named() {
     let stranger = "long open(long); long f(void) { return open(1); }";
     assert_eq!(refuse("stranger", stranger, None), reference("open"));
     let two = "long f(void) { return 1; } long g(void) { return 2; }";
-    assert_eq!(refuse("two", two, None), ObjectError::NoFunction(None));
-    assert_eq!(refuse("two", two, Some("h")), ObjectError::NoFunction(Some("h".into())));
+    let there = || vec!["f".to_owned(), "g".to_owned()];
+    let ambiguous = ObjectError::NoFunction { wanted: None, there: there() };
+    assert_eq!(refuse("two", two, None), ambiguous);
+    assert!(ambiguous.to_string().contains("one of f, g"));
+    let missing = ObjectError::NoFunction { wanted: Some("h".into()), there: there() };
+    assert_eq!(refuse("two", two, Some("h")), missing);
 }
 
 /// A function that is called is put behind the program; the verifier says what it thinks of it.
