@@ -33,24 +33,11 @@ pub struct Accounts {
 
 impl Accounts {
     /// The accounts of nobody: everything zero.
-    pub const EMPTY: Self = Self {
-        accounts: [Account {
-            limit: 0,
-            held: 0,
-            floor: 0,
-            debt: 0,
-            due_wall: 0,
-            due_own: 0,
-            asks: 0,
-            surrendered: 0,
-            repossessed: 0,
-            epoch: 0,
-        }; KINDS],
-    };
+    pub const EMPTY: Self = Self { accounts: [Account::EMPTY; KINDS] };
 
     /// Accounts that hold nothing, with these limits and floors, indexed by [`Kind`].
     pub fn new(limits: &[u64; KINDS], floors: &[u64; KINDS]) -> Self {
-        let mut accounts = [Account::default(); KINDS];
+        let mut accounts = [Account::EMPTY; KINDS];
         for ((account, &limit), &floor) in accounts.iter_mut().zip(limits).zip(floors) {
             account.limit = limit;
             account.floor = floor;
@@ -170,19 +157,7 @@ impl Accounts {
     pub fn write_to(&self, page: &Page) {
         let words = page[ACCOUNTS_WORD..].chunks_exact(ACCOUNT_WORDS);
         for (words, account) in words.zip(&self.accounts) {
-            let values = [
-                account.limit,
-                account.held,
-                account.floor,
-                account.debt,
-                account.due_wall,
-                account.due_own,
-                account.asks,
-                account.surrendered,
-                account.repossessed,
-                account.epoch,
-            ];
-            for (word, value) in words.iter().zip(values) {
+            for (word, value) in words.iter().zip(account.to_words()) {
                 word.store(value, Ordering::Relaxed);
             }
         }

@@ -311,6 +311,12 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         self.spaces.get(usize::from(index))?.as_ref()
     }
 
+    /// An address space, and the frames for it.
+    pub(crate) fn split(&mut self, index: u16) -> Option<(&mut Space, &mut FrameTable<'a>)> {
+        let space = self.spaces.get_mut(usize::from(index))?.as_mut()?;
+        Some((space, &mut self.frames))
+    }
+
     pub(crate) fn space_mut(&mut self, index: u16) -> Option<&mut Space> {
         self.spaces.get_mut(usize::from(index))?.as_mut()
     }
@@ -410,11 +416,9 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         }
         entry.bind(page, frame, generation, rights);
         self.chain(link, entry, frame);
-        let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
-            return Err(Error::NoEnvironment);
-        };
+        let (space, frames) = self.split(index).ok_or(Error::NoEnvironment)?;
         space.wired += u32::from(rights.contains(Rights::WIRED));
-        if let Some(leaf) = space.leaf(m, &mut self.frames, page, false) {
+        if let Some(leaf) = space.leaf(m, frames, page, false) {
             // The old entry, if there was one, went with the old binding. One that stands here comes
             // from a refill on another CPU, and may have noted a write already.
             let new = tables::binding_entry(frame, rights, rights);
@@ -444,12 +448,12 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
 
     /// Puts a binding in front of the chain of its frame.
     fn chain(&mut self, link: Link, entry: Entry<'_>, frame: FrameNumber) {
-        let next = self.frames.chain(frame);
+        let next = self.frames.record(frame).chain;
         entry.set_links(next, Link::NONE);
         if let Some(neighbour) = self.entry_at(next) {
             neighbour.set_links(neighbour.links().0, link);
         }
-        self.frames.set_chain(frame, link);
+        self.frames.update(frame, |record| record.chain = link);
         self.frames.count_binding(frame);
     }
 
@@ -461,7 +465,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         }
         match self.entry_at(previous) {
             Some(neighbour) => neighbour.set_links(next, neighbour.links().1),
-            None => self.frames.set_chain(frame, next),
+            None => self.frames.update(frame, |record| record.chain = next),
         }
         self.frames.discount_binding(frame);
     }
@@ -562,12 +566,10 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// beyond what [`create`](Self::create) was given, since it drops other tables.
     pub fn refill(&mut self, index: u16, address: u64, access: FaultCode) -> Refill {
         let m = self.machine;
-        let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
-            return Refill::Refused(access);
-        };
+        let Some((space, frames)) = self.split(index) else { return Refill::Refused(access) };
         let (root, tlb) = (space.root, space.tlb.into());
         match refill(m, (root, leaf_table(m, root, address), tlb), address, access) {
-            Refill::TableMissing if space.leaf(m, &mut self.frames, address, true).is_some() => {
+            Refill::TableMissing if space.leaf(m, frames, address, true).is_some() => {
                 refill(m, (root, leaf_table(m, root, address), tlb), address, access)
             }
             done => done,

@@ -43,11 +43,11 @@ pub(crate) const UNLISTED: FrameNumber = FrameNumber(u32::MAX - 1);
 pub struct FrameRecord {
     guard: CapabilityName,
     /// The first of the frame's bindings.
-    chain: Link,
+    pub(crate) chain: Link,
     /// The next frame that the same environment donated, or [`UNLISTED`].
-    donated: FrameNumber,
+    pub(crate) donated: FrameNumber,
     /// The next frame in the pool of donated frames without a use.
-    pooled: FrameNumber,
+    pub(crate) pooled: FrameNumber,
 }
 
 impl FrameRecord {
@@ -151,9 +151,7 @@ impl<'a> FrameTable<'a> {
             entry.state = FrameState::Held as u8;
             entry.owner = owner;
         });
-        if let Some(record) = self.records.get_mut(frame.0 as usize) {
-            record.guard = guard;
-        }
+        self.update(frame, |record| record.guard = guard);
     }
 
     /// What everybody sees of the frame.
@@ -174,7 +172,7 @@ impl<'a> FrameTable<'a> {
     /// [`Error::NoFrame`] if it is anything else.
     pub fn guard(&self, frame: FrameNumber) -> Result<CapabilityName, Error> {
         self.held(frame).ok_or(Error::NoFrame)?;
-        Ok(self.records.get(frame.0 as usize).ok_or(Error::NoFrame)?.guard)
+        Ok(self.record(frame).guard)
     }
 
     /// How often the frame was freed or repossessed.
@@ -276,23 +274,19 @@ impl<'a> FrameTable<'a> {
             *entry =
                 FrameEntry { state: FrameState::Free as u8, generation, ..FrameEntry::default() };
         });
-        if let Some(record) = self.records.get_mut(frame.0 as usize) {
-            *record = FrameRecord::EMPTY;
-        }
+        self.update(frame, |record| *record = FrameRecord::EMPTY);
         self.free.set(frame.0 as usize);
         self.free_count += 1;
     }
 
-    /// The first binding of the frame.
-    pub(crate) fn chain(&self, frame: FrameNumber) -> Link {
-        self.records.get(frame.0 as usize).map_or(Link::NONE, |record| record.chain)
+    /// What the kernel alone knows about the frame.
+    pub(crate) fn record(&self, frame: FrameNumber) -> &FrameRecord {
+        self.records.get(frame.0 as usize).unwrap_or(&FrameRecord::EMPTY)
     }
 
-    /// Sets the first binding of the frame.
-    pub(crate) fn set_chain(&mut self, frame: FrameNumber, link: Link) {
-        if let Some(record) = self.records.get_mut(frame.0 as usize) {
-            record.chain = link;
-        }
+    /// Changes that, if there is such a frame.
+    pub(crate) fn update(&mut self, frame: FrameNumber, change: impl FnOnce(&mut FrameRecord)) {
+        let _ = self.records.get_mut(frame.0 as usize).map(change);
     }
 
     /// Counts a binding more.
@@ -307,30 +301,6 @@ impl<'a> FrameTable<'a> {
         if let Some(words) = self.words(frame) {
             let count = words[1].load(Ordering::Relaxed).saturating_sub(1);
             words[1].store(count, Ordering::Relaxed);
-        }
-    }
-
-    /// The next frame in the list of its environment's donated frames.
-    pub(crate) fn next_donated(&self, frame: FrameNumber) -> FrameNumber {
-        self.records.get(frame.0 as usize).map_or(UNLISTED, |record| record.donated)
-    }
-
-    /// Sets the next frame in the list of donated frames.
-    pub(crate) fn set_next_donated(&mut self, frame: FrameNumber, next: FrameNumber) {
-        if let Some(record) = self.records.get_mut(frame.0 as usize) {
-            record.donated = next;
-        }
-    }
-
-    /// The next frame in the pool.
-    pub(crate) fn next_pooled(&self, frame: FrameNumber) -> FrameNumber {
-        self.records.get(frame.0 as usize).map_or(END, |record| record.pooled)
-    }
-
-    /// Sets the next frame in the pool.
-    pub(crate) fn set_next_pooled(&mut self, frame: FrameNumber, next: FrameNumber) {
-        if let Some(record) = self.records.get_mut(frame.0 as usize) {
-            record.pooled = next;
         }
     }
 

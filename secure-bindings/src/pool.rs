@@ -21,7 +21,7 @@ impl Pool {
 
     /// Puts a donated frame into the pool, in which it must not be yet.
     pub(crate) fn push(&mut self, frames: &mut FrameTable<'_>, frame: FrameNumber) {
-        frames.set_next_pooled(frame, self.head);
+        frames.update(frame, |record| record.pooled = self.head);
         self.head = frame;
         self.count += 1;
     }
@@ -32,7 +32,7 @@ impl Pool {
         if frame == END {
             return None;
         }
-        self.head = frames.next_pooled(frame);
+        self.head = frames.record(frame).pooled;
         self.count = self.count.saturating_sub(1);
         Some(frame)
     }

@@ -98,12 +98,12 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         let mut checked = 0;
         let result = donated.iter().try_for_each(|&frame| {
             self.may_donate(frame)?;
-            self.frames.set_next_donated(frame, CHECKED);
+            self.frames.update(frame, |record| record.donated = CHECKED);
             checked += 1;
             Ok(())
         });
         for &frame in donated.iter().take(checked) {
-            self.frames.set_next_donated(frame, UNLISTED);
+            self.frames.update(frame, |record| record.donated = UNLISTED);
         }
         result
     }
@@ -117,7 +117,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         if entry.pins != 0 {
             return Err(Error::FramePinned);
         }
-        match self.frames.next_donated(frame) {
+        match self.frames.record(frame).donated {
             UNLISTED => Ok(()),
             CHECKED => Err(Error::BadArgument),
             _ => Err(Error::FramePinned),
@@ -140,15 +140,13 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     ) -> Result<(), Error> {
         let m = self.machine;
         self.frames.entry(frame)?;
-        let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) else {
-            return Err(Error::NoEnvironment);
-        };
+        let (space, frames) = self.split(index).ok_or(Error::NoEnvironment)?;
         let in_range = address >> 39 == SHARED_SLOT as u64;
         if !in_range || !address.is_multiple_of(PAGE_SIZE) {
             return Err(Error::BadAddress);
         }
         let root = space.root;
-        let supply = || space.take(m, &mut self.frames).ok();
+        let supply = || space.take(m, frames).ok();
         let leaf = tables::build(m, root, address, supply).ok_or(Error::DonationSpent)?;
         let entry = &leaf[tables::index(address, 0)];
         if entry.load(Ordering::Relaxed) != 0 {
@@ -164,10 +162,8 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// [`Error::NoEnvironment`], [`Error::DonationSpent`].
     pub fn take_donated(&mut self, index: u16) -> Result<FrameNumber, Error> {
         let m = self.machine;
-        match self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) {
-            Some(space) => space.take(m, &mut self.frames),
-            None => Err(Error::NoEnvironment),
-        }
+        let (space, frames) = self.split(index).ok_or(Error::NoEnvironment)?;
+        space.take(m, frames)
     }
 
     /// Makes a held frame kernel memory of environment slot `index`, and breaks every binding to
@@ -179,8 +175,8 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         }
         self.break_frame(frame, false);
         self.frames.donate(frame, index);
-        if let Some(space) = self.spaces.get_mut(usize::from(index)).and_then(Option::as_mut) {
-            space.add(&mut self.frames, frame);
+        if let Some((space, frames)) = self.split(index) {
+            space.add(frames, frame);
         }
     }
 
@@ -189,7 +185,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// frame stays held.
     pub fn break_frame(&mut self, frame: FrameNumber, lost: bool) {
         let m = self.machine;
-        let mut link = self.frames.chain(frame);
+        let mut link = self.frames.record(frame).chain;
         while link != Link::NONE {
             let Some(space) = self.space_mut(link.space()) else { break };
             let entry = space.tlb.entry(m, link.slot());
@@ -209,7 +205,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             }
             self.frames.discount_binding(frame);
         }
-        self.frames.set_chain(frame, Link::NONE);
+        self.frames.update(frame, |record| record.chain = Link::NONE);
     }
 
     /// Gives a held frame back: breaks it, then makes it free under a new generation. Returns
@@ -236,7 +232,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
 
     /// Whether some binding to the frame is wired. Takes a step for each binding.
     pub fn wired(&self, frame: FrameNumber) -> bool {
-        let mut link = self.frames.chain(frame);
+        let mut link = self.frames.record(frame).chain;
         while let Some(entry) = self.entry_at(link) {
             if entry.rights().contains(Rights::WIRED) {
                 return true;
@@ -265,7 +261,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         }
         self.spaces[usize::from(index)] = None;
         while frame != END && frame != UNLISTED {
-            let next = self.frames.next_donated(frame);
+            let next = self.frames.record(frame).donated;
             self.frames.release(frame);
             frame = next;
         }

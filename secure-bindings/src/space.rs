@@ -130,7 +130,7 @@ impl Space {
 
     /// Adds a donated frame to the list and the pool.
     pub(crate) fn add(&mut self, frames: &mut FrameTable<'_>, frame: FrameNumber) {
-        frames.set_next_donated(frame, self.donated);
+        frames.update(frame, |record| record.donated = self.donated);
         self.donated = frame;
         self.pool.push(frames, frame);
     }

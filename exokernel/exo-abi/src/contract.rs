@@ -77,6 +77,29 @@ pub struct Account {
     pub epoch: u64,
 }
 
+impl Account {
+    /// The account of nobody: everything zero.
+    pub const EMPTY: Self = Self {
+        limit: 0,
+        held: 0,
+        floor: 0,
+        debt: 0,
+        due_wall: 0,
+        due_own: 0,
+        asks: 0,
+        surrendered: 0,
+        repossessed: 0,
+        epoch: 0,
+    };
+
+    /// The account as it stands in the contract page.
+    pub const fn to_words(&self) -> [u64; ACCOUNT_WORDS] {
+        let Self { limit, held, floor, debt, due_wall, due_own, .. } = *self;
+        let Self { asks, surrendered, repossessed, epoch, .. } = *self;
+        [limit, held, floor, debt, due_wall, due_own, asks, surrendered, repossessed, epoch]
+    }
+}
+
 /// The words of an [`Account`].
 pub const ACCOUNT_WORDS: usize = 10;
 

@@ -26,25 +26,6 @@ impl<M: Machine> Kernel<'_, M> {
             Call::ConsoleRead { capability, address, length } => {
                 self.console_read(caller, capability, address, length)
             }
-            Call::FrameAllocate { .. }
-            | Call::FrameFree { .. }
-            | Call::FrameTransfer { .. }
-            | Call::Donate { .. }
-            | Call::Bind { .. }
-            | Call::Unbind { .. }
-            | Call::Protect { .. } => self.perform_memory(caller, call),
-            Call::RingCreate { .. }
-            | Call::RingDestroy { .. }
-            | Call::FilterInstall { .. }
-            | Call::FilterRemove { .. }
-            | Call::Send { .. }
-            | Call::HandlerInstall { .. } => self.perform_network(caller, call),
-            _ => self.perform_control(caller, call),
-        }
-    }
-
-    fn perform_memory(&mut self, caller: u16, call: Call) -> Result<u64, Error> {
-        match call {
             Call::FrameAllocate { list, count, capability } => {
                 self.frame_allocate(caller, list, count, capability)
             }
@@ -67,12 +48,6 @@ impl<M: Machine> Kernel<'_, M> {
                     self.living_target(caller, environment, capability, Rights::CONTROL)?;
                 self.protect(target, page, count, rights)
             }
-            _ => Err(Error::UnknownCall),
-        }
-    }
-
-    fn perform_network(&mut self, caller: u16, call: Call) -> Result<u64, Error> {
-        match call {
             Call::RingCreate { list, count } => self.ring_create(caller, list, count),
             Call::RingDestroy { ring } => self.ring_destroy(caller, ring),
             Call::FilterInstall { environment, capability, address, length, ring } => {
@@ -85,7 +60,7 @@ impl<M: Machine> Kernel<'_, M> {
                 let state = FrameNumber(state);
                 self.handler_install(caller, ring, capability, [address, length], state)
             }
-            _ => Err(Error::UnknownCall),
+            _ => self.perform_control(caller, call),
         }
     }
 
@@ -119,11 +94,7 @@ impl<M: Machine> Kernel<'_, M> {
             }
             Call::Acknowledge { kind, epoch } => self.acknowledge(caller, kind, epoch),
             Call::MachineExit { capability, code } => {
-                self.environment(caller).capabilities.check(
-                    capability,
-                    &self.environment(caller).guard,
-                    Rights::MACHINE,
-                )?;
+                self.check_own(caller, capability, Rights::MACHINE)?;
                 self.machine.exit(code);
                 Ok(0)
             }

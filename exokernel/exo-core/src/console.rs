@@ -1,6 +1,5 @@
 //! The console, which programs share by the line.
 
-use crate::environment::Environment;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use exo_abi::layout::{CONSOLE_MAX, LABEL};
@@ -48,7 +47,6 @@ impl Line {
 #[derive(Debug)]
 pub(crate) struct Input {
     bytes: [u8; INPUT],
-    first: usize,
     count: usize,
     /// Who reads: whoever last asked with the right to.
     reader: Option<u16>,
@@ -56,29 +54,21 @@ pub(crate) struct Input {
 
 impl Default for Input {
     fn default() -> Self {
-        Self { bytes: [0; INPUT], first: 0, count: 0, reader: None }
+        Self { bytes: [0; INPUT], count: 0, reader: None }
     }
 }
 
 impl Input {
     fn push(&mut self, byte: u8) {
-        if self.count < INPUT {
-            self.bytes[(self.first + self.count) % INPUT] = byte;
+        if let Some(place) = self.bytes.get_mut(self.count) {
+            *place = byte;
             self.count += 1;
         }
     }
 
     fn forget(&mut self, count: usize) {
-        self.first = (self.first + count) % INPUT;
+        self.bytes.copy_within(count..self.count, 0);
         self.count -= count;
-    }
-
-    fn copy(&self, into: &mut [u8]) -> usize {
-        let count = self.count.min(into.len());
-        for (index, byte) in into[..count].iter_mut().enumerate() {
-            *byte = self.bytes[(self.first + index) % INPUT];
-        }
-        count
     }
 
     /// The reader has ended.
@@ -141,12 +131,9 @@ impl<M: Machine> Kernel<'_, M> {
         if length > CONSOLE_MAX {
             return Err(Error::TooLong);
         }
-        let Environment { capabilities, guard, .. } = self.environment(caller);
-        capabilities.check(capability, guard, Rights::CONSOLE)?;
-        let mut bytes = [0; INPUT];
-        let most = (length as usize).min(INPUT);
-        let count = self.input.copy(&mut bytes[..most]);
-        self.write_user(caller, address, &bytes[..count])?;
+        self.check_own(caller, capability, Rights::CONSOLE)?;
+        let count = self.input.count.min(length as usize);
+        self.write_user(caller, address, &self.input.bytes[..count])?;
         self.input.forget(count);
         self.input.reader = Some(caller);
         Ok(count as u64)

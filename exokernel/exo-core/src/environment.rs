@@ -126,6 +126,17 @@ impl<M: Machine> Kernel<'_, M> {
         if self.environment(slot).alive() { Ok(slot) } else { Err(Error::WrongState) }
     }
 
+    /// Whether the caller has a right over itself, by a capability.
+    pub(crate) fn check_own(
+        &self,
+        caller: u16,
+        capability: u32,
+        rights: Rights,
+    ) -> Result<(), Error> {
+        let Environment { capabilities, guard, .. } = self.environment(caller);
+        capabilities.check(capability, guard, rights)
+    }
+
     /// The environment in `slot`, which came from [`Kernel::find`] or is the current one.
     pub(crate) fn environment(&self, slot: u16) -> &Environment {
         &self.environments[slot as usize]

@@ -332,12 +332,11 @@ impl<M: Machine> Kernel<'_, M> {
         cpu.count(StatisticsWord::Exceptions, 1);
         self.exposed.count_environment(current, EnvWord::Exceptions, 1);
         let upcall = Upcall { cause: exception.vector, code, address: exception.address };
-        if board.cell(current).control_word(self.machine, ControlWord::Entry) == 0 {
+        let wanted = board.cell(current).control_word(self.machine, ControlWord::Entry) != 0;
+        if !wanted || !self.push(context, current, upcall) {
+            let reason = if wanted { EndReason::UpcallStack } else { EndReason::Exception };
             self.note_end_place(current, context.rip, upcall.address);
-            self.destroy(current, EndReason::Exception, upcall.cause);
-        } else if !self.push(context, current, upcall) {
-            self.note_end_place(current, context.rip, upcall.address);
-            self.destroy(current, EndReason::UpcallStack, upcall.cause);
+            self.destroy(current, reason, upcall.cause);
         }
     }
 

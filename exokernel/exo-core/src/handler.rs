@@ -81,9 +81,7 @@ impl<M: Machine> Kernel<'_, M> {
         let Some(Handler { state, capability }) = self.rings[ring].handler else {
             return (true, true);
         };
-        let environment = self.environment(owner);
-        let may_send =
-            environment.capabilities.check(capability, &environment.guard, Rights::NETWORK);
+        let may_send = self.check_own(owner, capability, Rights::NETWORK);
         let arrival = Arrival { packet, filter, state, sends: may_send.is_ok() };
         let start = self.machine.now();
         let (result, sent) = self.machine.run_handler(ring, &arrival);

@@ -314,8 +314,7 @@ impl<M: Machine> Kernel<'_, M> {
         list: u64,
         count: u64,
     ) -> Result<u64, Error> {
-        let environment = self.environment(caller);
-        environment.capabilities.check(capability, &environment.guard, Rights::NETWORK)?;
+        self.check_own(caller, capability, Rights::NETWORK)?;
         if count > LIST_MAX {
             return Err(Error::TooLong);
         }
