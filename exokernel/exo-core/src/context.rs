@@ -111,46 +111,27 @@ impl Context {
         context.frame.confine();
         context
     }
-
-    /// The registers as words.
-    pub(crate) fn to_words(self) -> [u64; CONTEXT_WORDS] {
-        let Frame { r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, rip, cs, rflags, rsp, ss } =
-            self.frame;
-        let Self { r15, r14, r13, r12, rbp, rbx, .. } = self;
-        [
-            r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, rip, cs,
-            rflags, rsp, ss,
-        ]
-    }
-
-    /// The registers from their words.
-    pub(crate) const fn from_words(words: [u64; CONTEXT_WORDS]) -> Self {
-        let [
-            r15,
-            r14,
-            r13,
-            r12,
-            rbp,
-            rbx,
-            r11,
-            r10,
-            r9,
-            r8,
-            rdi,
-            rsi,
-            rdx,
-            rcx,
-            rax,
-            rip,
-            cs,
-            rflags,
-            rsp,
-            ss,
-        ] = words;
-        let frame = Frame { r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax, rip, cs, rflags, rsp, ss };
-        Self { r15, r14, r13, r12, rbp, rbx, frame }
-    }
 }
+
+/// The conversions between all registers and words, from the fields' names in their order.
+macro_rules! words {
+    ($($saved:ident)*; $($name:ident)*) => {
+        impl Context {
+            /// The registers as words.
+            pub(crate) fn to_words(self) -> [u64; CONTEXT_WORDS] {
+                [$(self.$saved,)* $(self.frame.$name),*]
+            }
+
+            /// The registers from their words.
+            pub(crate) const fn from_words(words: [u64; CONTEXT_WORDS]) -> Self {
+                let [$($saved,)* $($name),*] = words;
+                Self { $($saved,)* frame: Frame { $($name),* } }
+            }
+        }
+    };
+}
+
+words!(r15 r14 r13 r12 rbp rbx; r11 r10 r9 r8 rdi rsi rdx rcx rax rip cs rflags rsp ss);
 
 impl Frame {
     /// Makes sure that the registers can only be a program's: its segments, no privileged flag,

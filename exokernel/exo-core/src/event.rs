@@ -26,6 +26,9 @@ use secure_bindings::{FrameMemory, Page, Refill, refill, refused, writable_frame
 /// The bit of a page fault's error code that says that the page was there.
 const PRESENT: u64 = 1;
 
+/// The bytes of an upcall's frame.
+const FRAME_SIZE: u64 = 8 * FRAME_WORDS as u64;
+
 /// What is delivered: the cause, the code and the address.
 #[derive(Clone, Copy)]
 struct Upcall {
@@ -140,7 +143,7 @@ impl EnvCell<'_> {
         let nested =
             rsp.wrapping_sub(base).wrapping_add(PAGE_SIZE - 1) < size.wrapping_add(PAGE_SIZE);
         let limit = if nested { rsp.wrapping_sub(RED_ZONE) } else { top };
-        let place = (limit & !15).wrapping_sub(8 * FRAME_WORDS as u64);
+        let place = (limit & !15).wrapping_sub(FRAME_SIZE);
         (place.wrapping_sub(base) < size).then_some(Push { entry, place, mask })
     }
 
@@ -242,6 +245,19 @@ impl Board<'_> {
     ) -> bool {
         let control = cell.control(machine);
         let Some(push) = cell.prepare(control, frame.rsp) else { return false };
+        self.push_at(machine, cpu, frame, (cell, control), (upcall, push))
+    }
+
+    /// Pushes a frame at a place.
+    #[inline(always)]
+    fn push_at(
+        &self,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
+        frame: &mut Frame,
+        (cell, control): (&EnvCell<'_>, &Page),
+        (upcall, push): (Upcall, Push),
+    ) -> bool {
         let first = (push.place % PAGE_SIZE) as usize / 8;
         let page = push.place & !(PAGE_SIZE - 1);
         let breaks = self.breaks();
@@ -250,7 +266,7 @@ impl Board<'_> {
             return false;
         };
         let page = machine.page(frame_of_page);
-        // One that goes over the end of a page is written with the lock.
+        // One that would reach over the end of a page is left to the kernel.
         let Some(stored) = page[first..].first_chunk::<FRAME_WORDS>() else { return false };
         upcall.write(frame, push.mask, stored);
         cell.enter_handler(control, frame, push, upcall);
@@ -369,23 +385,20 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    /// Pushes a frame on the upcall stack and enters the handler. Says whether there was a stack
-    /// to push it on; if not, nothing has changed.
+    /// As [`Board::push`], where the hardware does not find the upcall stack yet, or a page ends in the
+    /// middle of the frame: it then goes below. Says whether there was a stack to push the frame on; if
+    /// not, nothing has changed.
     fn push(&mut self, frame: &mut Frame, slot: u16, upcall: Upcall) -> bool {
-        let cell = self.board.cell(slot);
-        let control = cell.control(self.machine);
-        let Some(push) = cell.prepare(control, frame.rsp) else { return false };
-        let words = [const { AtomicU64::new(0) }; FRAME_WORDS];
-        upcall.write(frame, push.mask, &words);
-        let mut bytes = [0; 8 * FRAME_WORDS];
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
-            chunk.copy_from_slice(&word.into_inner().to_le_bytes());
+        let (machine, board) = (self.machine, self.board);
+        let cell = board.cell(slot);
+        let control = cell.control(machine);
+        let Some(mut push) = cell.prepare(control, frame.rsp) else { return false };
+        let over = push.place.wrapping_add(FRAME_SIZE) % PAGE_SIZE;
+        if over < FRAME_SIZE {
+            push.place = push.place.wrapping_sub(over);
         }
-        if self.write_user(slot, push.place, &bytes).is_err() {
-            return false;
-        }
-        cell.enter_handler(control, frame, push, upcall);
-        self.count(StatisticsWord::Upcalls, 1);
-        true
+        push.place >= cell.control_word(machine, ControlWord::StackBase)
+            && self.bindings.refill(slot, push.place, FaultCode::WRITE) == Refill::Done
+            && board.push_at(machine, board.here(machine), frame, (cell, control), (upcall, push))
     }
 }
