@@ -42,7 +42,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
         ],
     ),
     // It shows and tries what the kernel does with filters.
-    ("qemu/filters", &["packet-filters", "packet-filters/language"]),
+    ("qemu/filters", &["packet-filters", "packet-filters/language", "packet-filters/tools"]),
     // QEMU loads it; nothing links it.
     ("qemu/plugin", &[]),
     ("tests", &["qemu"]),

@@ -4,6 +4,7 @@
 
 pub use filter_language::show;
 
+pub mod bytecode;
 pub mod capture;
 pub mod classic;
 pub mod field;

@@ -41,7 +41,7 @@ pub struct Timing {
     pub name: String,
     /// Who did it: `ours`, or another.
     pub by: String,
-    /// How many filters there were.
+    /// How many filters there were; 0 for eBPF.
     pub filters: usize,
     /// Of how many shapes.
     pub shapes: usize,
@@ -194,6 +194,8 @@ pub fn all(progress: &mut dyn FnMut(&str)) -> Result<Vec<Timing>> {
     timings.push(in_turn()?);
     progress("inserting and deleting");
     timings.extend(changes()?);
+    progress("eBPF");
+    timings.extend(crate::bytecode::all()?);
     Ok(timings)
 }
 

@@ -1,6 +1,4 @@
-//! How long verifying, compiling and running take on this machine, beside rbpf's JIT, which checks
-//! nothing. `cargo bench --package ebpf-tools` prints a line for each figure: name, value, unit, and
-//! the most that it may be.
+//! What verifying, compiling and running eBPF costs, beside rbpf's JIT, which checks nothing.
 //!
 //! Ours and rbpf's take turns; of each the fastest of many rounds counts, since everything else on
 //! the machine only makes them slower.
@@ -8,9 +6,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, anyhow, ensure};
 use ebpf_tools::assembler::assemble;
 use ebpf_tools::native::{Executable, compile};
 use packet_filters::ebpf::{Activation, Argument, Profile, Region, Workspace, verify};
+
+use crate::measure::Timing;
 
 const REGIONS: [Region; 1] = [Region { minimum: 0, maximum: 65535, writable: true }];
 
@@ -141,29 +142,40 @@ const PRIME: &str = "
     mov r0, 0
     exit";
 
-fn main() {
-    // Cargo's test runner asks for a list of tests of everything, this too.
-    if std::env::args().any(|argument| argument == "--list") {
-        return;
+/// The programs that are run, by name.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("ebpf_filter", FILTER),
+    ("ebpf_checksum", CHECKSUM),
+    ("ebpf_swap", SWAP),
+    ("ebpf_hash", HASH),
+    ("ebpf_prime", PRIME),
+];
+
+/// The names of the programs that ours and rbpf both run.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PROGRAMS.iter().map(|(name, _)| *name)
+}
+
+/// Measures everything.
+pub(crate) fn all() -> Result<Vec<Timing>> {
+    let timing = |name: &str, by: &str, nanoseconds| Timing {
+        name: name.to_owned(),
+        by: by.to_owned(),
+        filters: 0,
+        shapes: 0,
+        nanoseconds,
+    };
+    let mut timings = vec![timing("verify_compile", "ours", verify_compile()?)];
+    for (name, text) in PROGRAMS {
+        let (ours, rbpf) = compare(text)?;
+        timings.extend([timing(name, "ours", ours), timing(name, "rbpf", rbpf)]);
     }
-    verify_compile();
-    let packet = packet();
-    let (mut sum, mut worst) = (0.0, 0.0f64);
-    let programs = [
-        ("filter", FILTER),
-        ("checksum", CHECKSUM),
-        ("swap", SWAP),
-        ("hash", HASH),
-        ("prime", PRIME),
-    ];
-    for (name, text) in programs {
-        let (ours, rbpf) = compare(text, &packet);
-        println!("ebpf_{name} {ours:.2} ns (rbpf {rbpf:.2}, {:.2} times)", ours / rbpf);
-        sum += (ours / rbpf).ln();
-        worst = worst.max(ours / rbpf);
-    }
-    let mean = (sum / programs.len() as f64).exp();
-    println!("ebpf_vs_rbpf {mean:.2} times (at most 1.20; the worst {worst:.2})");
+    Ok(timings)
+}
+
+/// Assembles what stands above.
+fn assembled(text: &str) -> Result<Vec<u8>> {
+    assemble(text).map_err(|error| anyhow!("a program does not assemble: {error:?}"))
 }
 
 /// A handler of 100 instructions: the lengths of the headers, a checksum without a loop, a table on
@@ -183,16 +195,18 @@ fn handler() -> String {
     text + "stxh [r1+24], r0\nmov r4, r0\nrsh r4, 16\nadd r0, r4\nexit"
 }
 
-fn verify_compile() {
-    let program = assemble(&handler()).expect("assembles");
-    assert_eq!(program.len(), 100 * 8);
+/// Nanoseconds for the handler.
+fn verify_compile() -> Result<f64> {
+    let program = assembled(&handler())?;
+    ensure!(program.len() == 100 * 8, "the handler has another length");
     let (mut workspace, mut code) = (Box::new(Workspace::new()), vec![0; 16384]);
-    let mut length = 0;
+    let mut compiled = true;
     let time = fastest(200, || {
-        let mut verified = verify(&program, &PROFILE, &mut workspace).expect("accepted");
-        length = verified.compile(&mut code).expect("room");
+        compiled &= verify(&program, &PROFILE, &mut workspace)
+            .is_ok_and(|mut verified| verified.compile(&mut code).is_ok());
     });
-    println!("verify_compile {:.1} us (at most 100; {length} bytes)", time.as_secs_f64() * 1e6);
+    ensure!(compiled, "the handler is refused");
+    Ok(time.as_secs_f64() * 1e9)
 }
 
 /// TCP to port 80 over IPv4.
@@ -204,19 +218,21 @@ fn packet() -> [u8; 64] {
 }
 
 /// Nanoseconds for one run: ours and rbpf's.
-fn compare(text: &str, packet: &[u8; 64]) -> (f64, f64) {
+fn compare(text: &str) -> Result<(f64, f64)> {
     const RUNS: u32 = 2_000;
-    let program = assemble(text).expect("assembles");
+    let program = assembled(text)?;
     let mut workspace = Box::new(Workspace::new());
-    let mut verified = verify(&program, &PROFILE, &mut workspace).expect("accepted");
-    let executable = Executable::new(&compile(&mut verified)).expect("pages");
-    let mut machine = rbpf::EbpfVmRaw::new(Some(&program)).expect("valid for rbpf");
-    machine.jit_compile().expect("compiles");
-    let mut memory = *packet;
-    let wanted = machine.execute_program(&mut memory.clone()).expect("runs");
-    let fuel = verified.fuel(1 << 20).expect("cheap");
+    let verified = verify(&program, &PROFILE, &mut workspace);
+    let mut verified = verified.map_err(|refusal| anyhow!("{refusal}"))?;
+    let executable = Executable::new(&compile(&mut verified))?;
+    let mut machine = rbpf::EbpfVmRaw::new(Some(&program)).context("rbpf")?;
+    machine.jit_compile().context("rbpf")?;
+    let mut memory = packet();
+    let wanted = machine.execute_program(&mut memory.clone()).context("rbpf")?;
+    let fuel = verified.fuel(1 << 20).context("the program is too dear")?;
     let mut activation = Activation::new(fuel, [0; 5], std::ptr::null(), std::ptr::null_mut());
-    assert_eq!(run(&executable, &mut activation, &mut memory.clone()), wanted);
+    let ran = run(&executable, &mut activation, &mut memory.clone());
+    ensure!(ran == Some(wanted), "rbpf computes something else");
     let (mut ours, mut rbpf) = (Duration::MAX, Duration::MAX);
     for _ in 0..500 {
         ours = ours.min(fastest(1, || {
@@ -235,14 +251,14 @@ fn compare(text: &str, packet: &[u8; 64]) -> (f64, f64) {
         }));
     }
     let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(RUNS);
-    (each(ours), each(rbpf))
+    Ok((each(ours), each(rbpf)))
 }
 
 /// One run; the region is another each time, as for packets.
-fn run(executable: &Executable, activation: &mut Activation, memory: &mut [u8; 64]) -> u64 {
+fn run(executable: &Executable, activation: &mut Activation, memory: &mut [u8; 64]) -> Option<u64> {
     activation.set_region(0, memory.as_mut_ptr(), memory.len() as u64);
     // SAFETY: the region is what the profile says, and there are no helpers.
-    unsafe { executable.run(activation) }.expect("does not trap")
+    unsafe { executable.run(activation) }.ok()
 }
 
 /// The fastest of so many times.
