@@ -7,6 +7,7 @@ pub use filter_language::show;
 pub mod bytecode;
 pub mod capture;
 pub mod classic;
+pub mod executable;
 pub mod field;
 pub mod libpcap;
 pub mod lift;

@@ -2,11 +2,13 @@
 
 use anyhow::{Context, Result, anyhow};
 use filter_language::show;
-use memmap2::{Advice, Mmap, MmapMut};
+use memmap2::{Advice, MmapMut};
 use packet_filters::{
     Atom, Classifier, Filter, FilterSet, InsertError, Line, Link, Memory, SECRET, Shape, Step,
     code_for, lines_for, verdict,
 };
+
+use crate::executable::Executable;
 
 /// The most shapes that a set here may have.
 pub const SHAPES: usize = 254;
@@ -59,8 +61,8 @@ pub fn told(error: InsertError) -> String {
 pub struct Merged {
     /// The set.
     pub set: FilterSet<'static>,
-    code: Option<Mmap>,
-    length: usize,
+    code: Vec<u8>,
+    executable: Option<Executable>,
 }
 
 impl Merged {
@@ -76,7 +78,7 @@ impl Merged {
         let secret: [u64; SECRET] = std::array::from_fn(|place| {
             (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) | 1
         });
-        Self { set: FilterSet::new(memory, &secret), code: None, length: 0 }
+        Self { set: FilterSet::new(memory, &secret), code: Vec::new(), executable: None }
     }
 
     /// Merges these filters, each of which gets its place in the list as its id.
@@ -98,7 +100,7 @@ impl Merged {
     /// # Errors
     /// The system has no memory that can be executed.
     pub fn compile(&mut self) -> Result<Vec<Part>> {
-        let mut buffer = MmapMut::map_anon(code_for(SHAPES)).context("no memory for code")?;
+        let mut buffer = vec![0; code_for(SHAPES)];
         let mut steps = Vec::new();
         let mut trace = |at, step: Step<'_>| {
             let (work, first) = match step {
@@ -113,8 +115,10 @@ impl Merged {
             steps.push((Part { at, work }, first));
         };
         let length = self.set.compile_traced(&mut buffer, &mut trace);
-        self.length = length.map_err(|error| anyhow!("no code: {error:?}"))?;
-        self.code = Some(buffer.make_exec().context("no memory that can be executed")?);
+        buffer.truncate(length.map_err(|error| anyhow!("no code: {error:?}"))?);
+        let executable = Executable::new(&buffer).context("no memory that can be executed")?;
+        self.executable = Some(executable);
+        self.code = buffer;
         let parts = steps.into_iter().map(|(mut part, list)| {
             if let (Work::Shape { members, .. }, Some((first, count))) = (&mut part.work, list) {
                 *members = self.set.alike(first).take(count as usize).collect();
@@ -127,16 +131,16 @@ impl Merged {
     /// The machine code.
     #[must_use]
     pub fn code(&self) -> &[u8] {
-        self.code.as_ref().map_or(&[], |code| &code[..self.length])
+        &self.code
     }
 
     /// The id of the filter that gets a packet, by the machine code.
     #[inline]
     #[must_use]
     pub fn classify(&self, packet: &[u8]) -> Option<u32> {
-        let code = self.code.as_ref()?;
+        let code = self.executable.as_ref()?;
         // SAFETY: the code was emitted for this set and not changed since.
-        let classify: Classifier = unsafe { std::mem::transmute(code.as_ptr()) };
+        let classify: Classifier = unsafe { std::mem::transmute(code.start()) };
         // SAFETY: the code reads the packet, which is as long as it says, and the table of the set,
         // which is never freed.
         verdict(unsafe { classify(packet.as_ptr(), packet.len() as u64, self.set.table()) })
