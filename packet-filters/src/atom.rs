@@ -31,13 +31,9 @@ impl Width {
     }
 
     /// The width of that many bytes; `None` if there is no load of that size.
-    pub const fn from_bytes(bytes: u32) -> Option<Self> {
-        match bytes {
-            1 => Some(Width::One),
-            2 => Some(Width::Two),
-            4 => Some(Width::Four),
-            _ => None,
-        }
+    pub fn from_bytes(bytes: u32) -> Option<Self> {
+        let widths = [Width::One, Width::Two, Width::Four];
+        widths.into_iter().find(|width| u32::from(width.bytes()) == bytes)
     }
 
     /// A value of this width (network order) as a little-endian load of the same bytes gives it.
@@ -129,7 +125,9 @@ impl Atom {
             Atom::Compare { offset, width, mask, value } => (offset, width.bytes(), mask, value),
             Atom::Shift { .. } => (0, 0, 0, 0),
         };
-        (0..width).map(move |i| byte_of(offset, width, mask, value, i)).filter(|cell| cell.1 != 0)
+        let downs = (0..width).map(move |i| (offset + i, 8 * (width - 1 - i)));
+        let cells = downs.map(move |(at, down)| (at, (mask >> down) as u8, (value >> down) as u8));
+        cells.filter(|cell| cell.1 != 0)
     }
 
     /// Whether the atom looks at some bit of every byte that it loads.
@@ -176,16 +174,4 @@ impl Atom {
             _ => Ok(()),
         }
     }
-}
-
-/// Byte `i` of a compare, counted from its offset: (offset, mask, value).
-pub(crate) const fn byte_of(
-    offset: u16,
-    width: u16,
-    mask: u32,
-    value: u32,
-    i: u16,
-) -> (u16, u8, u8) {
-    let down = 8 * (width - 1 - i);
-    (offset + i, (mask >> down) as u8, (value >> down) as u8)
 }

@@ -30,7 +30,8 @@ use crate::codegen::encoding::*;
 /// Registers 0 to 9.
 const REGISTERS: [u8; 10] = [RAX, RDI, RSI, RDX, R8, R9, RBX, R13, R14, R15];
 
-/// What the caller of a compiled program wants to find unchanged: the fuel, registers 6 to 9.
+/// What the caller of a compiled program wants to find unchanged: the fuel, which only a program
+/// that goes back burns, and registers 6 to 9.
 const SAVED: [u8; 5] = [R12, RBX, R13, R14, R15];
 
 /// The start of region 0, in the activation.
@@ -47,10 +48,13 @@ impl Verified<'_> {
         let used = |slot: &Slot| [slot.instruction.to, slot.instruction.from];
         let used = self.slots.iter().flat_map(used);
         let most = used.filter(|register| *register < 10).max().unwrap_or(0);
+        let mut slots = self.slots.iter().enumerate();
+        let loops = slots.any(|(at, slot)| slot.instruction.goes_back(at));
+        let saved = usize::from(!loops)..usize::from(most.saturating_sub(5)) + 1;
         let mut compiler = Compiler {
             code: Code::new(buffer),
             slots: self.slots,
-            saved: SAVED.get(..usize::from(most.saturating_sub(5)) + 1).unwrap_or(&SAVED),
+            saved: SAVED.get(saved).unwrap_or(&SAVED),
             done: Label::new(),
             trapped: Label::new(),
         };
@@ -88,7 +92,9 @@ impl Compiler<'_, '_> {
         self.saved.iter().for_each(|register| code.push(*register));
         code.registers(WIDE, LOAD, RBP, RDI);
         code.registers(WIDE, LOAD, R10, RSI);
-        code.memory(WIDE, LOAD, R12, Memory::at(RBP, Activation::FUEL));
+        if self.saved.first() == Some(&R12) {
+            code.memory(WIDE, LOAD, R12, Memory::at(RBP, Activation::FUEL));
+        }
         code.immediate(WIDE, group::SUB, RSP, frame);
         for ((argument, register), index) in arguments.iter().zip([RDI, RSI, RDX, R8, R9]).zip(0..)
         {
