@@ -36,6 +36,8 @@ const TABLE_FRAMES: u64 = 16;
 const TLB_FRAMES_MAX: u64 = 256;
 /// The ethernet type of ARP.
 const TYPE_ARP: u16 = 0x0806;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
 /// How many pages are filled at once.
 const BATCH: usize = 64;
 
@@ -239,18 +241,29 @@ fn furnish(
         fill(environment, batch).map_err(at("it memory"))?;
     }
     grant(program, number, environment).map_err(at("it capabilities"))?;
-    for port in &program.ports {
-        let builder = match *port {
-            Port::Tcp(port) => Builder::tcp_port(port),
-            Port::Udp(port) => Builder::udp_port(port),
-            Port::Arp => Builder::ethertype(TYPE_ARP),
-            Port::Icmp => Builder::icmp(),
-        };
-        let filter = builder.build().map_err(|_| Error::BadFilter).map_err(at("it a port"))?;
-        filter::reserve(environment, capability::OWN, encode(&filter).as_ref())
-            .map_err(at("it a port"))?;
+    for (place, port) in (0..).zip(&program.ports) {
+        open(environment, place, *port).map_err(at("it a port"))?;
     }
     Ok(())
+}
+
+/// Reserves the packets to a port for an environment, and lets it send those from there: with the
+/// machine's link address, which no template leaves open.
+fn open(environment: EnvName, place: u64, port: Port) -> Result<(), Error> {
+    let [a, b, c, d, e, f, _, _] = tables::system().link_address.to_le_bytes();
+    let mac = [a, b, c, d, e, f];
+    let sent =
+        |protocol, port| Builder::ipv4(protocol).unfragmented().source_port(port).source_mac(mac);
+    let (received, sent) = match port {
+        Port::Tcp(port) => (Builder::tcp_port(port), sent(PROTOCOL_TCP, port)),
+        Port::Udp(port) => (Builder::udp_port(port), sent(PROTOCOL_UDP, port)),
+        Port::Arp => (Builder::ethertype(TYPE_ARP), Builder::arp_sender(mac)),
+        Port::Icmp => (Builder::icmp(), Builder::icmp().source_mac(mac)),
+    };
+    let build = |builder: Builder| builder.build().map_err(|_| Error::BadFilter);
+    let (received, sent) = (build(received)?, build(sent)?);
+    filter::reserve(environment, capability::OWN, encode(&received).as_ref())?;
+    filter::permit(environment, capability::OWN, place, encode(&sent).as_ref())
 }
 
 /// Puts the capabilities where [`exo_user::capability`] says that they are.

@@ -310,7 +310,9 @@ calls! {
     /// Installs an encoded filter that leads to one of the caller's rings. It must be contained in
     /// one of the caller's reservations. With `NO_RING` it is a reservation, for the caller or
     /// another environment; the capability then needs `NETWORK` with the root name. Filters and
-    /// reservations of different environments must not overlap.
+    /// reservations of different environments must not overlap. With `SEND_TEMPLATE` plus up to 7, and
+    /// the same right, it is a template of packets that the environment may send, in the place of the
+    /// one before; there is no id, and no limit counts it. Children begin with their parent's.
     21 FilterInstall(environment: EnvName, capability: u32, address: u64, length: u64, ring: u64) -> "the filter's id"
         ! [BadAddress, NotBound, TooLong, BadFilter, NoEnvironment, StaleEnvironment, WrongState,
            NoCapability, NotDominated, NoRing, NotReserved, FilterOverlaps, OverLimit, NoFreeFilters];
@@ -318,10 +320,12 @@ calls! {
     /// Removes a filter or reservation of the caller's.
     22 FilterRemove(filter: u32) -> "nothing" ! [NoFilter];
 
-    /// Sends packets, from a list of send requests. The capability needs `NETWORK`. Stops at the
-    /// first that cannot be sent; refused only if that is the first of all.
+    /// Sends packets, from a list of send requests. The capability needs `NETWORK`, and each packet
+    /// has to match a send template of the caller's. Stops at the first that cannot be sent; refused
+    /// only if that is the first of all.
     23 Send(capability: u32, list: u64, count: u64) -> "the number of packets sent"
-        ! [NoCapability, NotDominated, BadAddress, NotBound, TooLong, BadPacket, NoDevice, QueueFull];
+        ! [NoCapability, NotDominated, BadAddress, NotBound, TooLong, BadPacket, NotReserved, NoDevice,
+           QueueFull];
 
     /// Donates frames of the caller to the kernel, for the caller's tables. All or none.
     24 Donate(list: u64, count: u64) -> "nothing"

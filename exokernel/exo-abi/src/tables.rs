@@ -317,6 +317,11 @@ pub struct FilterEntry {
 
 /// In place of a ring: the filter only reserves packets for its holder.
 pub const NO_RING: u64 = u64::MAX;
+/// How many send templates an environment has.
+pub const SEND_TEMPLATES: u64 = 8;
+/// In place of a ring, plus less than [`SEND_TEMPLATES`]: the filter is that send template of its
+/// holder's.
+pub const SEND_TEMPLATE: u64 = NO_RING - SEND_TEMPLATES;
 
 /// A receive ring: four words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -3,7 +3,9 @@
 use crate::console::Line;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
+use exo_abi::tables::SEND_TEMPLATES;
 use exo_abi::{CapabilityName, EnvName, Error, FrameNumber, Rights};
+use packet_filters::Filter;
 use secure_bindings::{Accounts, CapabilityTable, Record};
 
 /// What the kernel keeps of an environment beside its bindings.
@@ -23,6 +25,8 @@ pub struct Environment {
     pub(crate) repossession: Repossession,
     /// What it has written of its next console line.
     pub(crate) line: Line,
+    /// A packet that it sends matches one of them.
+    pub(crate) templates: [Option<Filter>; SEND_TEMPLATES as usize],
 }
 
 /// The pages of an environment's donated memory that the kernel itself reads and writes.
@@ -68,7 +72,13 @@ impl Environment {
         },
         repossession: Repossession { next: FrameNumber(0), wired_too: false },
         line: Line::EMPTY,
+        templates: [None; SEND_TEMPLATES as usize],
     };
+
+    /// Whether its templates let it send this packet.
+    pub(crate) fn may_send(&self, packet: &[u8]) -> bool {
+        self.templates.iter().flatten().any(|template| template.matches(packet))
+    }
 
     /// Whether the environment exists and has not ended.
     pub(crate) fn alive(&self) -> bool {

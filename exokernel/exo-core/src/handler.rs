@@ -12,7 +12,7 @@ use exo_abi::{Error, FrameNumber, Rights};
 use packet_filters::ebpf::{KEEP, QUIET};
 
 /// A packet for a handler, and what the handler may do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Arrival<'a> {
     /// The packet, from the link header on.
     pub packet: &'a [u8],
@@ -20,8 +20,8 @@ pub struct Arrival<'a> {
     pub filter: u32,
     /// The frame that the handler reads and writes.
     pub state: FrameNumber,
-    /// Whether it may send.
-    pub sends: bool,
+    /// Whether it may send a packet.
+    pub may_send: &'a dyn Fn(&[u8]) -> bool,
 }
 
 /// What a handler has made of a packet: its result, [`KEEP`] and [`QUIET`], or nothing if it was ended
@@ -81,8 +81,9 @@ impl<M: Machine> Kernel<'_, M> {
         let Some(Handler { state, capability }) = self.rings[ring].handler else {
             return (true, true);
         };
-        let may_send = self.check_own(owner, capability, Rights::NETWORK);
-        let arrival = Arrival { packet, filter, state, sends: may_send.is_ok() };
+        let sends = self.check_own(owner, capability, Rights::NETWORK);
+        let may_send = |packet: &[u8]| sends.is_ok() && self.environment(owner).may_send(packet);
+        let arrival = Arrival { packet, filter, state, may_send: &may_send };
         let start = self.machine.now();
         let (result, sent) = self.machine.run_handler(ring, &arrival);
         // Whoever the interrupt has met does not pay for it.

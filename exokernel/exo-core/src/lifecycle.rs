@@ -138,8 +138,10 @@ impl<M: Machine> Kernel<'_, M> {
         let generation = self.environment(slot).name.generation() + 1;
         let mut capabilities = CapabilityTable::EMPTY;
         capabilities.set(0, plan.guard)?;
+        let none = Environment::EMPTY.templates;
         *self.environment_mut(slot) = Environment {
             name: EnvName::new(slot.into(), generation),
+            templates: plan.parent.map_or(none, |parent| self.environment(parent).templates),
             parent: plan.parent,
             guard: plan.guard.name,
             capabilities,

@@ -11,7 +11,7 @@ use exo_abi::ring::{
     CONSUMED, DROPPED, Descriptor, FRAMES_MAX, HEADER_WORDS, PRODUCED, SLOT_SIZE, SLOTS,
     SLOTS_PER_FRAME,
 };
-use exo_abi::tables::{NO_RING, StatisticsWord};
+use exo_abi::tables::{NO_RING, SEND_TEMPLATE, StatisticsWord};
 use exo_abi::upcall::Event;
 use exo_abi::{CapabilityName, EnvName, Error, FrameNumber, Rights};
 use packet_filters::{Filter, InsertError, MAX_ENCODED, contains, overlaps};
@@ -160,7 +160,7 @@ impl<M: Machine> Kernel<'_, M> {
         filter: &Filter,
         ring: u64,
     ) -> Result<u64, Error> {
-        let owner = if ring == NO_RING {
+        let owner = if ring >= SEND_TEMPLATE {
             let capabilities = &self.environment(caller).capabilities;
             capabilities.check(capability, &CapabilityName::ROOT, Rights::NETWORK)?;
             if environment.is_none() { caller } else { self.find_alive(environment)? }
@@ -168,6 +168,12 @@ impl<M: Machine> Kernel<'_, M> {
             self.own_ring(caller, ring)?;
             caller
         };
+        let templates = &mut self.environment_mut(owner).templates;
+        let place = ring.checked_sub(SEND_TEMPLATE).map_or(usize::MAX, |place| place as usize);
+        if let Some(template) = templates.get_mut(place) {
+            *template = Some(*filter);
+            return Ok(0);
+        }
         self.hold(owner, Kind::Filters, 1)?;
         let id = match ring {
             NO_RING => self.add_reservation(owner, filter),
@@ -207,11 +213,6 @@ impl<M: Machine> Kernel<'_, M> {
     fn filter_holder(&self, id: u32) -> Option<u16> {
         let holder = self.exposed.filter(id).0;
         (!holder.is_none()).then_some(holder.index() as u16)
-    }
-
-    /// The ring of a filter of `owner`'s, or [`NO_RING`].
-    fn filter_of(&self, owner: u16, id: u32) -> Option<u64> {
-        (self.filter_holder(id) == Some(owner)).then(|| self.exposed.filter(id).1)
     }
 
     /// The reservations with their ids.
@@ -260,7 +261,7 @@ impl<M: Machine> Kernel<'_, M> {
             if self.environment(owner).accounts.get(Kind::Filters).held == 0 {
                 break;
             }
-            if self.filter_of(owner, id).is_some_and(&belongs) {
+            if self.filter_holder(id) == Some(owner) && belongs(self.exposed.filter(id).1) {
                 self.drop_filter(owner, id);
             }
         }
@@ -341,6 +342,9 @@ impl<M: Machine> Kernel<'_, M> {
         let mut packet = [0; PACKET_MAX as usize];
         let packet = &mut packet[..length as usize];
         self.read_user(caller, address, packet)?;
+        if !self.environment(caller).may_send(packet) {
+            return Err(Error::NotReserved);
+        }
         match self.machine.transmit(packet) {
             Ok(()) => Ok(0),
             Err(SendError::NoDevice) => Err(Error::NoDevice),

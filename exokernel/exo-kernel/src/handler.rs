@@ -149,12 +149,12 @@ routine!(copy, |_, run, from, length, to| {
 });
 
 routine!(reply, |_, run, length, _, _| {
-    if !run.arrival.sends || length < PACKET_MIN || length > run.length as u64 {
+    if length < PACKET_MIN || length > run.length as u64 {
         return 0;
     }
     // SAFETY: so much of the buffer has been filled, and nobody writes it meanwhile.
     let packet = unsafe { slice::from_raw_parts(run.reply, length as usize) };
-    let sent = u64::from(run.hardware.transmit(packet).is_ok());
+    let sent = u64::from((run.arrival.may_send)(packet) && run.hardware.transmit(packet).is_ok());
     run.sent += sent;
     sent
 });

@@ -1,7 +1,7 @@
 //! Packet filters and reservations.
 
 use crate::call::{address, call};
-use exo_abi::tables::NO_RING;
+use exo_abi::tables::{NO_RING, SEND_TEMPLATE, SEND_TEMPLATES};
 use exo_abi::{Call, EnvName, Error};
 
 /// Installs an encoded filter that leads to one of the caller's rings, within one of the caller's
@@ -22,6 +22,23 @@ pub fn install(encoded: &[u8], ring: u32) -> Result<u32, Error> {
 /// `NotDominated`.
 pub fn reserve(environment: EnvName, capability: u32, encoded: &[u8]) -> Result<u32, Error> {
     put(environment, capability, encoded, NO_RING)
+}
+
+/// Lets an environment (none: the caller) send what an encoded filter matches: its template number
+/// `place`, of 8, in the place of the one before. The capability needs `NETWORK` with the root name.
+///
+/// # Errors
+/// As [`reserve`], and `BadArgument` if there is no such template.
+pub fn permit(
+    environment: EnvName,
+    capability: u32,
+    place: u64,
+    encoded: &[u8],
+) -> Result<(), Error> {
+    if place >= SEND_TEMPLATES {
+        return Err(Error::BadArgument);
+    }
+    put(environment, capability, encoded, SEND_TEMPLATE + place).map(|_| ())
 }
 
 fn put(environment: EnvName, capability: u32, encoded: &[u8], ring: u64) -> Result<u32, Error> {

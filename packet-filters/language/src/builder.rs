@@ -21,6 +21,7 @@ const IPV4_FRAGMENT: u16 = NETWORK + 6;
 const IPV4_PROTOCOL: u16 = NETWORK + 9;
 const IPV4_SOURCE: u16 = NETWORK + 12;
 const IPV4_DESTINATION: u16 = NETWORK + 16;
+const ARP_SENDER: u16 = NETWORK + 8;
 const ARP_TARGET: u16 = NETWORK + 24;
 
 const TYPE_IPV4: u16 = 0x0800;
@@ -122,12 +123,23 @@ impl Builder {
 
     /// Adds: to this link address.
     pub const fn destination_mac(self, mac: [u8; 6]) -> Self {
-        let [a, b, c, d, e, f] = mac;
-        self.compare(Atom::exact(0, Width::Four, number([a, b, c, d]))).compare(Atom::exact(
-            4,
-            Width::Two,
-            number([0, 0, e, f]),
-        ))
+        self.mac(0, mac)
+    }
+
+    /// Adds: from this link address.
+    pub const fn source_mac(self, mac: [u8; 6]) -> Self {
+        self.mac(6, mac)
+    }
+
+    /// Adds: a link address at this offset.
+    const fn mac(self, offset: u16, [a, b, c, d, e, f]: [u8; 6]) -> Self {
+        let end = Atom::exact(offset + 4, Width::Two, number([0, 0, e, f]));
+        self.compare(Atom::exact(offset, Width::Four, number([a, b, c, d]))).compare(end)
+    }
+
+    /// ARP requests and replies that say of nobody else's link address that it is the sender's.
+    pub const fn arp_sender(mac: [u8; 6]) -> Self {
+        Builder::ethertype(TYPE_ARP).source_mac(mac).mac(ARP_SENDER, mac)
     }
 
     /// Adds: the first or only fragment of an IPv4 packet.

@@ -11,21 +11,26 @@ use packet_filters::Filter;
 pub struct Ring {
     /// Its id.
     pub id: u32,
-    /// The header page and one page of slots.
+    /// The header page and the first page of slots.
     pub frames: [FrameNumber; 2],
 }
 
 impl Ring {
     /// A ring of two slots.
     pub fn create() -> Self {
-        let frames = ground::frames::<2>();
+        Self::of::<2>()
+    }
+
+    /// A ring of so many frames: the header page, and pages of two slots each.
+    pub fn of<const COUNT: usize>() -> Self {
+        let frames = ground::frames::<COUNT>();
         rule::granted(
             "the header page",
             ground::bind(ground::GROUND, frames[0], Rights::READ | Rights::WRITE),
         );
         // SAFETY: the frames are new; the ground is read and written by address alone.
         let id = rule::granted("a ring", unsafe { calls::create(&frames) });
-        Self { id, frames }
+        Self { id, frames: [frames[0], frames[1]] }
     }
 
     /// Packets that were put in or found no place, as the kernel counts them.

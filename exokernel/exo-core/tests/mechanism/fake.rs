@@ -179,7 +179,9 @@ impl World for HandlerRun<'_> {
                 self.reply.extend_from_slice(self.packet.get(range).unwrap_or_default());
                 self.reply.len() as u64
             }
-            3 if self.arrival.sends && (14..=self.reply.len() as u64).contains(&first) => {
+            3 if (14..=self.reply.len() as u64).contains(&first)
+                && (self.arrival.may_send)(&self.reply[..first as usize]) =>
+            {
                 self.machine.transmit(&self.reply[..first as usize]).unwrap();
                 self.sent += 1;
                 1

@@ -5,8 +5,9 @@ use crate::environments::{create, start};
 use crate::fake::{Bench, DATA};
 use ebpf_tools::assembler::assemble;
 use exo_abi::control::ControlWord;
+use exo_abi::request::SEND_WORDS;
 use exo_abi::ring::{CONSUMED, Descriptor, HEADER_WORDS, PRODUCED};
-use exo_abi::tables::{EnvWord, NO_RING};
+use exo_abi::tables::{EnvWord, NO_RING, SEND_TEMPLATE, SEND_TEMPLATES};
 use exo_abi::upcall::Event;
 use exo_abi::{Call, EnvName, Error, FrameNumber};
 use packet_filters::{Atom, Filter, Width};
@@ -119,6 +120,38 @@ fn rings_and_filters_are_free_when_their_owner_ends() {
     assert!(all.into_iter().all(|word| word.load(Ordering::Relaxed) == 0));
 }
 
+/// Sends a packet of the first environment's.
+fn send(bench: &mut Bench, packet: &[u8; 60]) -> Result<u64, Error> {
+    let mut words = [0; 8];
+    for (word, chunk) in words.iter_mut().zip(packet.chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        *word = u64::from_le_bytes(bytes);
+    }
+    bench.poke(PROGRAM, &words);
+    let request: [u64; SEND_WORDS] = [PROGRAM, 60];
+    bench.poke(LIST, &request);
+    bench.call(Call::Send { capability: 0, list: LIST, count: 1 })
+}
+
+#[test]
+fn nobody_sends_what_no_template_says() {
+    let mut bench = Bench::new();
+    assert_eq!(send(&mut bench, &packet(0x0800)), Err(Error::NotReserved));
+    let last = SEND_TEMPLATE + SEND_TEMPLATES - 1;
+    for (place, ethertype) in [(SEND_TEMPLATE, 0x0800), (last, 0x0806)] {
+        assert_eq!(install(&mut bench, EnvName::NONE, &filter(ethertype), place), Ok(0));
+    }
+    assert_eq!(send(&mut bench, &packet(0x0800)), Ok(1));
+    assert_eq!(send(&mut bench, &packet(0x0806)), Ok(1));
+    assert_eq!(send(&mut bench, &packet(0x0807)), Err(Error::NotReserved));
+    // A template is replaced, and one that wants more of a packet takes less.
+    install(&mut bench, EnvName::NONE, &filter(0x0807), last).unwrap();
+    assert_eq!(send(&mut bench, &packet(0x0806)), Err(Error::NotReserved));
+    assert_eq!(send(&mut bench, &packet(0x0807)), Ok(1));
+    assert_eq!(bench.machine.sent.borrow().len(), 3);
+}
+
 /// Installs a handler with state `state`, and the capability in `capability`.
 fn handle(
     bench: &mut Bench,
@@ -148,6 +181,7 @@ fn a_handler_keeps_counts_and_replies() {
     install(&mut bench, EnvName::NONE, &filter(0x0800), NO_RING).unwrap();
     let (id, frames) = ring(&mut bench, 3);
     install(&mut bench, EnvName::NONE, &filter(0x0800), id).unwrap();
+    install(&mut bench, EnvName::NONE, &filter(0x0800), SEND_TEMPLATE).unwrap();
     let state = allocate(&mut bench, 1)[0];
     // Counts; keeps what is long enough and has 7 there, after it was sent back, and is quiet then.
     let text = "ldxdw r0, [r3]\nadd r0, 1\nstxdw [r3], r0\nmov r6, r2\nldxb r7, [r1+20]\n\
@@ -163,6 +197,11 @@ fn a_handler_keeps_counts_and_replies() {
     let counter = &bench.machine.page(FrameNumber(state))[0];
     assert_eq!(counter.load(Ordering::Relaxed), 3);
     assert_eq!(*bench.machine.sent.borrow(), [kept.to_vec()]);
+    // It sends what its owner could: not this any more.
+    install(&mut bench, EnvName::NONE, &filter(0x86dd), SEND_TEMPLATE).unwrap();
+    bench.kernel.received(&kept);
+    assert_eq!(bench.machine.sent.borrow().len(), 1);
+    install(&mut bench, EnvName::NONE, &filter(0x0800), SEND_TEMPLATE).unwrap();
     // Without the capability it can't send, and nothing else is different.
     assert_eq!(handle(&mut bench, id, text, state, 15), Ok(0));
     bench.kernel.received(&kept);

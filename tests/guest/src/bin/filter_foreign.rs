@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use exo_user::abi::tables::NO_RING;
+use exo_user::abi::tables::{NO_RING, SEND_TEMPLATE};
 use exo_user::{Call, EnvName, Error, Start, capability, filter, tables};
 use filter_language::{Builder, encode};
 use guest_probes::rule::{self, refused, same};
@@ -41,9 +41,11 @@ fn main(_: &Start<'_>) -> u64 {
     for capability in [capability::OWN, capability::NETWORK, 9, u32::MAX] {
         for environment in [EnvName::NONE, EnvName(1 << 32)] {
             let (address, length) = (encoded.as_ref().as_ptr() as u64, encoded.as_ref().len());
-            let (length, ring) = (length as u64, NO_RING);
-            let call = Call::FilterInstall { environment, capability, address, length, ring };
-            rule::refused_with(call, &[Error::NotDominated, Error::NoCapability]);
+            let length = length as u64;
+            for ring in SEND_TEMPLATE..=NO_RING {
+                let call = Call::FilterInstall { environment, capability, address, length, ring };
+                rule::refused_with(call, &[Error::NotDominated, Error::NoCapability]);
+            }
         }
     }
     for (id, entry) in tables::filters().iter() {

@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+use exo_user::abi::tables::SEND_TEMPLATE;
 use exo_user::{Call, EnvName, Error, Start, filter};
 use filter_language::{Builder, encode};
 use guest_probes::ground::{self, DATA, page};
@@ -56,7 +57,7 @@ fn main(start: &Start<'_>) -> u64 {
         refused(Call::FilterInstall { environment, capability, address, length, ring }, error);
     }
     let address = good.as_ptr() as u64;
-    for ring in [63, 64, 1 << 32, u64::MAX - 1] {
+    for ring in [63, 64, 1 << 32, SEND_TEMPLATE - 1] {
         let length = good.len() as u64;
         let call = Call::FilterInstall { environment, capability, address, length, ring };
         refused(call, Error::NoRing);
