@@ -106,7 +106,7 @@ extern "sysv64" fn drive(number: u64) -> ! {
         }
         match gate::transfer(reflector, TransferMode::Synchronous, NEVER) {
             Ok(Rested::Entered) => board.rounds.store(board.rounds.load(Relaxed) + 1, Relaxed),
-            // It is not at its gate yet. If it cannot run either, the next transfer says so.
+            // It is not at rest for this yet. If it cannot run either, the next transfer says so.
             _ => drop(environment::yield_to(reflector)),
         }
     }

@@ -55,7 +55,7 @@ fn pct_oneway(measurement: &mut Measurement) -> Result<(), Error> {
 pub(crate) extern "sysv64" fn reflect(parent: u64) -> ! {
     loop {
         if gate::transfer(EnvName(parent), TransferMode::Reply, NEVER).is_err() {
-            // It is not at its gate yet. What comes of this, the next transfer says.
+            // It is not at rest for this yet. What comes of this, the next transfer says.
             let _ = gate::give_way(EnvName(parent));
         }
     }
@@ -73,7 +73,7 @@ fn call(measurement: &mut Measurement) -> Result<(), Error> {
 
 extern "sysv64" fn serve(_: u64) -> ! {
     loop {
-        gate::serve(gate::EVERYBODY, NEVER, &mut |_: &mut Request| Answer::Now);
+        gate::serve(EnvName::ANYBODY, NEVER, &mut |_: &mut Request| Answer::Now);
     }
 }
 

@@ -4,6 +4,12 @@
 //! `rsi`, `rdx`, `r10`, `r8` and `r9`. It returns 0 or an [`Error`] number in `rax` and a value in
 //! `rdx`; `rcx` and `r11` are lost, all other registers are kept. `yield`, `sleep` and `transfer`
 //! keep `rsp` only, if they are not refused: whoever gives up the CPU saves what it needs.
+//!
+//! Whoever gives up the CPU by one of these three is *at rest*, and says with the same call who may
+//! enter it meanwhile by a transfer of its own: the *keeper*, one environment,
+//! [`ANYBODY`](EnvName::ANYBODY) or [`NONE`](EnvName::NONE). If it is entered, it goes on behind its
+//! `syscall` as if the call had returned, with [`ENTERED`] in `rax` and what the other has passed in
+//! the registers. It is entered once at most: behind the `syscall` it is at rest no more.
 
 use crate::batch::BatchFlags;
 use crate::contract::Kind;
@@ -22,6 +28,9 @@ pub struct Registers {
 
 /// The registers of the arguments, for documents.
 pub const ARGUMENT_REGISTERS: [&str; 6] = ["rdi", "rsi", "rdx", "r10", "r8", "r9"];
+
+/// What `rax` is, instead of 0 or an error's number, for whoever was entered while at rest.
+pub const ENTERED: u64 = u64::MAX;
 
 /// A value that a register carries.
 trait Word: Copy {
@@ -198,12 +207,12 @@ calls! {
     0 Null() -> "the caller's name" ! [];
 
     /// Gives the rest of the slice to `target`, or with no name to whoever holds the next slice.
-    /// Returns when the caller runs again.
-    1 Yield(target: EnvName) -> "nothing" ! [NoEnvironment, StaleEnvironment, WrongState, NotRunnable];
+    /// Returns when the caller runs again. Meanwhile the keeper may enter.
+    1 Yield(target: EnvName, keeper: EnvName) -> "nothing" ! [NoEnvironment, StaleEnvironment, WrongState, NotRunnable];
 
     /// Sleeps until an event is pending or the time (nanoseconds since boot) has come. Returns at
-    /// once if either holds.
-    2 Sleep(until: u64) -> "nothing" ! [];
+    /// once if either holds. Meanwhile the keeper may enter.
+    2 Sleep(until: u64, keeper: EnvName) -> "nothing" ! [];
 
     /// Writes text to the console. Whole lines stay together, with the caller's label before each;
     /// text without a line end waits for it. Control characters are replaced.
@@ -334,15 +343,15 @@ calls! {
     /// Ends the machine with a code. The capability needs `MACHINE`.
     25 MachineExit(capability: u32, code: u64) -> "nothing" ! [NoCapability, NotDominated];
 
-    /// Transfers control: the target runs at its gate on the rest of the caller's slice, with the
-    /// stack pointer that it stopped with, the caller's name in `rdi`, and in all other registers
-    /// but `rax`, `rcx` and `r11` what the caller has there. The target must be at rest: it has
-    /// stopped by `yield`, `sleep` or `transfer`. With mode 0 (`Asynchronous`) the caller stays
-    /// runnable; with 1 (`Synchronous`) it sleeps as if by `sleep(until)`, and its slices go to the
-    /// target as long as it does; with 2 (`Reply`) it sleeps and keeps its slices to itself. Returns
-    /// when the caller is woken and not entered through its own gate; if it waited for a target
-    /// that ended, with `StaleEnvironment`.
-    26 Transfer(target: EnvName, mode: TransferMode, until: u64) -> "nothing"
+    /// Transfers control: the target goes on behind its own call on the rest of the caller's slice,
+    /// with the stack pointer and the flags that it stopped with, `ENTERED` in `rax`, the caller's
+    /// name in `rdi`, and in all other registers but `rcx` and `r11` what the caller has there. The
+    /// target must be at rest, with the caller as its keeper. With mode 0 (`Asynchronous`) the caller
+    /// stays runnable; with 1 (`Synchronous`) it sleeps as if by `sleep(until)`, and its slices go to
+    /// the target as long as it does; with 2 (`Reply`) it sleeps and keeps its slices to itself.
+    /// Meanwhile the keeper may enter. Returns 0 when the caller is woken and was not entered; if it
+    /// waited for a target that ended, `StaleEnvironment`.
+    26 Transfer(target: EnvName, mode: TransferMode, until: u64, keeper: EnvName) -> "nothing"
         ! [NoEnvironment, StaleEnvironment, WrongState, NotRunnable, GateClosed, BadArgument];
 
     /// Makes the calls in a list of batch entries, one after the other, and writes into each entry

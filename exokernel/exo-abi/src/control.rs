@@ -20,18 +20,11 @@ pub struct ControlPage {
     pub mask: u64,
     /// Events that have happened: a bit for each, see [`Event`](crate::upcall::Event). The kernel
     /// sets bits (atomically), and clears the one for which it makes an upcall. The environment
-    /// clears bits of events that it handles without upcalls.
+    /// clears bits of events that it handles without upcalls. Bits that it sets itself mean nothing.
     pub pending: u64,
     /// The events for which upcalls are wanted. Others only become pending and end a sleep.
     pub enabled: u64,
-    /// Where control transfers enter. Zero: the gate is closed.
-    pub gate: u64,
-    /// Whose transfers may enter: the name of one environment, or [`ANYBODY`].
-    pub keeper: u64,
 }
-
-/// In [`ControlPage::keeper`]: every environment may enter.
-pub const ANYBODY: u64 = u64::MAX;
 
 /// The word of a field in the control page, as the kernel accesses it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,14 +42,10 @@ pub enum ControlWord {
     Pending = 4,
     /// [`ControlPage::enabled`]
     Enabled = 5,
-    /// [`ControlPage::gate`]
-    Gate = 6,
-    /// [`ControlPage::keeper`]
-    Keeper = 7,
 }
 
 /// The first word of the control page that the kernel leaves to the environment.
-pub const FREE_WORD: usize = 8;
+pub const FREE_WORD: usize = 6;
 
 #[cfg(test)]
 mod tests {
@@ -71,8 +60,6 @@ mod tests {
         assert_eq!(offset_of!(ControlPage, mask), ControlWord::Mask as usize * 8);
         assert_eq!(offset_of!(ControlPage, pending), ControlWord::Pending as usize * 8);
         assert_eq!(offset_of!(ControlPage, enabled), ControlWord::Enabled as usize * 8);
-        assert_eq!(offset_of!(ControlPage, gate), ControlWord::Gate as usize * 8);
-        assert_eq!(offset_of!(ControlPage, keeper), ControlWord::Keeper as usize * 8);
         assert!(size_of::<ControlPage>() <= FREE_WORD * 8);
     }
 }

@@ -23,8 +23,12 @@ impl fmt::Display for Document {
              it is stale.\n\n\
              A call is the `syscall` instruction with its number in `rax` and its arguments in \
              `rdi`, `rsi`, `rdx`, `r10`, `r8`, `r9`. It returns 0 or an error number in `rax` and a \
-             value in `rdx`. `rcx` and `r11` are lost; other registers are kept, but for `Yield` \
-             and `Sleep`, which keep `rsp` alone. A refused call has changed nothing.\n",
+             value in `rdx`. `rcx` and `r11` are lost; other registers are kept, but for `Yield`, \
+             `Sleep` and `Transfer`, which keep `rsp` alone. A refused call has changed nothing.\n\n\
+             Who gives the CPU up by one of these three is at rest, and says with the same call who \
+             may enter it meanwhile by a `Transfer` of its own, the keeper: one environment, -1 for \
+             anybody, or 0 for nobody. Who is entered goes on behind its `syscall`, once, with \
+             -1 in `rax` (`ENTERED`), and what the other passes in the registers.\n",
         )?;
         calls(text)?;
         errors(text)?;

@@ -103,7 +103,7 @@ errors! {
     BadKind = 37,
     /// The donated memory is less than the environment needs at least.
     TooFewFrames = 38,
-    /// The target's gate is closed, or not open to the caller.
+    /// The target is at rest, but the caller is not its keeper.
     GateClosed = 39,
     /// The batch names a call that cannot be part of one, or that cannot be undone.
     NotInBatch = 40,

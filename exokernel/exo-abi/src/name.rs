@@ -12,8 +12,11 @@ pub const PAGE_SIZE: u64 = 4096;
 pub struct EnvName(pub u64);
 
 impl EnvName {
-    /// In a call: the caller itself. In a table: nobody.
+    /// In a call: the caller itself. As a keeper and in a table: nobody.
     pub const NONE: Self = Self(0);
+
+    /// As a keeper: every environment may enter.
+    pub const ANYBODY: Self = Self(u64::MAX);
 
     /// The name of slot `index` in its `generation`, which counts from 1.
     pub const fn new(index: u32, generation: u32) -> Self {

@@ -21,7 +21,6 @@ use crate::exposed::{Exposed, SystemWord};
 use crate::machine::Machine;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use exo_abi::control::ControlWord;
 use exo_abi::tables::{ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord};
 use exo_abi::{EnvName, Error, FrameNumber};
 use secure_bindings::{FrameMemory, Page, TlbPlace};
@@ -58,6 +57,11 @@ pub struct EnvCell<'a> {
     pub(crate) rsp: AtomicU64,
     pub(crate) rflags: AtomicU64,
     pub(crate) status: AtomicU64,
+    /// Who may enter it there.
+    keeper: AtomicU64,
+    /// Whether events may be pending: not 0 if any is. Set behind the bit in the control page, and
+    /// cleared before that is looked at.
+    pub(crate) posted: AtomicU64,
     /// The bases of FS and GS while it does not run.
     bases: [AtomicU64; 2],
     /// While asleep: when to wake, in nanoseconds since boot.
@@ -94,6 +98,8 @@ impl<'a> EnvCell<'a> {
             rsp: zero(),
             rflags: zero(),
             status: zero(),
+            keeper: zero(),
+            posted: zero(),
             bases: [const { zero() }; 2],
             wake_at: zero(),
             heir: zero(),
@@ -156,8 +162,9 @@ impl<'a> EnvCell<'a> {
         machine.page(FrameNumber(self.control.load(Relaxed) as u32))
     }
 
-    pub(crate) fn pending(&self, machine: &impl FrameMemory) -> u64 {
-        self.control(machine)[ControlWord::Pending as usize].load(SeqCst)
+    /// Whether it lets in who has this name, while it is at rest.
+    pub(crate) fn lets_in(&self, name: EnvName) -> bool {
+        [name, EnvName::ANYBODY].contains(&EnvName(self.keeper.load(Relaxed)))
     }
 
     /// Takes note of the pages of a new environment. Under the lock.
@@ -183,6 +190,7 @@ impl<'a> EnvCell<'a> {
             (&self.bases[1], 0),
             (&self.page[0], 0),
             (&self.leaf[0], u64::MAX),
+            (&self.posted, 0),
         ] {
             word.store(value, Relaxed);
         }
@@ -200,13 +208,14 @@ impl<'a> EnvCell<'a> {
             Context::from_words(core::array::from_fn(|index| self.context[index].load(Relaxed)));
     }
 
-    /// Keeps what an environment needs that stops of its own will: it goes on behind the call,
-    /// which then returns `status`.
-    pub(crate) fn rest(&self, frame: &Frame, status: u64) {
+    /// Keeps what an environment needs that stops of its own will: it goes on behind the call, which
+    /// then returns 0, or where `keeper` has entered.
+    pub(crate) fn rest(&self, frame: &Frame, keeper: u64) {
         self.rip.store(frame.rip, Relaxed);
         self.rsp.store(frame.rsp, Relaxed);
         self.rflags.store(frame.rflags, Relaxed);
-        self.status.store(status, Relaxed);
+        self.status.store(0, Relaxed);
+        self.keeper.store(keeper, Relaxed);
         self.reproach.store(0, Relaxed);
     }
 

@@ -87,7 +87,7 @@ const FREE_FLAGS: u64 = 0x0024_0dd5;
 const INTERRUPTS: u64 = 0x200;
 const ALWAYS_ONE: u64 = 0x2;
 /// The flags of a program that has set none.
-pub const USER_FLAGS: u64 = INTERRUPTS | ALWAYS_ONE;
+const USER_FLAGS: u64 = INTERRUPTS | ALWAYS_ONE;
 
 impl Context {
     /// Makes all registers zero, but for what is always the same. One by one, which takes fewer

@@ -90,17 +90,34 @@ impl EnvCell<'_> {
         self.control(machine)[word as usize].load(Relaxed)
     }
 
+    /// Whether events may be pending. If not, none is.
+    #[inline]
+    pub(crate) fn was_posted(&self) -> bool {
+        self.posted.load(SeqCst) != 0
+    }
+
+    /// The events that have happened and that nobody has taken.
+    #[inline]
+    pub(crate) fn pending(&self, machine: &impl FrameMemory) -> u64 {
+        if self.was_posted() { self.withdraw(machine, 0) } else { 0 }
+    }
+
+    /// Makes events that no longer hold not pending. Returns those that are.
+    pub(crate) fn withdraw(&self, machine: &impl FrameMemory, events: u64) -> u64 {
+        let pending = &self.control(machine)[ControlWord::Pending as usize];
+        self.posted.store(0, SeqCst);
+        pending.fetch_and(!events, SeqCst);
+        let left = pending.load(SeqCst);
+        if left != 0 {
+            self.posted.store(1, SeqCst);
+        }
+        left
+    }
+
     /// Sets an event's bit. Who may sleep or run elsewhere has to be woken as well.
     pub(crate) fn post(&self, machine: &impl FrameMemory, event: Event) {
         self.control(machine)[ControlWord::Pending as usize].fetch_or(event.bit(), SeqCst);
-    }
-
-    /// Makes an event that no longer holds not pending.
-    pub(crate) fn withdraw(&self, machine: &impl FrameMemory, event: Event) {
-        let pending = &self.control(machine)[ControlWord::Pending as usize];
-        if pending.load(Relaxed) & event.bit() != 0 {
-            pending.fetch_and(!event.bit(), SeqCst);
-        }
+        self.posted.store(1, SeqCst);
     }
 
     /// Whether an event would be delivered as an upcall now.
@@ -114,12 +131,17 @@ impl EnvCell<'_> {
     /// The first event that is pending and would be delivered.
     #[inline]
     fn deliverable(&self, machine: &impl FrameMemory) -> Option<Event> {
+        if !self.was_posted() {
+            return None;
+        }
         let control = self.control(machine);
         let [pending, enabled, mask, entry] =
             [ControlWord::Pending, ControlWord::Enabled, ControlWord::Mask, ControlWord::Entry]
                 .map(|word| control[word as usize].load(SeqCst));
         let wanted = pending & enabled;
         if wanted == 0 || mask != 0 || entry == 0 {
+            // The program may have taken what was posted.
+            self.withdraw(machine, 0);
             return None;
         }
         Event::ALL.get(wanted.trailing_zeros() as usize).copied()
@@ -303,7 +325,7 @@ impl Board<'_> {
         if !self.push(machine, cpu, context, cell, upcall) {
             return Next::Resolve;
         }
-        cell.withdraw(machine, event);
+        cell.withdraw(machine, event.bit());
         Next::Run
     }
 }
@@ -377,7 +399,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// As [`Board::deliver`], through the software TLB.
     pub(crate) fn deliver(&mut self, context: &mut Context, slot: u16) {
         let Some(event) = self.board.cell(slot).deliverable(self.machine) else { return };
-        self.board.cell(slot).withdraw(self.machine, event);
+        self.board.cell(slot).withdraw(self.machine, event.bit());
         let upcall = Upcall { cause: event.cause(), code: 0, address: 0 };
         if !self.push(context, slot, upcall) {
             self.note_end_place(slot, context.rip, context.rsp);

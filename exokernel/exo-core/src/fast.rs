@@ -13,17 +13,6 @@ const YIELD: u64 = Number::Yield as u64;
 const SLEEP: u64 = Number::Sleep as u64;
 const TRANSFER: u64 = Number::Transfer as u64;
 
-/// What became of a call on the way without the lock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fast {
-    /// It was made, and another environment has been entered through its gate.
-    Entered,
-    /// It was made; [`Board::leave`] says what is next.
-    Made,
-    /// Nothing has changed: [`Kernel::call`](crate::Kernel::call) has to make it.
-    Locked,
-}
-
 impl Context {
     /// The registers of a call.
     pub(crate) fn call(&self) -> Registers {
@@ -46,14 +35,8 @@ impl Board<'_> {
     /// The program in `cell` has executed `syscall`. Returns whether that was a call that needs nothing, and has
     /// been made; if not, [`call`](Self::call) has to make it.
     #[inline]
-    pub fn null(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        cell: &EnvCell<'_>,
-        context: &mut Context,
-    ) -> bool {
-        if context.rax != NULL || cell.pending(machine) != 0 {
+    pub fn null(&self, cpu: &CpuCell<'_>, cell: &EnvCell<'_>, context: &mut Context) -> bool {
+        if context.rax != NULL || cell.was_posted() {
             return false;
         }
         cpu.count(StatisticsWord::Calls, 1);
@@ -63,8 +46,8 @@ impl Board<'_> {
     }
 
     /// Whether the program in `cell` can go on at once after a call that was made.
-    pub fn goes_on(&self, machine: &impl Machine, cell: &EnvCell<'_>) -> bool {
-        cell.pending(machine) == 0
+    pub fn goes_on(&self, cell: &EnvCell<'_>) -> bool {
+        !cell.was_posted()
     }
 
     /// The program in `cell` has made the call that gives pages other rights. Returns whether they were
@@ -101,36 +84,30 @@ impl Board<'_> {
     }
 
     /// The program in `cell` has executed `syscall` with these registers; `rcx` and `r11` of the context are
-    /// not looked at. If the call gives the CPU up, its answer is in the caller's cell.
+    /// not looked at. If the call gives the CPU up, its answer is in the caller's cell. Returns whether
+    /// the call was made: if not, nothing has changed, and [`Kernel::call`](crate::Kernel::call) has to
+    /// make it. If it was, [`Board::leave`] says what is next.
     pub fn call(
         &self,
         machine: &impl Machine,
         cpu: &CpuCell<'_>,
         cell: &EnvCell<'_>,
         context: &mut Context,
-    ) -> Fast {
+    ) -> bool {
         if context.rax != TRANSFER {
             cpu.count(StatisticsWord::Calls, 1);
             add(cell.word(EnvWord::Calls), 1);
         }
         let made = match context.rax {
-            TRANSFER => match self.transfer(machine, cpu, cell, context) {
-                Ok(entered) => return entered,
-                Err(error) => Err(error),
-            },
+            TRANSFER => self.transfer(machine, cpu, cell, context),
             YIELD => self.give_way(machine, cpu, context, cell),
-            SLEEP => {
-                if !self.sleep(machine, cpu, context, cell) {
-                    context.answer(Ok(0));
-                }
-                Ok(())
-            }
-            _ => return Fast::Locked,
+            SLEEP => self.sleep(machine, cpu, context, cell),
+            _ => return false,
         };
         if let Err(error) = made {
             cpu.count(StatisticsWord::Refused, 1);
             context.answer(Err(error));
         }
-        Fast::Made
+        true
     }
 }

@@ -38,12 +38,11 @@ mod user_memory;
 
 pub use board::{Board, CpuCell, EnvCell, offsets, running};
 pub use boot::{BootError, MODULE_GUARD};
-pub use context::{Context, Frame, USER_CODE, USER_DATA, USER_FLAGS};
+pub use context::{Context, Frame, USER_CODE, USER_DATA};
 pub use debt::EPILOGUE;
 pub use environment::Environment;
 pub use event::Exception;
 pub use exposed::Exposed;
-pub use fast::Fast;
 pub use handler::{Arrival, Handled};
 pub use kernel::{Kernel, Lists, Storage};
 pub use machine::{FILTERS, Machine, RESERVATIONS, SHAPES, SendError};

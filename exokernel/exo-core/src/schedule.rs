@@ -12,7 +12,7 @@
 //! Nothing here needs the kernel's lock, but for the change of a position's holder.
 
 use crate::board::{Board, CpuCell, DOOMED, EnvCell, add};
-use crate::context::{Context, Frame};
+use crate::context::Context;
 use crate::environment::Stage;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
@@ -57,44 +57,21 @@ impl<'a> Board<'a> {
         cell: &EnvCell<'_>,
     ) -> Result<(), Error> {
         let target = EnvName(context.rdi);
-        let now = machine.now();
-        if !target.is_none() && target != cell.name() {
-            return self.give_way_to(machine, cpu, context, cell, now);
-        }
-        cell.rest(context, 0);
-        self.leave_cell(machine, cpu, cell, now);
-        self.release(cpu.number, cell, EnvState::Runnable);
-        self.offer(machine, cell);
-        if !self.run_next(machine, cpu, context, now) {
-            cpu.set_current(None);
-        }
-        Ok(())
-    }
-
-    #[inline(never)]
-    fn give_way_to(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        context: &mut Context,
-        cell: &EnvCell<'_>,
-        now: u64,
-    ) -> Result<(), Error> {
-        let target = EnvName(context.rdi);
-        let forced = self.claim_runnable(cpu.number, target)?;
-        let slot = target.index() as u16;
-        cell.rest(context, 0);
+        let named = !target.is_none() && target != cell.name();
+        let forced = named && self.claim_runnable(cpu.number, target)?;
+        let (slot, now) = (target.index() as u16, machine.now());
+        cell.rest(context, context.rsi);
         self.leave_cell(machine, cpu, cell, now);
         self.release(cpu.number, cell, EnvState::Runnable);
         self.offer(machine, cell);
         cpu.set_current(None);
-        if now < cpu.slice_end() {
+        if !named {
+            self.run_next(machine, cpu, context, now);
+        } else if now < cpu.slice_end() {
             self.run(machine, cpu, slot, forced, context);
             self.set_alarm(machine, cpu, now);
         } else {
-            let back = if forced { EnvState::Preempted } else { EnvState::Runnable };
-            self.release(cpu.number, self.cell(slot), back);
-            self.offer(machine, self.cell(slot));
+            self.pass_over(machine, cpu, slot, forced);
         }
         Ok(())
     }
@@ -108,27 +85,27 @@ impl<'a> Board<'a> {
         claimed.map(|_| true).map_err(|word| self.refusal(name, word))
     }
 
-    /// Stops who runs until an event is pending or the time in the argument has come. Returns
-    /// whether it had to.
+    /// Stops who runs until an event is pending or the time in the argument has come.
     pub(crate) fn sleep(
         &self,
         machine: &impl Machine,
         cpu: &CpuCell<'_>,
-        frame: &Frame,
+        context: &mut Context,
         cell: &EnvCell<'_>,
-    ) -> bool {
-        let (number, until) = (cpu.number, frame.rdi);
+    ) -> Result<(), Error> {
+        let (number, until) = (cpu.number, context.rdi);
         let now = machine.now();
         if cell.pending(machine) != 0 || until <= now {
-            return false;
+            context.answer(Ok(0));
+            return Ok(());
         }
-        cell.rest(frame, 0);
+        cell.rest(context, context.rsi);
         cell.heir.store(0, Relaxed);
         cell.wake_at.store(until, Relaxed);
         self.leave_cell(machine, cpu, cell, now);
         self.release_asleep(number, cell, machine);
         cpu.set_current(None);
-        true
+        Ok(())
     }
 
     /// Takes the CPU from who runs, with all its registers.

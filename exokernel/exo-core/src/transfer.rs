@@ -1,17 +1,17 @@
 //! Protected control transfer: from one environment straight into another.
 //!
-//! The caller's registers stay where they are. The callee gets the rest of the slice and goes on at
-//! its gate with the stack pointer that it stopped with, so that what it was doing is still on its
-//! stack. Nothing is buffered: a callee that is not at rest refuses.
+//! The caller's registers stay where they are. The callee gets the rest of the slice and goes on
+//! behind the call by which it rests, with the stack pointer that it stopped with, so that what it
+//! was doing is still on its stack. Nothing is buffered: a callee that is not at rest refuses.
+//!
+//! Who may enter is a part of the rest itself, and nobody can change it before the rest ends: the
+//! keeper is in the cell, which only who has the claim writes, and each rest writes it anew.
 
 use crate::board::{Board, CpuCell, EnvCell, add};
-use crate::context::{Frame, USER_FLAGS};
-use crate::fast::Fast;
+use crate::context::Frame;
 use crate::machine::Machine;
 use core::sync::atomic::Ordering::Relaxed;
-use exo_abi::calls::TransferMode;
-use exo_abi::control::{ANYBODY, ControlWord};
-use exo_abi::layout::{USER_END, USER_START};
+use exo_abi::calls::{ENTERED, TransferMode};
 use exo_abi::tables::{EnvState, EnvWord, StatisticsWord};
 use exo_abi::{EnvName, Error};
 
@@ -28,17 +28,14 @@ impl Board<'_> {
         cpu: &CpuCell<'_>,
         from: &EnvCell<'_>,
         frame: &mut Frame,
-    ) -> Result<Fast, Error> {
+    ) -> Result<(), Error> {
         let (target, mode, until) = (EnvName(frame.rdi), frame.rsi, frame.rdx);
         if mode > REPLY {
             return Err(Error::BadArgument);
         }
         let (to, was) = self.claim_at_rest(cpu.number, target)?;
-        let control = to.control(machine);
-        let gate = control[ControlWord::Gate as usize].load(Relaxed);
-        let keeper = control[ControlWord::Keeper as usize].load(Relaxed);
         let name = from.name();
-        if !(USER_START..USER_END).contains(&gate) || keeper != ANYBODY && keeper != name.0 {
+        if !to.lets_in(name) {
             match was {
                 // If its time has come meanwhile, it wakes with the next tick.
                 EnvState::Asleep => self.let_sleep(cpu.number, to, machine),
@@ -49,7 +46,7 @@ impl Board<'_> {
             }
             return Err(Error::GateClosed);
         }
-        from.rest(frame, 0);
+        from.rest(frame, frame.r10);
         self.leave_cell(machine, cpu, from, machine.now());
         if mode == ASYNCHRONOUS {
             self.release(cpu.number, from, EnvState::Runnable);
@@ -62,11 +59,11 @@ impl Board<'_> {
         add(from.word(EnvWord::Transfers), 1);
         cpu.count(StatisticsWord::Transfers, 1);
         self.enter(machine, cpu, to, target.index() as u16);
-        frame.rdi = name.0;
-        frame.rip = gate;
-        frame.rsp = to.rsp.load(Relaxed);
-        frame.rflags = USER_FLAGS;
-        Ok(if to.pending(machine) == 0 { Fast::Entered } else { Fast::Made })
+        (frame.rax, frame.rdi) = (ENTERED, name.0);
+        (frame.rip, frame.rsp) = (to.rip.load(Relaxed), to.rsp.load(Relaxed));
+        frame.rflags = to.rflags.load(Relaxed);
+        (frame.rcx, frame.r11) = (frame.rip, frame.rflags);
+        Ok(())
     }
 
     /// Does what the short way has left to do of a transfer: the caller, who may run elsewhere by

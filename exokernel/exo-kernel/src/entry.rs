@@ -9,7 +9,7 @@ use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::trap;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::calls::Number;
-use exo_core::{Context, CpuCell, EnvCell, Exception, Fast, Kernel, Machine, Next};
+use exo_core::{Context, CpuCell, EnvCell, Exception, Kernel, Machine, Next};
 use spin::Once;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
@@ -157,7 +157,7 @@ pub(crate) extern "sysv64" fn call(
     cpu: &Cpu,
     environment: &Environment,
 ) -> Exit {
-    if system.hardware.board.null(&system.hardware, cpu, environment, context) {
+    if system.hardware.board.null(cpu, environment, context) {
         return Exit::Sysret;
     }
     if context.rax == Number::Protect as u64 {
@@ -178,11 +178,11 @@ extern "sysv64" fn protect(
     if !board.protect(hardware, cpu, environment, context) {
         return call_further(context, system, cpu, environment);
     }
-    if board.goes_on(hardware, environment) {
+    if board.goes_on(environment) {
         return Exit::Sysret;
     }
     (context.rcx, context.r11) = (context.rip, context.rflags);
-    finish_call(context, system, cpu, Fast::Made)
+    finish_call(context, system, cpu)
 }
 
 #[inline(never)]
@@ -194,18 +194,14 @@ extern "sysv64" fn call_further(
 ) -> Exit {
     // As the instruction has left them; the entry code has not saved them twice.
     (context.rcx, context.r11) = (context.rip, context.rflags);
-    match system.hardware.board.call(&system.hardware, cpu, environment, context) {
-        Fast::Entered => Exit::Sysret,
-        fast => finish_call(context, system, cpu, fast),
-    }
-}
-
-#[inline(never)]
-fn finish_call(context: &mut Context, system: &System, cpu: &Cpu, fast: Fast) -> Exit {
-    let frame = (context.rip, context.rsp);
-    if fast == Fast::Locked {
+    if !system.hardware.board.call(&system.hardware, cpu, environment, context) {
         system.with_kernel(|kernel| kernel.call(context));
     }
+    finish_call(context, system, cpu)
+}
+
+fn finish_call(context: &mut Context, system: &System, cpu: &Cpu) -> Exit {
+    let frame = (context.rip, context.rsp);
     match system.leave(cpu, context) {
         Exit::Frame if frame == (context.rip, context.rsp) => Exit::Sysret,
         exit => exit,
@@ -278,7 +274,7 @@ pub(crate) extern "sysv64" fn page_fault(
     exception_further(context, system, cpu, vector, error, exception.address)
 }
 
-/// A program has used vector registers that hold another's state.
+/// A program has used vector registers, and they trap.
 pub(crate) extern "sysv64" fn vector_use(_: &mut Context, system: &System) -> Exit {
     system.hardware.claim_vectors();
     Exit::Frame

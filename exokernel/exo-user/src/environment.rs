@@ -73,7 +73,7 @@ pub fn exit(code: u64) -> ! {
 /// `NoEnvironment`, `StaleEnvironment`, `WrongState`, `NotRunnable`.
 pub fn yield_to(target: EnvName) -> Result<(), Error> {
     // SAFETY: it touches no memory of the caller's.
-    unsafe { give_up(Call::Yield { target }) }.map(|_| ())
+    unsafe { give_up(Call::Yield { target, keeper: EnvName::NONE }) }.map(|_| ())
 }
 
 /// Sleeps until an event is pending or the time (nanoseconds since boot) has come. Returns at once
@@ -81,7 +81,7 @@ pub fn yield_to(target: EnvName) -> Result<(), Error> {
 /// owner awake.
 pub fn sleep(until: u64) {
     // SAFETY: it touches no memory of the caller's. The kernel refuses no sleep.
-    let _ = unsafe { give_up(Call::Sleep { until }) };
+    let _ = unsafe { give_up(Call::Sleep { until, keeper: EnvName::NONE }) };
 }
 
 /// Asks the kernel who is asking. It does nothing else, but is an entry: events that were held

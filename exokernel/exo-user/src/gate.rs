@@ -1,40 +1,32 @@
 //! Protected control transfer: entering another environment, and being entered.
 //!
-//! An environment is entered at its gate, and only while it is at rest. So the rule of this module:
-//! a gate is open for as long as its owner rests behind it, and not an instruction longer. The
-//! routines here open it with the last store before the `syscall` that rests, and close it with the
-//! first store behind. In between upcalls of events are held back
-//! ([`Masked`]): a handler that gives the CPU up, as at the end of a slice,
-//! would rest on another stack, and whoever entered then would find that one. An event that comes
-//! ends the rest instead.
+//! An environment is entered while it is at rest, where it rests, by whom it lets in: its *keeper*.
+//! All three are said by the very call that rests, so there is nothing to open before or to close
+//! behind, and no moment in between: an upcall that comes before the rest, and gives the CPU up
+//! itself, rests with a keeper of its own, mostly nobody.
+//!
+//! An event does not get lost by that, but it may have come just before: who rests until one comes
+//! holds upcalls back ([`Masked`]) and looks; the rest then ends at once.
 //!
 //! Whoever is entered finds the stack as it was when it began to rest. Nothing else is kept: of the
-//! registers, nine are the caller's words ([`Message`]), the others are what the kernel says.
+//! registers, eight are the caller's words ([`Message`]), the others are what the kernel says.
 //! Vector registers don't pass; each environment has its own.
 //!
 //! [`rpc`](mod@crate::rpc) makes calls of this, [`pipe`](crate::pipe) a stream.
 
-use crate::control::{Masked, admit};
+use crate::control::Masked;
 use crate::{call, environment};
 use core::arch::{asm, naked_asm};
 use core::mem::offset_of;
-use exo_abi::calls::{Number, TransferMode};
-use exo_abi::control::{ANYBODY, ControlPage};
-use exo_abi::layout::CONTROL;
+use exo_abi::calls::{ENTERED, Number, TransferMode};
 use exo_abi::{Call, EnvName, Error};
 
 /// How many words of its own a transfer carries.
-pub const WORDS: usize = 8;
+pub const WORDS: usize = 7;
 
 /// How often an answer is tried that its caller is not ready for, before it is dropped. Each time
 /// the caller gets the CPU.
 const ATTEMPTS: u64 = 16;
-
-/// The address of the gate's word; the keeper's is behind it.
-const GATE: u64 = CONTROL + offset_of!(ControlPage, gate) as u64;
-
-/// What [`exchange`] and [`rest`] say when the gate was entered: no error has this number.
-const ENTERED: u64 = u64::MAX;
 
 /// Why a transfer came to nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +49,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Whether the other was only busy: running, or not at its gate.
+    /// Whether the other was only busy: running, or at rest for somebody else.
     pub fn is_busy(self) -> bool {
         matches!(self, Self::Refused(Error::NotRunnable | Error::GateClosed))
     }
@@ -66,7 +58,7 @@ impl Failure {
 /// How a rest ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rested {
-    /// Somebody has entered the gate.
+    /// Somebody has entered.
     Entered,
     /// An event is pending, the time has come, or it was the environment's turn.
     Woken,
@@ -77,7 +69,7 @@ pub enum Rested {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Message {
-    /// In `r10`, `r8`, `r9`, `rbx`, `rbp`, `r12`, `r13` and `r14`.
+    /// In `r8`, `r9`, `rbx`, `rbp`, `r12`, `r13` and `r14`.
     pub words: [u64; WORDS],
     /// In `r15`. An answer has that of its call.
     pub ticket: u64,
@@ -87,62 +79,55 @@ pub struct Message {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rest {
     number: Number,
-    arguments: [u64; 3],
+    arguments: [u64; 4],
 }
 
 impl Rest {
+    /// Gives control to the target, which may come back.
     pub(crate) fn transfer(target: EnvName, mode: TransferMode, until: u64) -> Self {
-        Self { number: Number::Transfer, arguments: [target.0, mode as u64, until] }
+        Self { number: Number::Transfer, arguments: [target.0, mode as u64, until, target.0] }
     }
 
-    pub(crate) fn give_way(target: EnvName) -> Self {
-        Self { number: Number::Yield, arguments: [target.0, 0, 0] }
+    /// Gives the CPU to the target or, without a name, to whoever is next. `keeper` may enter.
+    pub(crate) fn give_way(target: EnvName, keeper: EnvName) -> Self {
+        Self { number: Number::Yield, arguments: [target.0, keeper.0, 0, 0] }
     }
 
-    pub(crate) fn sleep(until: u64) -> Self {
-        Self { number: Number::Sleep, arguments: [until, 0, 0] }
+    /// Sleeps. `keeper` may enter.
+    pub(crate) fn sleep(until: u64, keeper: EnvName) -> Self {
+        Self { number: Number::Sleep, arguments: [until, keeper.0, 0, 0] }
     }
 }
 
+#[inline]
 fn rested(status: u64) -> Result<Rested, Failure> {
     match status {
         ENTERED => Ok(Rested::Entered),
         0 => Ok(Rested::Woken),
-        error => Err(Error::from_number(error).unwrap_or(Error::UnknownCall).into()),
+        error => Err(failure(error)),
     }
 }
 
-/// Rests with the message in the registers and the gate open for `keeper`. If it is entered, the
-/// message is what came. Every register that a function keeps is saved.
-pub(crate) fn exchange(
-    message: &mut Message,
-    rest: Rest,
-    keeper: EnvName,
-) -> Result<Rested, Failure> {
-    let [first, second, third] = rest.arguments;
+#[cold]
+#[inline(never)]
+fn failure(error: u64) -> Failure {
+    Error::from_number(error).unwrap_or(Error::UnknownCall).into()
+}
+
+/// Rests with the message in the registers. If somebody enters, the message is what came. Every
+/// register that a function keeps is saved.
+pub(crate) fn exchange(message: &mut Message, rest: Rest) -> Result<Rested, Failure> {
+    let [first, second, third, fourth] = rest.arguments;
     // SAFETY: the message is borrowed.
-    let ended =
-        unsafe { exchange_raw(message, rest.number as u64, first, second, third, keeper.0) };
-    if ended.held_back != 0 {
-        admit();
-    }
-    rested(ended.status)
+    let status = unsafe { exchange_raw(message, rest.number as u64, first, second, third, fourth) };
+    rested(status)
 }
 
-/// What a rest leaves in `rax` and `rdx`.
-#[repr(C)]
-struct Ended {
-    status: u64,
-    /// The events for which there would have been upcalls.
-    held_back: u64,
-}
-
-/// The gate is the label behind the `syscall`: nothing has moved on the stack, whoever comes. `rcx`
-/// and `r11` pass nothing, so they hold what the last store before the rest needs.
+/// Returns what the rest leaves in `rax`. Whoever comes, nothing has moved on the stack.
 ///
 /// # Safety
-/// The message can be read and written, events are held back, and the call is one that rests.
-// SAFETY: the body pushes what a function keeps and pops it on both ways out, on the stack that it
+/// The message can be read and written, and the call is one that rests.
+// SAFETY: the body pushes what a function keeps and pops it before it returns, on the stack that it
 // entered with.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn exchange_raw(
@@ -151,49 +136,22 @@ unsafe extern "sysv64" fn exchange_raw(
     first: u64,
     second: u64,
     third: u64,
-    keeper: u64,
-) -> Ended {
+    fourth: u64,
+) -> u64 {
     naked_asm!(
-        "push rbx; push rbp; push r12",
-        "push r13; push r14; push r15",
-        "mov rax, rsi; mov r11, rdi; mov rdi, rdx",
-        "mov rsi, rcx; mov rdx, r8",
-        "movabs rcx, {control}",
-        "push [rcx + {mask}]; push r11",
-        "mov qword ptr [rcx + {mask}], 1",
-        "mov [rcx + {keeper}], r9; mov r10, [r11]; mov r8, [r11 + 8]",
-        "mov r9, [r11 + 16]; mov rbx, [r11 + 24]; mov rbp, [r11 + 32]",
-        "mov r12, [r11 + 40]; mov r13, [r11 + 48]; mov r14, [r11 + 56]",
-        "mov r15, [r11 + 64]",
-        "lea r11, [rip + 2f]",
-        "mov [rcx + {gate}], r11",
+        "push rbx; push rbp; push r12; push r13; push r14; push r15; push rdi",
+        "mov r11, rdi; mov rax, rsi; mov rdi, rdx; mov rsi, rcx; mov rdx, r8; mov r10, r9",
+        "mov r8, [r11]; mov r9, [r11 + 8]; mov rbx, [r11 + 16]; mov rbp, [r11 + 24]",
+        "mov r12, [r11 + 32]; mov r13, [r11 + 40]; mov r14, [r11 + 48]; mov r15, [r11 + 56]",
         "syscall",
-        // Refused, or woken.
-        "movabs rcx, {control}",
-        "mov qword ptr [rcx + {gate}], 0",
         "pop rdi",
-        "jmp 3f",
-        // The gate.
+        "cmp rax, {entered}",
+        "jne 2f",
+        "mov [rdi], r8; mov [rdi + 8], r9; mov [rdi + 16], rbx; mov [rdi + 24], rbp",
+        "mov [rdi + 32], r12; mov [rdi + 40], r13; mov [rdi + 48], r14; mov [rdi + 56], r15",
         "2:",
-        "movabs rcx, {control}",
-        "mov qword ptr [rcx + {gate}], 0",
-        "pop rdi",
-        "mov [rdi], r10; mov [rdi + 8], r8; mov [rdi + 16], r9",
-        "mov [rdi + 24], rbx; mov [rdi + 32], rbp; mov [rdi + 40], r12",
-        "mov [rdi + 48], r13; mov [rdi + 56], r14; mov [rdi + 64], r15",
-        "mov rax, {entered}",
-        "3:",
-        "pop [rcx + {mask}]",
-        "mov rdx, [rcx + {pending}]; and rdx, [rcx + {enabled}]",
-        "pop r15; pop r14; pop r13",
-        "pop r12; pop rbp; pop rbx",
+        "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
         "ret",
-        control = const CONTROL,
-        mask = const offset_of!(ControlPage, mask),
-        pending = const offset_of!(ControlPage, pending),
-        enabled = const offset_of!(ControlPage, enabled),
-        gate = const offset_of!(ControlPage, gate),
-        keeper = const offset_of!(ControlPage, keeper),
         entered = const ENTERED as i64,
     )
 }
@@ -205,51 +163,29 @@ pub(crate) fn exchange_lean(
     words: &mut [u64; 6],
     ticket: &mut u64,
     rest: Rest,
-    keeper: EnvName,
 ) -> Result<Rested, Failure> {
-    let [first, second, third] = rest.arguments;
-    let (status, held_back): (u64, u64);
+    let [first, second, third, fourth] = rest.arguments;
+    let status: u64;
     // SAFETY: every register that may change is named or pushed; the stack pointer is what it was,
-    // for the kernel enters the gate with the one that rested.
+    // for who rests is entered with the one that rested.
     unsafe {
         asm!(
-            "push qword ptr [rcx + {mask}]",
             "push rbx",
             "push rbp",
-            "mov qword ptr [rcx + {mask}], 1",
-            "mov [rcx + {keeper}], r11",
-            "xor ebx, ebx",
+            "mov rbx, rcx",
             "xor ebp, ebp",
-            "lea r11, [rip + 2f]",
-            "mov [rcx + {gate}], r11",
             "syscall",
-            "jmp 3f",
-            "2:",
-            "mov rax, {entered}",
-            "3:",
-            "movabs rcx, {control}",
-            "mov qword ptr [rcx + {gate}], 0",
+            "mov rcx, rbx",
             "pop rbp",
             "pop rbx",
-            "pop qword ptr [rcx + {mask}]",
-            "mov r11, [rcx + {pending}]",
-            "and r11, [rcx + {enabled}]",
-            control = const CONTROL,
-            mask = const offset_of!(ControlPage, mask),
-            pending = const offset_of!(ControlPage, pending),
-            enabled = const offset_of!(ControlPage, enabled),
-            gate = const offset_of!(ControlPage, gate),
-            keeper = const offset_of!(ControlPage, keeper),
-            entered = const ENTERED as i64,
             inlateout("rax") rest.number as u64 => status,
-            inlateout("rcx") CONTROL => _,
-            inlateout("r11") keeper.0 => held_back,
             inlateout("rdi") first => _,
             inlateout("rsi") second => _,
             inlateout("rdx") third => _,
-            inlateout("r10") words[0] => words[0],
-            inlateout("r8") words[1] => words[1],
-            inlateout("r9") words[2] => words[2],
+            inlateout("r10") fourth => _,
+            inlateout("r8") words[0] => words[0],
+            inlateout("r9") words[1] => words[1],
+            inlateout("rcx") words[2] => words[2],
             inlateout("r12") words[3] => words[3],
             inlateout("r13") words[4] => words[4],
             inlateout("r14") words[5] => words[5],
@@ -257,35 +193,31 @@ pub(crate) fn exchange_lean(
             clobber_abi("sysv64"),
         );
     }
-    if held_back != 0 {
-        admit();
-    }
     rested(status)
 }
 
-/// Rests with the gate open for `keeper`, and with nothing in the registers.
+/// Rests with nothing in the registers.
 #[inline]
-pub(crate) fn rest(rest: Rest, keeper: EnvName) -> Result<Rested, Failure> {
-    exchange_lean(&mut [0; 6], &mut 0, rest, keeper)
+pub(crate) fn rest(rest: Rest) -> Result<Rested, Failure> {
+    exchange_lean(&mut [0; 6], &mut 0, rest)
 }
 
-/// Gives control to an environment at rest that has its gate open for the caller, and rests with
-/// the gate open for it alone. No words pass.
+/// Gives control to an environment at rest that lets the caller in, and rests so that it alone may
+/// enter. No words pass.
 ///
 /// # Errors
 /// [`Failure::Ended`]; [`Failure::Refused`] with `NoEnvironment`, `NotRunnable` or `GateClosed`.
 #[inline]
 pub fn transfer(target: EnvName, mode: TransferMode, until: u64) -> Result<Rested, Failure> {
-    rest(Rest::transfer(target, mode, until), target)
+    rest(Rest::transfer(target, mode, until))
 }
 
-/// Gives the rest of the slice to an environment that can run, and rests with the gate open for it
-/// alone.
+/// Gives the rest of the slice to an environment that can run, and rests so that it alone may enter.
 ///
 /// # Errors
 /// As [`transfer`].
 pub fn give_way(target: EnvName) -> Result<Rested, Failure> {
-    rest(Rest::give_way(target), target)
+    rest(Rest::give_way(target, target))
 }
 
 /// Sends words one way: the target runs at once, on the rest of the slice, and the caller goes on
@@ -295,8 +227,8 @@ pub fn give_way(target: EnvName) -> Result<Rested, Failure> {
 /// As [`transfer`].
 pub fn send(target: EnvName, words: [u64; WORDS]) -> Result<(), Failure> {
     let mut message = Message { words, ticket: 0 };
-    let rest = Rest::transfer(target, TransferMode::Asynchronous, 0);
-    exchange(&mut message, rest, EnvName::NONE).map(|_| ())
+    let arguments = [target.0, TransferMode::Asynchronous as u64, 0, EnvName::NONE.0];
+    exchange(&mut message, Rest { number: Number::Transfer, arguments }).map(|_| ())
 }
 
 /// A transfer that has entered a service.
@@ -338,16 +270,12 @@ pub enum Answer {
     None,
 }
 
-/// For [`serve`]: whoever comes may enter.
-pub const EVERYBODY: EnvName = EnvName(ANYBODY);
-
-/// Rests with the gate open for `keeper` and lets `handler` answer whoever enters, until an event
-/// is pending or the time has come, like [`environment::sleep`]: an event that nobody takes makes it
-/// return at once.
+/// Rests, lets `keeper` in and lets `handler` answer, until an event is pending or the time has
+/// come, like [`environment::sleep`]: an event that nobody takes makes it return at once.
 ///
-/// The handler runs on the caller's stack, with the gate closed and events held back. It may rest
-/// itself, as in a call of another service; nobody can enter meanwhile. An answer for which the
-/// caller is not ready is dropped after some attempts.
+/// The handler runs on the stack of whoever serves, with events held back. It may rest itself, as in
+/// a call of another service; whom it then lets in is its own affair. An answer for which the caller
+/// is not ready is dropped after some attempts.
 pub fn serve<F: FnMut(&mut Request) -> Answer>(keeper: EnvName, until: u64, handler: &mut F) {
     let _masked = Masked::hold();
     let handler = core::ptr::from_mut(handler).cast();
@@ -393,61 +321,53 @@ extern "sysv64" fn refused(request: &mut Request, error: u64) -> bool {
 #[unsafe(naked)]
 unsafe extern "sysv64" fn serve_raw(handler: *mut (), invoke: Invoke, until: u64, keeper: u64) {
     naked_asm!(
-        "push rbx; push rbp; push r12",
-        "push r13; push r14; push r15",
+        "push rbx; push rbp; push r12; push r13; push r14; push r15",
         "sub rsp, {frame}",
         "mov [rsp + {own}], rdi; mov [rsp + {own} + 8], rsi",
         "mov [rsp + {own} + 16], rdx; mov [rsp + {own} + 24], rcx",
         // Rests without an answer to give.
         "2:",
-        "mov rdi, [rsp + {own} + 16]; mov eax, {sleep}",
-        "jmp 5f",
-        // The gate.
+        "mov rdi, [rsp + {own} + 16]; mov rsi, [rsp + {own} + 24]; mov eax, {sleep}",
+        "jmp 4f",
+        // Rests with an answer.
         "3:",
-        "movabs rcx, {gate}",
-        "mov qword ptr [rcx], 0; mov [rsp], rdi; mov [rsp + 8], rsi",
-        "mov [rsp + 16], rdx; mov [rsp + 24], r10; mov [rsp + 32], r8",
-        "mov [rsp + 40], r9; mov [rsp + 48], rbx; mov [rsp + 56], rbp",
-        "mov [rsp + 64], r12; mov [rsp + 72], r13; mov [rsp + 80], r14",
-        "mov [rsp + 88], r15; mov rdi, rsp; mov rsi, [rsp + {own}]",
+        "mov rdi, [rsp]; mov esi, {reply}",
+        "mov rdx, [rsp + {own} + 16]; mov r10, [rsp + {own} + 24]",
+        "mov r8, [rsp + 24]; mov r9, [rsp + 32]; mov rbx, [rsp + 40]; mov rbp, [rsp + 48]",
+        "mov r12, [rsp + 56]; mov r13, [rsp + 64]; mov r14, [rsp + 72]; mov r15, [rsp + 80]",
+        "mov eax, {transfer}",
+        "4:",
+        "syscall",
+        "cmp rax, {entered}",
+        "jne 5f",
+        "mov [rsp], rdi; mov [rsp + 8], rsi; mov [rsp + 16], rdx",
+        "mov [rsp + 24], r8; mov [rsp + 32], r9; mov [rsp + 40], rbx; mov [rsp + 48], rbp",
+        "mov [rsp + 56], r12; mov [rsp + 64], r13; mov [rsp + 72], r14; mov [rsp + 80], r15",
+        "mov rdi, rsp; mov rsi, [rsp + {own}]",
         "xor ebp, ebp",
         "call [rsp + {own} + 8]",
         "test al, al",
         "jz 2b",
-        // Rests with an answer.
-        "4:",
-        "mov rdi, [rsp]; mov esi, {reply}; mov rdx, [rsp + {own} + 16]",
-        "mov r10, [rsp + 24]; mov r8, [rsp + 32]; mov r9, [rsp + 40]",
-        "mov rbx, [rsp + 48]; mov rbp, [rsp + 56]; mov r12, [rsp + 64]",
-        "mov r13, [rsp + 72]; mov r14, [rsp + 80]; mov r15, [rsp + 88]",
-        "mov eax, {transfer}",
-        "5:",
-        "movabs rcx, {gate}",
-        "mov r11, [rsp + {own} + 24]; mov [rcx + 8], r11",
-        "lea r11, [rip + 3b]",
-        "mov [rcx], r11",
-        "syscall",
+        "jmp 3b",
         // Refused, or woken.
-        "movabs rcx, {gate}",
-        "mov qword ptr [rcx], 0",
+        "5:",
         "test eax, eax",
         "jz 6f",
         "mov rdi, rsp; mov esi, eax",
         "call {refused}",
         "test al, al",
-        "jnz 4b",
+        "jnz 3b",
         "jmp 2b",
         "6:",
         "add rsp, {frame}",
-        "pop r15; pop r14; pop r13",
-        "pop r12; pop rbp; pop rbx",
+        "pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx",
         "ret",
-        gate = const GATE,
         frame = const FRAME,
         own = const size_of::<Request>(),
         sleep = const Number::Sleep as u64,
         transfer = const Number::Transfer as u64,
         reply = const TransferMode::Reply as u64,
+        entered = const ENTERED as i64,
         refused = sym refused,
     )
 }
@@ -457,12 +377,11 @@ unsafe extern "sysv64" fn serve_raw(handler: *mut (), invoke: Invoke, until: u64
 const FRAME: usize = (size_of::<Request>() + 4 * 8).next_multiple_of(16) + 8;
 
 const _: () = {
-    assert!(offset_of!(ControlPage, keeper) == offset_of!(ControlPage, gate) + 8);
     assert!(offset_of!(Request, message) == 24);
-    assert!(size_of::<Message>() == 9 * 8);
+    assert!(size_of::<Message>() == 8 * 8);
 };
 
-/// Transfers control without resting at a gate, for what this module does not cover.
+/// Transfers control and lets nobody in, for what this module does not cover.
 ///
 /// # Errors
 /// Whatever the kernel says.
@@ -471,7 +390,7 @@ const _: () = {
 /// As [`call::give_up`].
 pub unsafe fn raw(target: EnvName, mode: TransferMode, until: u64) -> Result<u64, Error> {
     // SAFETY: the caller promises the same.
-    unsafe { call::give_up(Call::Transfer { target, mode, until }) }
+    unsafe { call::give_up(Call::Transfer { target, mode, until, keeper: EnvName::NONE }) }
 }
 
 #[cfg(test)]

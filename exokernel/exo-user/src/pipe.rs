@@ -11,7 +11,7 @@
 //!
 //! The other end is not trusted: a number in the page that can't be is [`PipeError::Broken`].
 
-use crate::gate::{self, Failure, Rest, Rested};
+use crate::gate::{self, Failure, Rested};
 use crate::{rpc, time};
 use core::arch::asm;
 use core::sync::atomic::AtomicU64;
@@ -173,7 +173,7 @@ impl End {
         }
         let mut room = self.room()?;
         if room == 0 {
-            room = self.wait(self.output.word(Word::WriterWaits), Self::room, until)?;
+            room = self.wait_for_room(until)?;
         }
         if self.input.word(Word::Closed).load(Relaxed) != 0 {
             return Err(PipeError::Closed);
@@ -241,7 +241,10 @@ impl End {
         }
         self.read.advance(count);
         self.input.word(Word::Read).store(self.read.count, SeqCst);
-        self.wake(self.input.word(Word::WriterWaits))?;
+        let waits = self.input.word(Word::WriterWaits);
+        if waits.load(SeqCst) != 0 {
+            self.hand_over(waits)?;
+        }
         Ok(count as usize)
     }
 
@@ -250,7 +253,7 @@ impl End {
         self.output.word(Word::Closed).store(1, SeqCst);
         for waits in [self.output.word(Word::ReaderWaits), self.input.word(Word::WriterWaits)] {
             // If the other end has gone before, so much the better.
-            let _ = self.wake(waits);
+            let _ = self.hand_over(waits);
         }
     }
 
@@ -266,24 +269,41 @@ impl End {
         if there > CAPACITY { Err(PipeError::Broken) } else { Ok(there) }
     }
 
-    /// Lets the other end go on if it waits.
-    #[inline]
+    /// Gives the CPU to the other end if it says that it waits, and goes on afterwards. In place: who
+    /// comes back then goes on where it is needed.
+    #[inline(always)]
     fn wake(&self, waits: &AtomicU64) -> Result<(), PipeError> {
-        if waits.load(SeqCst) == 0 { Ok(()) } else { self.hand_over(waits) }
+        if waits.load(SeqCst) == 0 {
+            return Ok(());
+        }
+        match gate::transfer(self.other, TransferMode::Asynchronous, 0) {
+            Ok(_) => Ok(()),
+            Err(failure) => self.insist(waits, failure),
+        }
     }
 
-    /// Gives the CPU to the other end, which says that it waits, and goes on afterwards.
+    #[cold]
     #[inline(never)]
     fn hand_over(&self, waits: &AtomicU64) -> Result<(), PipeError> {
-        for _ in 0..ATTEMPTS {
-            match gate::transfer(self.other, TransferMode::Asynchronous, 0) {
-                Ok(_) => break,
-                Err(failure) if !failure.is_busy() => return Err(failure.into()),
-                // It says that it waits and does not rest yet, or was interrupted on the way.
-                Err(_) => self.give_way(),
+        self.wake(waits)
+    }
+
+    /// Tries again: the other end says that it waits and does not rest yet, or was interrupted on
+    /// the way.
+    #[cold]
+    #[inline(never)]
+    fn insist(&self, waits: &AtomicU64, mut failure: Failure) -> Result<(), PipeError> {
+        for _ in 1..ATTEMPTS {
+            if !failure.is_busy() {
+                return Err(failure.into());
             }
+            self.give_way();
             if waits.load(SeqCst) == 0 {
                 break;
+            }
+            match gate::transfer(self.other, TransferMode::Asynchronous, 0) {
+                Ok(_) => break,
+                Err(again) => failure = again,
             }
         }
         Ok(())
@@ -296,8 +316,10 @@ impl End {
         }
     }
 
-    /// Says that this end waits, and rests until `ready` gives a number that is not 0.
-    #[inline(never)]
+    /// Says that this end waits, and rests until `ready` gives a number that is not 0. In place, as
+    /// [`wake`](Self::wake), for what nearly always happens: the other end is at rest, and comes back
+    /// when there is something to do.
+    #[inline(always)]
     fn wait(
         &self,
         waits: &AtomicU64,
@@ -305,33 +327,74 @@ impl End {
         until: u64,
     ) -> Result<u64, PipeError> {
         waits.store(1, SeqCst);
-        let result = loop {
-            // What came is what counts, even if the other end has gone since.
-            match ready(self) {
-                Ok(0) => {}
-                result => break result,
-            }
-            if self.input.word(Word::Closed).load(SeqCst) != 0 {
-                match ready(self) {
-                    Ok(0) => break Err(PipeError::Closed),
-                    result => break result,
-                }
-            }
-            match self.rest(until) {
-                Ok(Rested::Entered) => {}
-                Ok(Rested::Woken) if time::now() < until => {}
-                Ok(Rested::Woken) => break Err(PipeError::Deadline),
-                Err(failure) => match ready(self) {
-                    Ok(0) => break Err(failure.into()),
-                    result => break result,
-                },
-            }
-        };
+        let mut result = ready(self);
+        if result == Ok(0)
+            && self.input.word(Word::Closed).load(SeqCst) == 0
+            && !self.is_awaited()
+            && self.transfer(until) == Ok(Rested::Entered)
+        {
+            result = ready(self);
+        }
+        if result == Ok(0) {
+            result = self.wait_on(&ready, until);
+        }
         waits.store(0, Relaxed);
         result
     }
 
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&self, until: u64) -> Result<u64, PipeError> {
+        self.wait(self.output.word(Word::WriterWaits), Self::room, until)
+    }
+
+    /// Goes on waiting, whatever has happened so far: what it was happens again.
+    #[cold]
+    #[inline(never)]
+    fn wait_on(
+        &self,
+        ready: &dyn Fn(&Self) -> Result<u64, PipeError>,
+        until: u64,
+    ) -> Result<u64, PipeError> {
+        loop {
+            // What came is what counts, even if the other end has gone since.
+            match ready(self) {
+                Ok(0) => {}
+                result => return result,
+            }
+            if self.input.word(Word::Closed).load(SeqCst) != 0 {
+                return match ready(self) {
+                    Ok(0) => Err(PipeError::Closed),
+                    result => result,
+                };
+            }
+            match self.rest(until) {
+                Ok(Rested::Entered) => {}
+                Ok(Rested::Woken) if time::now() < until => {}
+                Ok(Rested::Woken) => return Err(PipeError::Deadline),
+                Err(failure) => {
+                    return match ready(self) {
+                        Ok(0) => Err(failure.into()),
+                        result => result,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Gives the CPU to the other end, and its slices, until that comes back.
+    #[inline(always)]
+    fn transfer(&self, until: u64) -> Result<Rested, Failure> {
+        gate::transfer(self.other, TransferMode::Synchronous, until)
+    }
+
+    /// Gives the other end the rest of the slice: it can run, and does not let this end in.
+    fn let_run(&self, _until: u64) -> Result<Rested, Failure> {
+        gate::give_way(self.other)
+    }
+
     /// Whether the other end waits for this one, and rightly so.
+    #[inline(always)]
     fn is_awaited(&self) -> bool {
         let (output, input) = (self.output, self.input);
         let reads = output.word(Word::ReaderWaits).load(SeqCst) != 0
@@ -343,21 +406,16 @@ impl End {
     fn rest(&self, until: u64) -> Result<Rested, Failure> {
         if self.is_awaited() {
             // Neither has anything to do; they would pass the CPU to and fro.
-            return gate::rest(rpc::nap(until, LONG_NAP), self.other);
+            return gate::rest(rpc::nap(until, LONG_NAP, self.other));
         }
-        let rests = [
-            Rest::transfer(self.other, TransferMode::Synchronous, until),
-            // It is not at its gate.
-            Rest::give_way(self.other),
-        ];
-        for rest in rests {
-            match gate::rest(rest, self.other) {
+        for rest in [Self::transfer, Self::let_run] {
+            match rest(self, until) {
                 Err(failure) if failure.is_busy() => {}
                 result => return result,
             }
         }
         // It runs on another CPU, or waits for something else.
-        gate::rest(rpc::nap(until, rpc::NAP), self.other)
+        gate::rest(rpc::nap(until, rpc::NAP, self.other))
     }
 }
 

@@ -38,7 +38,7 @@ pub fn call(server: EnvName, words: [u64; WORDS], until: u64) -> Result<[u64; WO
     let ticket = next_ticket();
     let mut message = Message { words, ticket };
     let rest = Rest::transfer(server, TransferMode::Synchronous, until);
-    let rested = gate::exchange(&mut message, rest, server);
+    let rested = gate::exchange(&mut message, rest);
     if rested != Ok(Rested::Entered) || message.ticket != ticket {
         persist(server, &mut message, ticket, until, rested)?;
     }
@@ -54,13 +54,13 @@ pub fn call_lean(server: EnvName, words: [u64; 6], until: u64) -> Result<[u64; 6
     let (ticket, mut answer) = (next_ticket(), words);
     let mut found = ticket;
     let rest = Rest::transfer(server, TransferMode::Synchronous, until);
-    let rested = gate::exchange_lean(&mut answer, &mut found, rest, server);
+    let rested = gate::exchange_lean(&mut answer, &mut found, rest);
     if rested == Ok(Rested::Entered) && found == ticket {
         return Ok(answer);
     }
     let mut message = Message { ticket: found, ..Message::default() };
     // The same registers as there.
-    let places = [0, 1, 2, 5, 6, 7];
+    let places = [0, 1, 2, 4, 5, 6];
     for (place, word) in places.into_iter().zip(words) {
         message.words[place] = word;
     }
@@ -94,22 +94,22 @@ fn persist(
             _ if time::now() >= until => return Err(Failure::Deadline),
             Err(_) if !called => {
                 step_aside(server);
-                rested = gate::exchange(message, transfer, server);
+                rested = gate::exchange(message, transfer);
                 called = rested.is_ok();
             }
             // It neither runs here nor can: it waits for something.
-            Err(_) => rested = gate::exchange(message, nap(until, NAP), server),
-            Ok(_) => rested = gate::exchange(message, Rest::give_way(server), server),
+            Err(_) => rested = gate::exchange(message, nap(until, NAP, server)),
+            Ok(_) => rested = gate::exchange(message, Rest::give_way(server, server)),
         }
     }
 }
 
 /// A rest for a moment. Events that nobody takes would end a sleep at once.
-pub(crate) fn nap(until: u64, longest: u64) -> Rest {
+pub(crate) fn nap(until: u64, longest: u64, keeper: EnvName) -> Rest {
     if word(ControlWord::Pending).load(Relaxed) != 0 {
-        return Rest::give_way(EnvName::NONE);
+        return Rest::give_way(EnvName::NONE, keeper);
     }
-    Rest::sleep(until.min(time::now() + longest))
+    Rest::sleep(until.min(time::now() + longest), keeper)
 }
 
 /// Gives the CPU to a server that is busy, or to whoever is next. Here nobody may enter: what came

@@ -213,6 +213,7 @@ extern "C" fn at_slice_end() {
         "push r14",
         "push r15",
         "xor edi, edi",
+        "xor esi, esi",
         "mov eax, {yield_to}",
         "syscall",
         "pop r15",

@@ -1,18 +1,16 @@
-//! Giving the CPU up with known registers and an open gate, and looking at them afterwards.
+//! Giving the CPU up with known registers, for somebody to enter, and looking at them afterwards.
 //!
-//! Straight at the kernel's rules, without a library in between: the gate is the instruction behind
-//! the `syscall`, so that whoever enters finds the stack of the one that rests.
+//! Straight at the kernel's rules, without a library in between.
 
 use core::arch::naked_asm;
-use exo_user::abi::calls::{Number, TransferMode};
-use exo_user::abi::control::ControlWord;
-use exo_user::abi::layout::CONTROL;
+use core::mem::offset_of;
+use exo_user::abi::calls::{ENTERED, Number, TransferMode};
 use exo_user::control::Masked;
 use exo_user::{EnvName, Error};
 
-/// The general registers that a transfer passes and that are free for words: `r10`, `r8`, `r9`,
-/// `rbx`, `rbp`, `r12`, `r13`, `r14`, `r15`.
-pub const WORDS: usize = 9;
+/// The general registers that a transfer passes and that are free for words: `r8`, `r9`, `rbx`,
+/// `rbp`, `r12`, `r13`, `r14`, `r15`.
+pub const WORDS: usize = 8;
 
 /// The words before and after, and the vector registers.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +31,7 @@ pub enum Rested {
     Woken,
     /// It was refused, or, for a transfer, its target has ended meanwhile.
     Error(Error),
-    /// Somebody has come in by the gate.
+    /// Somebody has come in.
     Entered(EnvName),
 }
 
@@ -48,18 +46,23 @@ pub enum Rest {
     Transfer(EnvName, TransferMode, u64),
 }
 
-const ENTERED: u64 = u64::MAX;
-
-/// Rests with the gate open for `keeper`. Events are held back meanwhile.
+/// Rests with this keeper. Events are held back meanwhile.
 pub fn rest(registers: &mut Registers, rest: Rest, keeper: EnvName) -> Rested {
-    let (number, [first, second, third]) = match rest {
-        Rest::Yield(target) => (Number::Yield, [target.0, 0, 0]),
-        Rest::Sleep(until) => (Number::Sleep, [until, 0, 0]),
-        Rest::Transfer(target, mode, until) => (Number::Transfer, [target.0, mode as u64, until]),
-    };
     let _masked = Masked::hold();
+    rest_open(registers, rest, keeper)
+}
+
+/// As [`rest`], and events come as they like.
+pub fn rest_open(registers: &mut Registers, rest: Rest, keeper: EnvName) -> Rested {
+    let (number, [first, second, third, fourth]) = match rest {
+        Rest::Yield(target) => (Number::Yield, [target.0, keeper.0, 0, 0]),
+        Rest::Sleep(until) => (Number::Sleep, [until, keeper.0, 0, 0]),
+        Rest::Transfer(target, mode, until) => {
+            (Number::Transfer, [target.0, mode as u64, until, keeper.0])
+        }
+    };
     // SAFETY: the registers are borrowed, and all that a function keeps are saved.
-    let status = unsafe { raw(registers, number as u64, first, second, third, keeper.0) };
+    let status = unsafe { raw(registers, number as u64, first, second, third, fourth) };
     match status {
         ENTERED => Rested::Entered(EnvName(registers.caller)),
         0 => Rested::Woken,
@@ -74,7 +77,7 @@ unsafe extern "sysv64" fn raw(
     first: u64,
     second: u64,
     third: u64,
-    keeper: u64,
+    fourth: u64,
 ) -> u64 {
     naked_asm!(
         "push rbx; push rbp; push r12",
@@ -85,45 +88,34 @@ unsafe extern "sysv64" fn raw(
         "mov rdi, rdx",
         "mov rsi, rcx",
         "mov rdx, r8",
-        "movabs rcx, {gate}",
-        "mov [rcx + 8], r9",
+        "mov r10, r9",
         ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-        "movdqu xmm\\n, [r11 + 80 + 16 * \\n]",
+        "movdqu xmm\\n, [r11 + {vectors} + 16 * \\n]",
         ".endr",
-        "mov r10, [r11]",
-        "mov r8, [r11 + 8]",
-        "mov r9, [r11 + 16]",
-        "mov rbx, [r11 + 24]",
-        "mov rbp, [r11 + 32]",
-        "mov r12, [r11 + 40]",
-        "mov r13, [r11 + 48]",
-        "mov r14, [r11 + 56]",
-        "mov r15, [r11 + 64]",
-        "lea r11, [rip + 2f]",
-        "mov [rcx], r11",
+        "mov r8, [r11]",
+        "mov r9, [r11 + 8]",
+        "mov rbx, [r11 + 16]",
+        "mov rbp, [r11 + 24]",
+        "mov r12, [r11 + 32]",
+        "mov r13, [r11 + 40]",
+        "mov r14, [r11 + 48]",
+        "mov r15, [r11 + 56]",
         "syscall",
-        "pop rdi",
-        "jmp 3f",
-        // The gate.
-        "2:",
-        "pop rax",
-        "mov [rax + 72], rdi",
-        "mov rdi, rax",
-        "mov [rdi], r10",
-        "mov [rdi + 8], r8",
-        "mov [rdi + 16], r9",
-        "mov [rdi + 24], rbx",
-        "mov [rdi + 32], rbp",
-        "mov [rdi + 40], r12",
-        "mov [rdi + 48], r13",
-        "mov [rdi + 56], r14",
-        "mov [rdi + 64], r15",
-        "mov rax, {entered}",
+        "pop rcx",
+        "cmp rax, {entered}",
+        "jne 3f",
+        "mov [rcx + 64], rdi",
+        "mov [rcx], r8",
+        "mov [rcx + 8], r9",
+        "mov [rcx + 16], rbx",
+        "mov [rcx + 24], rbp",
+        "mov [rcx + 32], r12",
+        "mov [rcx + 40], r13",
+        "mov [rcx + 48], r14",
+        "mov [rcx + 56], r15",
         "3:",
-        "movabs rcx, {gate}",
-        "mov qword ptr [rcx], 0",
         ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15",
-        "movdqu [rdi + 80 + 16 * \\n], xmm\\n",
+        "movdqu [rcx + {vectors} + 16 * \\n], xmm\\n",
         ".endr",
         "pop r15",
         "pop r14",
@@ -132,7 +124,7 @@ unsafe extern "sysv64" fn raw(
         "pop rbp",
         "pop rbx",
         "ret",
-        gate = const CONTROL + ControlWord::Gate as u64 * 8,
+        vectors = const offset_of!(Registers, vectors),
         entered = const ENTERED as i64,
     )
 }

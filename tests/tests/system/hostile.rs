@@ -155,7 +155,7 @@ fn time_is_shared_by_slices() -> Result<()> {
 }
 
 #[test]
-fn control_passes_through_open_gates_only() -> Result<()> {
+fn control_passes_to_who_rests_for_the_caller_only() -> Result<()> {
     hold(["witness", "transfer_lies"])
 }
 

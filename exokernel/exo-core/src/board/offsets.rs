@@ -22,6 +22,10 @@ pub mod environment {
     pub const RFLAGS: usize = offset_of!(EnvCell<'_>, rflags);
     /// While at rest: what the call returns.
     pub const STATUS: usize = offset_of!(EnvCell<'_>, status);
+    /// While at rest: who may enter.
+    pub const KEEPER: usize = offset_of!(EnvCell<'_>, keeper);
+    /// Not 0 if events may be pending.
+    pub const POSTED: usize = offset_of!(EnvCell<'_>, posted);
     /// While it does not run: the base of FS.
     pub const FS: usize = offset_of!(EnvCell<'_>, bases);
     /// While it does not run: the base of GS.

@@ -94,7 +94,7 @@ fn no_processor_is_left_in_the_tables_of_one_that_has_ended() {
     start_on(&mut bench, 1, child, 3);
     bench.on(1).tick(1);
     assert_eq!(bench.state(1), EnvState::Running);
-    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    bench.call(Call::Sleep { until: u64::MAX, keeper: EnvName::NONE }).unwrap();
     assert!(bench.machine.loaded[1].get().is_some(), "it has let go, and is on its way out");
     bench.on(0).call(destroy(child)).unwrap();
     bench.machine.quiesce();
@@ -116,7 +116,7 @@ fn a_child_runs_in_its_slice_and_exits() {
     let mut bench = Bench::new();
     let child = create(&mut bench, 300, 0, 100);
     start(&mut bench, child, 3);
-    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    bench.call(Call::Sleep { until: u64::MAX, keeper: EnvName::NONE }).unwrap();
     assert_eq!(bench.state(1), EnvState::Running);
     assert_eq!((bench.context().rip, bench.context().rdi), (DATA, 5));
     assert_eq!(bench.call(Call::Null {}), Ok(child.0));
@@ -132,7 +132,7 @@ fn a_child_has_no_authority_over_others() {
     let child = create(&mut bench, 300, 0, 100);
     let sibling = create(&mut bench, 300, 0, 100);
     start(&mut bench, child, 3);
-    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    bench.call(Call::Sleep { until: u64::MAX, keeper: EnvName::NONE }).unwrap();
     assert_eq!(bench.call(destroy(parent)), Err(Error::NotDominated));
     let code = bench.call(Call::MachineExit { capability: 0, code: 1 });
     assert_eq!(code, Err(Error::NotDominated));
@@ -224,7 +224,7 @@ fn nothing_is_written_to_the_frames_of_one_that_has_ended() {
     let mut bench = Bench::new();
     let child = create(&mut bench, 300, 0, 100);
     start(&mut bench, child, 3);
-    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    bench.call(Call::Sleep { until: u64::MAX, keeper: EnvName::NONE }).unwrap();
     let (contract, _) = bench.hardware(exo_abi::layout::CONTRACT).unwrap();
     let clock = |bench: &Bench| {
         [0, 1, 2, 3, 4].map(|word: usize| bench.machine.page(contract)[word].load(Relaxed))

@@ -6,8 +6,8 @@ use exo_abi::boot::{MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment};
 use exo_abi::tables::{ENV_WORDS, EnvEntry, EnvState, EnvWord, FrameEntry, STATISTICS_WORDS};
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
-    Arrival, Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Fast,
-    Handled, Kernel, Lists, Machine, Next, RINGS, SHAPES, SendError, Storage,
+    Arrival, Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Handled,
+    Kernel, Lists, Machine, Next, RINGS, SHAPES, SendError, Storage,
 };
 use packet_filters::ebpf::{HANDLER, Workspace, verify};
 use packet_filters::{FilterSet, Line, Link, Memory, Shape, code_for, lines_for};
@@ -328,13 +328,11 @@ impl Bench {
         let cpu = &self.board.cpus()[self.machine.cpu()];
         let Some(slot) = self.board.current(self.machine) else { return Ok(0) };
         let cell = self.board.cell(slot);
-        if self.board.null(self.machine, cpu, cell, context) {
+        if self.board.null(cpu, cell, context) {
             return self.answer();
         }
-        match self.board.call(self.machine, cpu, cell, context) {
-            Fast::Entered => return self.answer(),
-            Fast::Made => {}
-            Fast::Locked => self.kernel.call(context),
+        if !self.board.call(self.machine, cpu, cell, context) {
+            self.kernel.call(context);
         }
         self.leave();
         self.answer()

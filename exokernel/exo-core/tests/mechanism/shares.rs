@@ -1,12 +1,10 @@
 //! What everybody has of a CPU, whatever the others do with their slices.
 
 use crate::environments::{create, start};
-use crate::fake::{Bench, DATA};
+use crate::fake::Bench;
 use exo_abi::calls::TransferMode;
-use exo_abi::control::{ANYBODY, ControlWord};
 use exo_abi::tables::EnvWord;
 use exo_abi::{Call, EnvName};
-use std::sync::atomic::Ordering;
 
 const SLICE: u64 = 1_000_000;
 
@@ -76,18 +74,13 @@ fn who_lends_its_slices_pays_for_whom_it_lends_them_to() {
         capability: 0,
     };
     bench.call(back(5)).unwrap();
-    bench.call(Call::Yield { target: friend }).unwrap();
-    let (control, _) = bench.hardware(exo_abi::layout::CONTROL).unwrap();
-    for (word, value) in [(ControlWord::Gate, DATA), (ControlWord::Keeper, ANYBODY)] {
-        use secure_bindings::FrameMemory;
-        bench.machine.page(control)[word as usize].store(value, Ordering::Relaxed);
-    }
-    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    bench.call(Call::Yield { target: friend, keeper: EnvName::NONE }).unwrap();
+    bench.call(Call::Sleep { until: u64::MAX, keeper: EnvName::ANYBODY }).unwrap();
     while bench.call(Call::Null {}) != Ok(bench.name(0).0) {
         bench.tick(SLICE);
     }
     let (mode, until) = (TransferMode::Synchronous, u64::MAX);
-    let _ = bench.call(Call::Transfer { target: friend, mode, until });
+    let _ = bench.call(Call::Transfer { target: friend, mode, until, keeper: EnvName::NONE });
     let (since, before) = (bench.machine.time.get(), bench.environment(1, EnvWord::RunTime));
     for _ in 0..4000 {
         end_slice(&mut bench, friend, SLICE / 3);
@@ -133,7 +126,7 @@ fn sleepers_disturb_whoever_runs_a_few_times_in_a_slice() {
     for _ in 0..100 {
         if bench.call(Call::Null {}) == Ok(bench.name(0).0) {
             let until = bench.machine.time.get() + 1000;
-            bench.call(Call::Sleep { until }).unwrap();
+            bench.call(Call::Sleep { until, keeper: EnvName::NONE }).unwrap();
         }
         let (now, alarm) = (bench.machine.time.get(), bench.machine.alarm.get());
         bench.tick(alarm - now);

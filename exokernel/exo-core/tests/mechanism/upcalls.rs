@@ -2,9 +2,9 @@
 
 use crate::environments::{create, start};
 use crate::fake::{Bench, DATA};
-use exo_abi::Call;
 use exo_abi::tables::{EndReason, EnvState, EnvWord};
 use exo_abi::upcall::{Event, FaultCode};
+use exo_abi::{Call, EnvName};
 use std::sync::atomic::Ordering;
 
 const TOP: u64 = DATA + 0x5000;
@@ -51,7 +51,7 @@ fn a_fault_in_the_handler_for_ever_ends_its_owner_only() {
     let mut bench = Bench::new();
     let child = create(&mut bench, 300, 0, 100);
     start(&mut bench, child, 3);
-    bench.call(Call::Sleep { until: u64::MAX }).unwrap();
+    bench.call(Call::Sleep { until: u64::MAX, keeper: EnvName::NONE }).unwrap();
     bench.exception(13, 0, 0);
     assert_eq!(bench.state(1), EnvState::Ended);
     assert_eq!(bench.environment(1, EnvWord::EndReason), EndReason::Exception as u64);
@@ -101,7 +101,7 @@ fn a_slice_end_is_told_once_and_an_endless_epilogue_is_ended() {
 fn a_sleeper_wakes_at_its_time_and_the_timer_is_asked_for() {
     let mut bench = Bench::new();
     let until = bench.machine.time.get() + 5_000_000;
-    bench.call(Call::Sleep { until }).unwrap();
+    bench.call(Call::Sleep { until, keeper: EnvName::NONE }).unwrap();
     assert!(bench.idle());
     assert!(bench.machine.alarm.get() <= until);
     bench.tick(4_999_999);

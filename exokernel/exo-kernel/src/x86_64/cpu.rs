@@ -34,8 +34,6 @@ pub(crate) struct Features {
 pub(crate) struct PerCpu {
     /// The end of the stack of this CPU's entries to the kernel.
     pub(crate) stack: u64,
-    /// Where a call's entry keeps the program's stack pointer for some instructions.
-    scratch: AtomicU64,
     /// The number of the CPU.
     pub(crate) number: u64,
     /// Its own address.
@@ -92,7 +90,6 @@ impl PerCpu {
     pub(crate) const fn new() -> Self {
         Self {
             stack: 0,
-            scratch: AtomicU64::new(0),
             number: 0,
             this: AtomicPtr::new(core::ptr::null_mut()),
             segments: Segments::new(),

@@ -1,21 +1,20 @@
 //! The short ways from one environment to another: control transfer, and the change of slices.
 //!
 //! They are `Board::transfer` and `Board::give_way` once more, for what nearly every one of them is.
-//! A transfer goes to an environment that rests with its gate open and has no event pending. Who
+//! A transfer goes to an environment that rests, lets the caller in and has no event pending. Who
 //! gives its slice up without saying to whom goes on as one that rests, and so does the holder of the
 //! next slice. Whatever else comes, the short ways leave to the long ones, before anything has changed
 //! but what nobody looks at while the caller runs: the place where it would go on.
 //!
 //! What holds:
-//! - From the claim on, only this CPU touches the other's cell, and nobody else writes to its control
-//!   page but who shares the frame: so a gate is read once, and what was checked is used.
+//! - From the claim on, only this CPU writes to the other's cell, but for the word that says that
+//!   events were posted: so what was checked is used.
 //! - A claim that is of no use is given back as it was taken, without a look at what has happened
 //!   meanwhile: the long way claims again and looks.
 //! - Until the release, the caller is this CPU's. Behind it, another CPU may run the caller at once;
 //!   what is read of its cell then cannot vanish, because its address space is still this CPU's.
 //! - In a transfer, the registers that pass are never touched: `rsi`, `rbx`, `rbp`, `r8` to `r10`,
-//!   `r12` to `r15`. The others carry nothing of the kernel's in the end: `rax` has the callee's own
-//!   base of GS. Who goes on after a rest finds zero in all but four.
+//!   `r12` to `r15`; `rdx` passes too. The others carry nothing of the kernel's. Who goes on after a rest finds zero in all but four.
 
 use crate::entry::{System, bill, resume, set_alarm, settle};
 use crate::upcall::Upcall;
@@ -26,20 +25,20 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
-use exo_abi::calls::{Number, TransferMode};
-use exo_abi::control::{ANYBODY, ControlPage};
-use exo_abi::layout::{USER_END, USER_START};
+use exo_abi::EnvName;
+use exo_abi::calls::{ENTERED, Number, TransferMode};
 use exo_abi::tables::{EnvEntry, EnvState, Statistics};
-use exo_core::{EPILOGUE, USER_FLAGS, offsets, running};
+use exo_core::{EPILOGUE, offsets, running};
 
 global_asm!(
     r#"
-    // The caller's place, as if it rested.
-    .macro keep_place
+    // The caller's place, as if it rested, and who may enter it there.
+    .macro keep_place keeper
     mov rax, gs:[{environment}]
     mov [rax + {rip}], rcx
     mov [rax + {rflags}], r11
     mov [rax + {rsp}], rsp
+    mov [rax + {keeper}], \keeper
     .endm
 
     // rcx: the cell of the environment that rdi names, if there is such a slot.
@@ -64,22 +63,16 @@ global_asm!(
     jne \else
     .endm
 
-    // rdx: the claimed callee's control page, whose gate is open for the caller, with nothing
-    // pending.
-    .macro check_gate else
-    mov rdx, [rcx + {control}]
-    cmp qword ptr [rdx + {c_pending}], 0
+    // The claimed callee lets the caller in, and has nothing pending. rdx: its control page.
+    .macro check_keeper else
+    cmp qword ptr [rcx + {posted}], 0
     jne \else
-    mov rax, [rdx + {c_keeper}]
+    mov rax, [rcx + {keeper}]
     cmp rax, {anybody}
     je 1f
     cmp rax, gs:[{switch} + {t_name}]
     jne \else
-1:  mov rax, [rdx + {c_gate}]
-    mov gs:[{switch} + {t_gate}], rax
-    sub rax, {user_start}
-    cmp rax, gs:[{switch} + {t_span}]
-    jae \else
+1:  mov rdx, [rcx + {control}]
     .endm
 
     // The claimed environment, with its control page in rdx, is who runs here. r11: the caller's
@@ -171,13 +164,13 @@ global_asm!(
     .global transfer_entry
 transfer_entry:
     swapgs
-    keep_place
+    keep_place r10
     mov [rax + {wake_at}], rdx
     cmp rsi, {reply}
     ja 90f
     find_cell 90f
     claim {asleep}, 70f
-    check_gate 80f
+    check_keeper 80f
 20: take_over
     // The caller rests, with the callee as its heir if it waits for an answer.
     xor eax, eax
@@ -199,18 +192,18 @@ transfer_entry:
     mov rax, gs:[{switch} + {t_next_wake}]
     cmp rdx, [rax]
     jb 60f
-    mov rax, [r11 + {control}]
-    cmp qword ptr [rax + {c_pending}], 0
+    cmp qword ptr [r11 + {posted}], 0
     jne 60f
 35: enter_space
-    // The gate, with the caller's name, the mode and the time in the registers.
+    // Behind its call, with the caller's name, the mode and the time in the registers.
     mov rdi, [rdi + {e_name}]
     mov rsp, [rcx + {rsp}]
+    mov r11, [rcx + {rflags}]
     mov rax, [rcx + {gs}]
-    mov rcx, gs:[{switch} + {t_gate}]
-    mov r11d, {user_flags}
+    mov rcx, [rcx + {rip}]
     swapgs
     wrgsbase rax
+    mov rax, {entered}
     sysretq
 
     // The caller can still run: here, unless a CPU is idle that might want to.
@@ -228,7 +221,7 @@ transfer_entry:
     cmp rax, rdx
     jne 90f
     claim {runnable}, 90f
-    check_gate 85f
+    check_keeper 85f
     jmp 20b
     // The claim is of no use. It is given back.
 80: mov rdx, gs:[{switch} + {t_rest} + {reply} * 8]
@@ -248,7 +241,7 @@ transfer_entry:
     .global yield_entry
 yield_entry:
     swapgs
-    keep_place
+    keep_place rsi
     test rdi, rdi
     jnz 92f
     // The next position that is held by somebody who does not sleep.
@@ -279,7 +272,6 @@ yield_entry:
     mov r15d, edi
     claim {runnable}, 91f
     mov rdx, [rcx + {control}]
-    mov r13, rdx
     take_over
     xor eax, eax
     mov [r11 + {status}], rax
@@ -317,7 +309,7 @@ yield_entry:
     mov [rax], edx
 37: enter_space
     mov rdx, [rcx + {gs}]
-    cmp qword ptr [r13 + {c_pending}], 0
+    cmp qword ptr [rcx + {posted}], 0
     jne 64f
     mov rsp, [rcx + {rsp}]
     mov r11, [rcx + {rflags}]
@@ -373,8 +365,6 @@ yield_entry:
     t_running = const offset_of!(Switch, running),
     t_rest = const offset_of!(Switch, rest),
     t_name = const offset_of!(Switch, name),
-    t_gate = const offset_of!(Switch, gate),
-    t_span = const offset_of!(Switch, span),
     t_start = const offset_of!(Switch, start),
     t_scale = const offset_of!(Switch, scale),
     t_next_wake = const offset_of!(Switch, next_wake),
@@ -396,6 +386,8 @@ yield_entry:
     rsp = const offsets::environment::RSP,
     rflags = const offsets::environment::RFLAGS,
     status = const offsets::environment::STATUS,
+    keeper = const offsets::environment::KEEPER,
+    posted = const offsets::environment::POSTED,
     fs = const offsets::environment::FS,
     gs = const offsets::environment::GS,
     wake_at = const offsets::environment::WAKE_AT,
@@ -420,18 +412,14 @@ yield_entry:
     s_switches = const offset_of!(Statistics, switches),
     s_slice_end = const offset_of!(Statistics, slice_end),
     s_transfers = const offset_of!(Statistics, transfers),
-    c_pending = const offset_of!(ControlPage, pending),
-    c_gate = const offset_of!(ControlPage, gate),
-    c_keeper = const offset_of!(ControlPage, keeper),
-    anybody = const ANYBODY as i64,
+    anybody = const EnvName::ANYBODY.0 as i64,
+    entered = const ENTERED as i64,
     asleep = const EnvState::Asleep as u64,
     runnable = const EnvState::Runnable as u64,
     synchronous = const TransferMode::Synchronous as u64,
     reply = const TransferMode::Reply as u64,
     transfer = const Number::Transfer as u64,
     yield_ = const Number::Yield as u64,
-    user_start = const USER_START,
-    user_flags = const USER_FLAGS,
     task_switched = const TASK_SWITCHED,
     settle = sym settle,
     set_alarm = sym set_alarm,
@@ -443,7 +431,7 @@ yield_entry:
 /// The bit of CR0 that makes vector instructions trap.
 const TASK_SWITCHED: u64 = 1 << 3;
 
-/// What the short ways need to know, for one CPU. All but the name and the gate stay as they are.
+/// What the short ways need to know, for one CPU. All but the name stay as they are.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Switch {
@@ -457,10 +445,6 @@ pub(crate) struct Switch {
     rest: [AtomicU64; 3],
     /// The name of who runs here.
     pub(crate) name: AtomicU64,
-    /// The gate that has been checked.
-    gate: AtomicU64,
-    /// How many addresses a gate can have.
-    span: AtomicU64,
     /// The clock.
     start: AtomicU64,
     scale: AtomicU64,
@@ -488,8 +472,6 @@ impl Switch {
             running: zero(),
             rest: [const { zero() }; 3],
             name: zero(),
-            gate: zero(),
-            span: zero(),
             start: zero(),
             scale: zero(),
             next_wake: zero(),
@@ -518,7 +500,6 @@ impl Switch {
             (&self.rest[TransferMode::Asynchronous as usize], runnable),
             (&self.rest[TransferMode::Synchronous as usize], asleep),
             (&self.rest[TransferMode::Reply as usize], asleep),
-            (&self.span, USER_END - USER_START),
             (&self.start, hardware.clock.start),
             (&self.scale, hardware.clock.scale),
             (&self.next_wake, address(next_wake)),

@@ -259,7 +259,7 @@ call_further:
     test al, al
     jnz 5f
     // `sysret` takes rip from rcx and the flags from r11. What it finds there is a program's: no
-    // page that ends where addresses cease to be canonical can be executed, and no gate is there.
+    // page that ends where addresses cease to be canonical can be executed.
     mov rcx, gs:[{context} + {kept} + {rip}]
     mov r11, gs:[{context} + {kept} + {rflags}]
     mov rax, gs:[{context} + {kept} + {rax}]

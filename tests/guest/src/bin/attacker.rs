@@ -8,7 +8,6 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use exo_user::abi::batch::{BatchEntry, BatchFlags};
 use exo_user::abi::calls::TransferMode;
-use exo_user::abi::control::ANYBODY;
 use exo_user::upcall::{self, Handlers, Interrupted};
 use exo_user::{
     Call, EnvName, FrameNumber, Kind, Start, call, capability, console, contract, environment,
@@ -35,7 +34,8 @@ const DEEDS: [Deed; 9] = [
     ("yields", yields),
     ("epilogues", nothing),
 ];
-const NOTHING: Registers = Registers { words: [0; 9], caller: 0, vectors: [[0; 2]; 16] };
+const NOTHING: Registers =
+    Registers { words: [0; exchange::WORDS], caller: 0, vectors: [[0; 2]; 16] };
 /// How many frames are taken and given back at once.
 const FRAMES: usize = 64;
 
@@ -133,7 +133,7 @@ fn transfers(_: u64) -> ! {
         for (_, entry) in tables::environments().iter().filter(|(slot, _)| *slot != 0) {
             let (name, until) = (EnvName(entry.name), time::now() + 200_000);
             let rest = Rest::Transfer(name, TransferMode::Synchronous, until);
-            exchange::rest(&mut registers, rest, EnvName(ANYBODY));
+            exchange::rest(&mut registers, rest, EnvName::ANYBODY);
         }
     }
 }

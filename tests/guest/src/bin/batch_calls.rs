@@ -75,8 +75,8 @@ fn rolls_back() {
 fn refuses_what_does_not_return() {
     let none = EnvName::NONE;
     for call in [
-        Call::Yield { target: none },
-        Call::Sleep { until: 0 },
+        Call::Yield { target: none, keeper: EnvName::NONE },
+        Call::Sleep { until: 0, keeper: EnvName::NONE },
         Call::EnvironmentDestroy { environment: none, capability: 0, code: 9 },
         Call::Batch { list: 0, count: 0, flags: BatchFlags::empty() },
         Call::MachineExit { capability: 0, code: 0 },

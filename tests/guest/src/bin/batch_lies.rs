@@ -84,8 +84,8 @@ fn not_in_a_batch(list: u64) {
     let environment = EnvName::NONE;
     let calls = [
         batch(list, 2, BatchFlags::empty()),
-        Call::Yield { target: EnvName::NONE },
-        Call::Sleep { until: time::NEVER },
+        Call::Yield { target: EnvName::NONE, keeper: EnvName::NONE },
+        Call::Sleep { until: time::NEVER, keeper: EnvName::NONE },
         Call::EnvironmentDestroy { environment, capability: 0, code: 9 },
         Call::MachineExit { capability: 0, code: 9 },
     ];

@@ -41,9 +41,9 @@ fn hand_on(_: &mut Interrupted) {
 }
 
 fn pass(target: EnvName) {
-    let mut registers = Registers { words: [0; 9], caller: 0, vectors: [[0; 2]; 16] };
+    let mut registers = Registers { words: [0; exchange::WORDS], caller: 0, vectors: [[0; 2]; 16] };
     let rest = Rest::Transfer(target, TransferMode::Asynchronous, 0);
-    exchange::rest(&mut registers, rest, EnvName(exo_user::abi::control::ANYBODY));
+    exchange::rest(&mut registers, rest, EnvName::ANYBODY);
 }
 
 extern "sysv64" fn yields(index: u64) -> ! {
@@ -59,7 +59,7 @@ extern "sysv64" fn transfers(index: u64) -> ! {
     }
 }
 
-/// Transfers in a ring with its gate always open, and its events never held back.
+/// Transfers in a ring that anybody may enter, with its events never held back.
 extern "sysv64" fn told(index: u64) -> ! {
     granted("an upcall stack", upcall::install_with_stack(4, &HANDLERS));
     loop {

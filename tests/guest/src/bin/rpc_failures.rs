@@ -71,7 +71,7 @@ extern "sysv64" fn end_soon(_: u64) -> ! {
 }
 
 fn call(server: EnvName, number: u64, value: u64, until: u64) -> Result<u64, Failure> {
-    rpc::call(server, [number, value, 0, 0, 0, 0, 0, 0], until).map(|words| words[1])
+    rpc::call(server, [number, value, 0, 0, 0, 0, 0], until).map(|words| words[1])
 }
 
 fn soon() -> u64 {

@@ -31,7 +31,7 @@ extern "sysv64" fn serve(_: u64) -> ! {
         Answer::Now
     };
     loop {
-        gate::serve(gate::EVERYBODY, time::NEVER, &mut handler);
+        gate::serve(EnvName::ANYBODY, time::NEVER, &mut handler);
     }
 }
 
@@ -63,9 +63,9 @@ fn check_call(server: EnvName, words: [u64; WORDS]) {
 
 fn check_lean(server: EnvName, words: [u64; 6]) {
     let [a, b, c, d, e, f] = words;
-    let [w0, w1, w2, .., w5, w6, w7] = answer([a, b, c, 0, 0, d, e, f], exo_user::contract::name());
+    let [w0, w1, w2, _, w4, w5, w6] = answer([a, b, c, 0, d, e, f], exo_user::contract::name());
     let found = rpc::call_lean(server, words, time::NEVER);
-    rule::same("the lean answer", found, Ok([w0, w1, w2, w5, w6, w7]));
+    rule::same("the lean answer", found, Ok([w0, w1, w2, w4, w5, w6]));
 }
 
 fn hammer(calls: u64, seed: u64) {

@@ -11,7 +11,7 @@ fn calls(environment: EnvName) -> [Call; 8] {
     let (capability, count) = (capability::OWN, 1);
     let page = guest_probes::ground::GROUND;
     [
-        Call::Yield { target: environment },
+        Call::Yield { target: environment, keeper: EnvName::NONE },
         Call::FrameTransfer { environment, capability, list: page, count },
         Call::Bind { environment, capability, list: page, count },
         Call::Unbind { environment, capability, page, count },

@@ -1,58 +1,64 @@
-//! Rule: control is transferred only to who rests behind an open gate, and enters a program only.
+//! Rule: control is transferred only to who is at rest, by whom it lets in.
 #![no_std]
 #![no_main]
 
 use core::sync::atomic::Ordering::SeqCst;
 use exo_user::abi::calls::{Number, TransferMode};
-use exo_user::abi::control::{ANYBODY, ControlWord};
-use exo_user::abi::layout::{CONTROL, USER_END};
+use exo_user::abi::control::ControlWord;
 use exo_user::abi::tables::EnvState;
 use exo_user::{
     Call, EnvName, Error, Registers, Start, call, capability, contract, control, environment, time,
 };
-use guest_probes::exchange::{self, Registers as Words, Rest, Rested};
+use guest_probes::exchange::{self, Registers as Words, Rest, Rested, WORDS};
 use guest_probes::fork::{Fork, Meeting};
 use guest_probes::rule::{granted, holds, refused_raw, same};
 use guest_probes::{attempt, neighbour};
 
 exo_user::program!(main);
 
-/// Gates that are none of a program's: null, the pages that the kernel shares, the hole, the kernel.
-const GATES: [u64; 7] =
-    [0, 8, USER_END, CONTROL, 0x8000_0000_0000, 0xffff_ffff_8010_0000, u64::MAX];
+/// How many strangers are let in, one after the other.
+const STRANGERS: u64 = 8;
 const MODES: [TransferMode; 3] =
     [TransferMode::Asynchronous, TransferMode::Synchronous, TransferMode::Reply];
-/// The words of the meeting page: the gate that is tried, and up to which one it was.
+/// The words of the meeting page: which stranger is let in, and up to which one it was tried.
 const OPEN: usize = 0;
 const TRIED: usize = 1;
 
 fn transfer(target: EnvName, mode: TransferMode, patience: u64) -> Result<u64, Error> {
     let until = time::now() + patience;
-    // SAFETY: it touches no memory; the gate of the program is closed.
-    unsafe { call::give_up(Call::Transfer { target, mode, until }) }
+    let keeper = EnvName::NONE;
+    // SAFETY: it touches no memory; nobody is let in.
+    unsafe { call::give_up(Call::Transfer { target, mode, until, keeper }) }
 }
 
-/// Opens one wrong gate after the other, then one that is another's, then one for its parent, and
-/// ends when that has come in.
-extern "sysv64" fn liar(keeper: u64) -> ! {
-    for (index, gate) in (1..).zip(GATES) {
-        control::word(ControlWord::Keeper).store(ANYBODY, SeqCst);
-        control::word(ControlWord::Gate).store(gate, SeqCst);
+/// Keepers that are not this environment: nobody, its slot in other generations and others' slots.
+fn strangers(not: EnvName) -> [EnvName; STRANGERS as usize] {
+    let (index, generation) = (not.index() as u32, not.generation());
+    [
+        EnvName::NONE,
+        EnvName::new(index, generation + 1),
+        EnvName::new(index, generation - 1),
+        EnvName::new(index + 1, generation),
+        EnvName::new(200, 1),
+        EnvName::new(u32::MAX, generation),
+        EnvName::new(index, u32::MAX),
+        EnvName(u64::MAX - 1),
+    ]
+}
+
+/// Lets one stranger in after the other, then its parent, and ends when that has come.
+extern "sysv64" fn liar(parent: u64) -> ! {
+    let mut words = Words { words: [0; WORDS], caller: 0, vectors: [[0; 2]; 16] };
+    for (index, keeper) in (1..).zip(strangers(EnvName(parent))) {
         Meeting::word(OPEN).store(index, SeqCst);
         while Meeting::word(TRIED).load(SeqCst) < index {
-            environment::sleep(time::now() + time::MILLISECOND);
+            let rest = Rest::Sleep(time::now() + time::MILLISECOND);
+            let rested = exchange::rest(&mut words, rest, keeper);
+            holds("nobody has that name", rested == Rested::Woken);
         }
     }
-    control::word(ControlWord::Gate).store(0, SeqCst);
-    let mut words = Words { words: [0; 9], caller: 0, vectors: [[0; 2]; 16] };
-    Meeting::word(OPEN).store(8, SeqCst);
-    while Meeting::word(TRIED).load(SeqCst) < 8 {
-        let rest = Rest::Sleep(time::now() + time::MILLISECOND);
-        let rested = exchange::rest(&mut words, rest, EnvName(1 << 32 | 200));
-        holds("nobody has that name", rested == Rested::Woken);
-    }
-    let rested = exchange::rest(&mut words, Rest::Sleep(time::NEVER), EnvName(keeper));
-    environment::exit(u64::from(rested == Rested::Entered(EnvName(keeper))))
+    let rested = exchange::rest(&mut words, Rest::Sleep(time::NEVER), EnvName(parent));
+    environment::exit(u64::from(rested == Rested::Entered(EnvName(parent))))
 }
 
 /// Asks for ever, whoever does not answer.
@@ -64,8 +70,8 @@ extern "sysv64" fn asker(target: u64) -> ! {
     }
 }
 
-/// Tries a gate that must not let anybody in, while its owner rests behind it.
-fn shut(what: u64, fork: &Fork, index: u64) {
+/// Tries one that rests for a stranger.
+fn shut(fork: &Fork, index: u64) {
     while Meeting::word(OPEN).load(SeqCst) < index {
         environment::sleep(time::now() + 100_000);
     }
@@ -74,7 +80,7 @@ fn shut(what: u64, fork: &Fork, index: u64) {
         match transfer(fork.name, MODES[refused % 3], 1_000_000) {
             Err(Error::GateClosed) => refused += 1,
             Err(Error::NotRunnable) => granted("to wait", environment::yield_to(EnvName::NONE)),
-            other => holds(format_args!("the gate {what:#x} gives {other:?}"), false),
+            other => holds(format_args!("who rests for stranger {index} gives {other:?}"), false),
         }
     }
     Meeting::word(TRIED).store(index, SeqCst);
@@ -98,10 +104,9 @@ fn main(start: &Start<'_>) -> u64 {
     }
     let meeting = Some(Meeting::open());
     let liar = Fork::start(start, meeting, &[0], liar, own.0);
-    for (index, gate) in (1..).zip(GATES) {
-        shut(gate, &liar, index);
+    for index in 1..=STRANGERS {
+        shut(&liar, index);
     }
-    shut(1, &liar, 8);
     // It ends while this one waits for it: that is told at once.
     let began = time::now();
     loop {
@@ -119,7 +124,7 @@ fn main(start: &Start<'_>) -> u64 {
     let name = liar.name;
     liar.end();
     same("gone", transfer(name, TransferMode::Reply, 0), Err(Error::StaleEnvironment));
-    // Somebody hammers at a closed gate, and is ended in the midst of it.
+    // Somebody hammers at one that lets nobody in, and is ended in the midst of it.
     let asker = Fork::start(start, None, &[0], asker, own.0);
     for _ in 0..50 {
         let until = time::now() + time::MILLISECOND;

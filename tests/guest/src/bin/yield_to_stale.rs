@@ -39,7 +39,7 @@ fn main(_: &Start<'_>) -> u64 {
     let until = time::now() + time::MILLISECOND;
     environment::sleep(until);
     holds("a sleep has an end", time::now() >= until);
-    let nothing = Call::Sleep { until: 0 };
+    let nothing = Call::Sleep { until: 0, keeper: EnvName::NONE };
     // SAFETY: it touches no memory.
     granted("a sleep that is over", unsafe { exo_user::call::give_up(nothing) });
     println!("awake");
