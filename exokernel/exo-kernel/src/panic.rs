@@ -2,7 +2,7 @@
 
 use crate::drivers::serial::Serial;
 use crate::hardware::end_machine;
-use crate::x86_64::layout::{DIRECT_MAP, KERNEL_BASE};
+use crate::x86_64::layout::{KERNEL_BASE, STACKS};
 use core::arch::asm;
 use core::fmt::Write;
 use core::panic::PanicInfo;
@@ -42,7 +42,7 @@ pub(crate) fn fatal(context: &Context, vector: u64, error: u64) -> ! {
 fn backtrace(console: &mut Serial, mut frame: u64) {
     for _ in 0..DEPTH {
         // Stacks are in the kernel's half; anything else is the end of the chain.
-        if !frame.is_multiple_of(8) || !(DIRECT_MAP..=u64::MAX - 16).contains(&frame) {
+        if !frame.is_multiple_of(8) || !(STACKS..=u64::MAX - 16).contains(&frame) {
             break;
         }
         // SAFETY: the kernel is compiled with frame pointers, so that this is a frame on its stack;

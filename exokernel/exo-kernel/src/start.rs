@@ -184,13 +184,14 @@ fn prepare_blocks(
     early: &mut EarlyMemory,
     stacks: [Option<Stacks>; PROCESSORS],
 ) -> Option<(&'static [PerCpu], &'static Interrupts)> {
+    // What is a page comes first, and then what a switch touches: see `build_board`.
+    let [interrupts] = early.slice(1, Interrupts::new)? else { return None };
+    interrupts.fill();
     let blocks = early.slice(stacks.iter().flatten().count(), PerCpu::new)?;
     for ((number, block), (stack, own)) in (0..).zip(&mut *blocks).zip(stacks.iter().flatten()) {
         // SAFETY: the block is early memory, which is never given back.
         unsafe { block.prepare(number, *stack, *own) };
     }
-    let [interrupts] = early.slice(1, Interrupts::new)? else { return None };
-    interrupts.fill();
     Some((blocks, interrupts))
 }
 
@@ -269,7 +270,8 @@ fn build(
     Ok((system, Tables { board, storage, frames }))
 }
 
-/// The cells of the environments and of the CPUs.
+/// The cells of the environments and of the CPUs, right behind the blocks of the CPUs: what a switch
+/// touches is on few pages. What is owed is looked at when a slice was late, and lies elsewhere.
 fn build_board(
     early: &mut EarlyMemory,
     exposed: Exposed<'static>,
@@ -277,12 +279,12 @@ fn build_board(
     slices: &'static [AtomicU64],
 ) -> Option<&'static Board<'static>> {
     let parts = statistics.as_chunks().0.iter().zip(slices.chunks_exact(POSITIONS)).enumerate();
-    let owed = early.slice(ENVIRONMENTS * slices.len() / POSITIONS, || AtomicU64::new(0))?;
+    let (owed, _) = early.words(ENVIRONMENTS * slices.len() / POSITIONS)?;
     let parts = parts.zip(owed.chunks_exact(ENVIRONMENTS));
     let cpus = early.collect(parts.map(|((number, (statistics, slices)), owed)| {
         CpuCell::new(number, statistics, slices, owed)
     }))?;
-    // The board comes before the cells, which would push it off the page.
+    // The board comes before the cells, of which there are many.
     let [board] = early.collect(iter::once(MaybeUninit::uninit()))? else { return None };
     let cells = early.collect(exposed.environments.as_chunks().0.iter().map(EnvCell::new))?;
     Some(board.write(Board::new(cells, cpus, exposed, SLICE)))

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`UPCALL_STACK`] | a place for an upcall stack, unbound at first |
 //! | [`START_BLOCK`] | the start block, one page, read only |
-//! | [`SHARED`] | pages that are shared with others, by the same page table as the stack |
+//! | [`SHARED`] | pages that are shared with others |
 //! | [`STACK`] | the stack, 64 KiB, wired; unbound pages on both sides |
 //! | [`IMAGE`] | the image: text, constants, data |
 //! | [`HEAP`] | the heap of [`heap`](crate::heap), wired |
@@ -20,16 +20,17 @@ use core::ops::Range;
 use exo_abi::layout::USER_END;
 
 /// The place of an upcall stack. Whoever installs handlers binds frames here, or elsewhere.
-pub const UPCALL_STACK: Range<u64> = 0x4_0000..0x8_0000;
+pub const UPCALL_STACK: Range<u64> = 0x1_0000..0x5_0000;
 /// The address of the start block, which [`Start`](crate::Start) reads.
-pub const START_BLOCK: u64 = 0x10_0000;
-/// What is shared with others, as the page of a pipe. Who takes over from somebody else touches it
-/// and the stack at once, so one page table reaches both.
-pub const SHARED: Range<u64> = 0x11_0000..0x1c_0000;
+pub const START_BLOCK: u64 = 0x5_8000;
+/// What is shared with others, as the page of a pipe.
+pub const SHARED: Range<u64> = 0x6_0000..0xd_0000;
 /// The stack.
-pub const STACK: Range<u64> = 0x1d_0000..0x1e_0000;
-/// Where a program's image may be.
-pub const IMAGE: Range<u64> = 0x20_0000..0x1000_0000;
+pub const STACK: Range<u64> = 0xe_0000..0xf_0000;
+/// Where a program's image may be. `.cargo/config.toml` tells the linker where it begins. Its first
+/// megabyte has the page table of all that is above: whoever takes over from another environment
+/// touches text, stack and what both share at once.
+pub const IMAGE: Range<u64> = 0x10_0000..0x1000_0000;
 /// Where the heap of [`heap`](crate::heap) may be.
 pub const HEAP: Range<u64> = 0x1000_0000..0x8_0000_0000;
 /// A window on frames that are somebody else's soon.

@@ -49,7 +49,6 @@ pvh_entry:
     mov edi, offset boot_top - {base}
     mov eax, offset boot_pointers - {base} + 3
     mov [edi], eax
-    mov [edi + 256 * 8], eax
     mov [edi + 511 * 8], eax
 
     mov eax, cr4

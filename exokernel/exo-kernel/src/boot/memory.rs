@@ -26,9 +26,9 @@ pub(crate) fn image() -> Range {
     }
 }
 
-/// Where the kernel's own memory begins if there is enough: behind the part that is mapped in small
-/// pages, for the image's sake.
-const BEHIND_IMAGE: u64 = 0x20_0000;
+/// The kernel's own memory begins at such a boundary behind the image if there is enough: what is
+/// before it is mapped in small pages, for the image's sake.
+const LARGE_PAGE: u64 = 0x20_0000;
 
 /// Takes memory for ever, from the largest usable piece upwards. All of it is zero.
 ///
@@ -38,9 +38,12 @@ pub(crate) struct EarlyMemory {
     next: u64,
     end: u64,
     start: u64,
-    /// What is left of the last page that was begun for small things.
+    /// What is left of the last piece that was begun for small things.
     rest: Range,
 }
+
+/// The bytes of a piece for small things: room for what a switch touches of every environment.
+const PIECE: u64 = 32 * PAGE_SIZE;
 
 /// The part of a region that neither the image nor the module occupies, if it is one piece: the
 /// image is at the region's start and the module at its end.
@@ -68,8 +71,9 @@ impl EarlyMemory {
         let largest = low
             .map(|&region| usable(region, boot.module()))
             .max_by_key(|piece| piece.end - piece.start)?;
-        let enough = BEHIND_IMAGE * 2..largest.end;
-        let start = if enough.is_empty() { largest.start } else { largest.start.max(BEHIND_IMAGE) };
+        let behind = image().end.next_multiple_of(LARGE_PAGE);
+        let enough = behind * 2..largest.end;
+        let start = if enough.is_empty() { largest.start } else { largest.start.max(behind) };
         let rest = Range { start: 0, end: 0 };
         Some(Self { next: start, end: largest.end, start, rest })
     }
@@ -94,7 +98,7 @@ impl EarlyMemory {
         self.collect((0..count).map(|_| fill()))
     }
 
-    /// Takes room for the values and puts them there. A page of them and more begins on a page.
+    /// Takes room for the values and puts them there. A piece of them and more begins on a page.
     pub(crate) fn collect<T>(
         &mut self,
         values: impl ExactSizeIterator<Item = T>,
@@ -115,21 +119,22 @@ impl EarlyMemory {
     }
 
     fn room(&mut self, bytes: u64, align: u64) -> Option<u64> {
-        if bytes >= PAGE_SIZE {
+        if bytes >= PIECE {
             return Some(self.frames(bytes.div_ceil(PAGE_SIZE))?.address());
         }
         let mut first = self.rest.start.next_multiple_of(align);
         if first + bytes > self.rest.end {
-            first = self.frames(1)?.address();
-            self.rest.end = first + PAGE_SIZE;
+            first = self.frames(PIECE / PAGE_SIZE)?.address();
+            self.rest.end = first + PIECE;
         }
         self.rest.start = first + bytes;
         Some(first)
     }
 
-    /// Takes room for `count` words, a page of them or more, that programs will be able to read, and says where it is.
+    /// Takes room for `count` words, a piece of them or more, on pages of their own, and says where it
+    /// is for programs to read.
     pub(crate) fn words(&mut self, count: usize) -> Option<(&'static [AtomicU64], Range)> {
-        let words = self.slice(count.max(PAGE_SIZE as usize / 8), || AtomicU64::new(0))?;
+        let words = self.slice(count.max(PIECE as usize / 8), || AtomicU64::new(0))?;
         let start = words.as_ptr().addr() as u64 - physical::<u8>(0).addr() as u64;
         let end = start + (count as u64 * 8).next_multiple_of(PAGE_SIZE);
         Some((words, Range { start, end }))

@@ -2,7 +2,7 @@
 //!
 //! Layouts from Xen's `arch-x86/hvm/start_info.h`, version 1.
 
-use crate::x86_64::layout::physical;
+use crate::x86_64::layout::{MOST_MEMORY, physical};
 
 const MAGIC: u32 = 0x336e_c578;
 /// The type of usable memory in the memory map.
@@ -84,9 +84,9 @@ impl BootInformation {
         for index in 0..u64::from(info.map_count) {
             // SAFETY: as above; the loader says how many entries there are.
             let entry = unsafe { &*physical::<MapEntry>(info.map + index * 24) };
-            if entry.kind == RAM && boot.region_count < REGIONS {
-                let range = Range { start: entry.address, end: entry.address + entry.size };
-                boot.regions[boot.region_count] = range;
+            let end = entry.address.saturating_add(entry.size).min(MOST_MEMORY);
+            if entry.kind == RAM && entry.address < end && boot.region_count < REGIONS {
+                boot.regions[boot.region_count] = Range { start: entry.address, end };
                 boot.region_count += 1;
             }
         }

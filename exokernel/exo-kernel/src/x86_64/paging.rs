@@ -2,7 +2,8 @@
 //!
 //! - Nothing is writable and executable, by any of its addresses: the image's text and constants
 //!   are read-only in the direct map too.
-//! - All memory is in the direct map, with large pages but around the image.
+//! - All memory is in the direct map, with large pages but around the image. The image's text has
+//!   large pages of its own.
 //! - Device registers are uncached, at their physical address from [`DEVICES`] on.
 //! - Below each stack is a page that isn't mapped.
 //! - The tables that programs may read are in one top-level slot that every address space shares;
@@ -74,9 +75,14 @@ impl KernelTables {
         let mut tables = Self { mapper, root, next_stack: STACKS, next_exposed: SYSTEM };
         tables.map_memory(early, memory)?;
         let image = image();
-        for address in (image.start..image.end).step_by(PAGE as usize) {
+        let constants = (&raw const rodata_start).addr() as u64 - KERNEL_BASE;
+        for address in (image.start..constants).step_by(LARGE as usize) {
             let flags = image_flags(KERNEL_BASE + address);
-            tables.map(early, KERNEL_BASE + address, address, flags)?;
+            tables.map::<Size2MiB>(early, KERNEL_BASE + address, address, flags)?;
+        }
+        for address in (constants..image.end).step_by(PAGE as usize) {
+            let flags = image_flags(KERNEL_BASE + address);
+            tables.map::<Size4KiB>(early, KERNEL_BASE + address, address, flags)?;
         }
         Ok(tables)
     }
@@ -93,14 +99,15 @@ impl KernelTables {
             let own = (image.start..image.end).contains(&address);
             let writable = !own || image_flags(KERNEL_BASE + address).contains(Flags::WRITABLE);
             flags.set(Flags::WRITABLE, writable);
-            self.map(early, DIRECT_MAP + address, address, flags)?;
+            self.map::<Size4KiB>(early, DIRECT_MAP + address, address, flags)?;
         }
+        let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::GLOBAL;
         let mut mapped = 0;
         for region in memory {
             let first = (region.start / LARGE * LARGE).max(mapped);
             for address in (first..region.end).step_by(LARGE as usize) {
                 if !around.contains(&address) {
-                    self.map_large(early, address)?;
+                    self.map::<Size2MiB>(early, DIRECT_MAP + address, address, flags)?;
                 }
                 mapped = address + LARGE;
             }
@@ -108,24 +115,17 @@ impl KernelTables {
         Ok(())
     }
 
-    fn map_large(&mut self, early: &mut EarlyMemory, address: u64) -> Result<(), MappingError> {
-        let page = Page::<Size2MiB>::containing_address(VirtAddr::new(DIRECT_MAP + address));
-        let frame = PhysFrame::containing_address(PhysAddr::new(address));
-        let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::GLOBAL;
-        // SAFETY: the direct map is where the kernel expects memory, and is not executable.
-        let flush = unsafe { self.mapper.map_to(page, frame, flags, early)? };
-        flush.ignore();
-        Ok(())
-    }
-
-    fn map(
+    fn map<S: PageSize>(
         &mut self,
         early: &mut EarlyMemory,
         address: u64,
         frame: u64,
         flags: Flags,
-    ) -> Result<(), MappingError> {
-        let page = Page::<Size4KiB>::containing_address(VirtAddr::new(address));
+    ) -> Result<(), MappingError>
+    where
+        OffsetPageTable<'static>: Mapper<S>,
+    {
+        let page = Page::<S>::containing_address(VirtAddr::new(address));
         let frame = PhysFrame::containing_address(PhysAddr::new(frame));
         let mut parents = Flags::PRESENT | Flags::WRITABLE;
         parents.set(Flags::USER_ACCESSIBLE, flags.contains(Flags::USER_ACCESSIBLE));
@@ -149,7 +149,7 @@ impl KernelTables {
             | Flags::NO_CACHE
             | Flags::WRITE_THROUGH
             | Flags::GLOBAL;
-        match self.map(early, DEVICES + address, address, flags) {
+        match self.map::<Size4KiB>(early, DEVICES + address, address, flags) {
             // Several devices share a page of registers.
             Err(_) if self.is_mapped(DEVICES + address) => Ok(()),
             result => result,
@@ -173,7 +173,7 @@ impl KernelTables {
         let flags = Flags::PRESENT | Flags::WRITABLE | Flags::NO_EXECUTE | Flags::GLOBAL;
         for page in 1..=pages {
             let frame = early.frames(1).ok_or(MappingError)?.address();
-            self.map(early, base + page * PAGE, frame, flags)?;
+            self.map::<Size4KiB>(early, base + page * PAGE, frame, flags)?;
         }
         Ok(end)
     }
@@ -187,7 +187,7 @@ impl KernelTables {
         let address = self.next_exposed;
         let flags = Flags::PRESENT | Flags::USER_ACCESSIBLE | Flags::NO_EXECUTE;
         for offset in (0..range.end - range.start).step_by(PAGE as usize) {
-            self.map(early, address + offset, range.start + offset, flags)?;
+            self.map::<Size4KiB>(early, address + offset, range.start + offset, flags)?;
         }
         self.next_exposed = address + (range.end - range.start).next_multiple_of(PAGE);
         Ok(address)

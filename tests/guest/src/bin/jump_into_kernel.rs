@@ -19,7 +19,7 @@ const FORBIDDEN: [u64; 14] = [
     PAGE_TABLE,
     0xfee0_0000,
     0xffff_8000_0000_0000,
-    0xffff_8000_0010_0000,
+    0xffff_ff80_0010_0000,
     0xffff_ffff_8000_0000,
     0xffff_ffff_8010_0000,
     0xffff_ffff_8010_1000,

@@ -13,7 +13,7 @@ use guest_probes::rule::refused;
 exo_user::program!(main);
 
 /// The null page, the kernel's pages of the lower half, the hole, the upper half.
-const FORBIDDEN: [u64; 16] = [
+const FORBIDDEN: [u64; 17] = [
     0,
     USER_END,
     CONTROL,
@@ -27,6 +27,7 @@ const FORBIDDEN: [u64; 16] = [
     0x1_0000_0000_0000,
     0xffff_7fff_ffff_f000,
     0xffff_8000_0000_0000,
+    0xffff_ff80_0010_0000,
     0xffff_ffff_8000_0000,
     0xffff_ffff_8010_0000,
     0xffff_ffff_ffff_f000,

@@ -12,8 +12,8 @@ exo_user::program!(main);
 
 const KERNEL: [u64; 8] = [
     0xffff_8000_0000_0000,
-    0xffff_8000_0010_0000,
-    0xffff_8000_fee0_0000,
+    0xffff_ff80_0010_0000,
+    0xffff_ff80_fee0_0000,
     0xffff_c000_0000_0000,
     0xffff_ffff_8000_0000,
     0xffff_ffff_8010_0000,

@@ -15,7 +15,7 @@ exo_user::program!(main);
 fn main(start: &Start<'_>) -> u64 {
     attempt::prepare();
     let (base, top) = match start.argument("stack") {
-        Some("kernel") => (0xffff_8000_0000_0000, 0xffff_8000_0010_0000),
+        Some("kernel") => (0xffff_ff80_0000_0000, 0xffff_ff80_0010_0000),
         Some("shared") => (exo_user::abi::layout::CONTRACT, exo_user::abi::layout::LOSS_RING),
         Some("everything") => (0, u64::MAX),
         Some("hole") => (0x7fff_ffff_f000, 0x8000_0000_1000),
