@@ -76,7 +76,8 @@ global_asm!(
     .endm
 
     // The claimed environment, with its control page in rdx, is who runs here. r11: the caller's
-    // cell. Vector registers trap unless they are its own.
+    // cell. Vector registers trap unless they are its own; if they trap, they go on doing so unless
+    // they were used in this slice.
     .macro take_over
     mov gs:[{upcall} + {u_control}], rdx
     mov gs:[{upcall} + {u_environment}], r11
@@ -96,7 +97,9 @@ global_asm!(
     mov cr0, rax
     mov byte ptr gs:[{vectors} + {v_trap}], 1
     jmp 2f
-1:  cmp byte ptr gs:[{vectors} + {v_trap}], 0
+1:  cmp byte ptr gs:[{vectors} + {v_used}], 0
+    je 2f
+    cmp byte ptr gs:[{vectors} + {v_trap}], 0
     je 2f
     clts
     mov byte ptr gs:[{vectors} + {v_trap}], 0
@@ -284,7 +287,8 @@ yield_entry:
     cmp rdx, [rax + {s_slice_end}]
     ja 65f
     // The slice begins.
-3:  mov [rbx + {p_holder}], r15
+3:  mov byte ptr gs:[{vectors} + {v_used}], 0
+    mov [rbx + {p_holder}], r15
     mov [rbx + {p_position}], r12
     mov qword ptr [rbx + {p_epilogue}], 0
     add rbp, gs:[{switch} + {t_slice}]
@@ -379,6 +383,7 @@ yield_entry:
     vectors = const offset_of!(PerCpu, vectors),
     v_owner = const Vectors::OWNER,
     v_trap = const Vectors::TRAP,
+    v_used = const Vectors::USED,
     entry = const offsets::environment::ENTRY,
     root = const offsets::environment::ROOT,
     control = const offsets::environment::CONTROL,

@@ -2,7 +2,9 @@
 //!
 //! The kernel is compiled without vector instructions. On each CPU, `owner` is the environment
 //! whose state is in the registers; the task-switched flag is clear only while the owner runs, so
-//! that anybody else's first use traps. An environment's cell says on which CPU its state is. When
+//! that anybody else's first use traps. When the owner comes back by a transfer, the flag stays unless
+//! it has used them in this slice: who passes control to and fro without them does not pay for the
+//! flag. An environment's cell says on which CPU its state is. When
 //! it uses the registers of another CPU, that one puts them away first.
 
 use super::cpu::{Features, PerCpu};
@@ -30,18 +32,22 @@ pub(crate) struct Vectors {
     owner: AtomicU64,
     /// Whether using the registers traps.
     trap: AtomicU64,
+    /// Whether they have been used in this slice.
+    used: AtomicU64,
 }
 
 impl Vectors {
     /// Nobody has them, as after [`cpu::initialise`](super::cpu::initialise).
     pub(crate) const fn new() -> Self {
-        Self { owner: AtomicU64::new(NOBODY), trap: AtomicU64::new(1) }
+        Self { owner: AtomicU64::new(NOBODY), trap: AtomicU64::new(1), used: AtomicU64::new(0) }
     }
 
     /// Where the slot of the owner is, in bytes from the start.
     pub(crate) const OWNER: usize = offset_of!(Self, owner);
     /// Where it says whether using the registers traps.
     pub(crate) const TRAP: usize = offset_of!(Self, trap);
+    /// Where it says whether they have been used in this slice.
+    pub(crate) const USED: usize = offset_of!(Self, used);
 
     fn set_trap(&self, on: bool) {
         if self.trap.load(Relaxed) == u64::from(on) {
@@ -110,15 +116,21 @@ impl Hardware {
         cpu.switch.name.store(cell.name().0, Relaxed);
         cpu.upcall.switch(self, cell);
         let vectors = &cpu.vectors;
+        vectors.used.store(0, Relaxed);
         vectors.set_trap(vectors.owner.load(Relaxed) != u64::from(slot));
     }
 
-    /// Who runs here has used the registers, and does not own them.
+    /// Who runs here has used the registers, and they trap: it does not own them, or has not used
+    /// them in this slice.
     pub(crate) fn claim_vectors(&self) {
         let cpu = PerCpu::here();
+        let Some(slot) = self.board.current(self) else { return };
+        cpu.vectors.used.store(1, Relaxed);
+        if cpu.vectors.owner.load(Relaxed) == u64::from(slot) {
+            return cpu.vectors.set_trap(false);
+        }
         self.put_away(cpu);
         cpu.vectors.set_trap(false);
-        let Some(slot) = self.board.current(self) else { return };
         let cell = self.board.cell(slot);
         match cell.vectors_on.load(SeqCst) {
             0 => {}
