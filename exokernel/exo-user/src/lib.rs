@@ -10,7 +10,7 @@
 //! | calls, by the noun that they are about | [`frame`], [`binding`], [`environment`], [`capability`], [`slice`](mod@slice), [`revocation`], [`ring`], [`filter`], [`packet`], [`console`] |
 //! | what the kernel tells | [`tables`], [`contract`], [`loss`], [`time`] |
 //! | what the kernel asks | [`upcall`], [`control`] |
-//! | another environment, entered at its gate | [`gate`], [`rpc`](mod@rpc), [`lrpc`], [`pipe`] |
+//! | another environment, entered while it rests | [`gate`], [`rpc`](mod@rpc), [`lrpc`], [`pipe`] |
 //! | several calls with one entry | [`batch`] |
 //! | a function in an environment of its own | [`child`] |
 //! | where things are | [`layout`] |

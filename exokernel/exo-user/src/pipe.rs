@@ -388,11 +388,6 @@ impl End {
         gate::transfer(self.other, TransferMode::Synchronous, until)
     }
 
-    /// Gives the other end the rest of the slice: it can run, and does not let this end in.
-    fn let_run(&self, _until: u64) -> Result<Rested, Failure> {
-        gate::give_way(self.other)
-    }
-
     /// Whether the other end waits for this one, and rightly so.
     #[inline(always)]
     fn is_awaited(&self) -> bool {
@@ -408,14 +403,16 @@ impl End {
             // Neither has anything to do; they would pass the CPU to and fro.
             return gate::rest(rpc::nap(until, LONG_NAP, self.other));
         }
-        for rest in [Self::transfer, Self::let_run] {
-            match rest(self, until) {
-                Err(failure) if failure.is_busy() => {}
-                result => return result,
-            }
+        let mut rested = self.transfer(until);
+        if rested.is_err_and(Failure::is_busy) {
+            // It does not let this end in.
+            rested = gate::give_way(self.other);
         }
-        // It runs on another CPU, or waits for something else.
-        gate::rest(rpc::nap(until, rpc::NAP, self.other))
+        if rested.is_err_and(Failure::is_busy) {
+            // It runs on another CPU, or waits for something else.
+            rested = gate::rest(rpc::nap(until, rpc::NAP, self.other));
+        }
+        rested
     }
 }
 
