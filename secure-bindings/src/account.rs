@@ -153,6 +153,11 @@ impl Accounts {
             .min()
     }
 
+    /// A field of all accounts together.
+    pub fn total(&self, field: impl Fn(&Account) -> u64) -> u64 {
+        self.accounts.iter().map(field).sum()
+    }
+
     /// Writes the accounts where the environment reads them, in its contract page.
     pub fn write_to(&self, page: &Page) {
         let words = page[ACCOUNTS_WORD..].chunks_exact(ACCOUNT_WORDS);

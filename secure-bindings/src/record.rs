@@ -1,6 +1,6 @@
 //! The record of losses: what was taken from an environment by force.
 //!
-//! Lost frames are set in a bitmap with a bit for each frame of the machine, which can never
+//! Lost names are set in a bitmap with a bit for each name that the machine has, which can never
 //! overflow; every loss goes into a ring too, which can. Each kind of resource has an epoch that
 //! goes up with each loss, so that a reader notices what came while it read.
 
@@ -8,7 +8,7 @@ use crate::binding::Bindings;
 use crate::memory::{FrameMemory, TranslationCache};
 use core::sync::atomic::Ordering;
 use exo_abi::contract::{KINDS, LOSS_SLOTS, LOSSES_WORD, Loss};
-use exo_abi::layout::{LOSS_RING, LOST_FRAMES, LOST_FRAMES_PAGES};
+use exo_abi::layout::{LOSS_RING, LOST_FRAMES_PAGES, LOST_NAMES};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::{Error, FrameNumber, Kind};
 
@@ -26,9 +26,12 @@ pub struct Record {
     pages: usize,
     count: u64,
     epochs: [u64; KINDS],
-    /// The words of the bitmap with bits in them: first, and behind the last.
-    touched: (usize, usize),
+    /// The words of the bitmap with bits of each kind in them: first, and behind the last.
+    touched: [(usize, usize); KINDS],
 }
+
+/// No word of the bitmap.
+const UNTOUCHED: (usize, usize) = (usize::MAX, 0);
 
 impl Record {
     /// The record of nobody.
@@ -38,13 +41,13 @@ impl Record {
         pages: 0,
         count: 0,
         epochs: [0; KINDS],
-        touched: (usize::MAX, 0),
+        touched: [UNTOUCHED; KINDS],
     };
 
-    /// How many pages the bitmap has on a machine with `frames_total` frames. What its directory
-    /// has no place for, 64 GiB on, is only recorded in the ring.
+    /// How many pages the bitmap has on a machine with `frames_total` frames: one is for the other
+    /// kinds. What its directory has no place for, 64 GiB on, is only recorded in the ring.
     pub const fn bitmap_pages(frames_total: usize) -> usize {
-        let pages = frames_total.div_ceil(PAGE_BITS);
+        let pages = 1 + frames_total.div_ceil(PAGE_BITS);
         let most =
             if WORDS < LOST_FRAMES_PAGES as usize { WORDS } else { LOST_FRAMES_PAGES as usize };
         if pages < most { pages } else { most }
@@ -70,12 +73,11 @@ impl Record {
         let pages = Self::bitmap_pages(bindings.frames.count());
         for (page, word) in bindings.machine.page(directory).iter().enumerate().take(pages) {
             let frame = bindings.take_donated(index)?;
-            let address = LOST_FRAMES + page as u64 * PAGE_SIZE;
+            let address = LOST_NAMES + page as u64 * PAGE_SIZE;
             bindings.map_shared(index, address, frame, false)?;
             word.store(u64::from(frame.0), Ordering::Relaxed);
         }
-        let touched = (usize::MAX, 0);
-        Ok(Self { ring, directory, pages, count: 0, epochs: [0; KINDS], touched })
+        Ok(Self { ring, directory, pages, ..Self::EMPTY })
     }
 
     /// The epoch of a kind: how many losses of it there have been.
@@ -83,17 +85,19 @@ impl Record {
         self.epochs[kind as usize]
     }
 
-    /// Records the loss of `name` at `time`, in nanoseconds since boot, and returns the kind's new
+    /// Records the loss of what has this number at `time`, in nanoseconds since boot, and returns the kind's new
     /// epoch.
-    pub fn note(&mut self, memory: &impl FrameMemory, kind: Kind, name: u64, time: u64) -> u64 {
-        if kind == Kind::Frames {
-            self.mark(memory, name as usize);
+    pub fn note(&mut self, memory: &impl FrameMemory, kind: Kind, number: u32, time: u64) -> u64 {
+        if let Some(bit) = kind.lost_bit(number) {
+            self.with_word(memory, bit / 64, |bits| bits | 1 << (bit % 64));
+            let touched = &mut self.touched[kind as usize];
+            *touched = (touched.0.min(bit / 64), touched.1.max(bit / 64 + 1));
         }
         let epoch = self.epochs[kind as usize] + 1;
         self.epochs[kind as usize] = epoch;
         let ring = memory.page(self.ring);
         let slot = LOSSES_WORD + (self.count % LOSS_SLOTS as u64) as usize * 4;
-        let loss = Loss { epoch, kind: kind as u64, name, time };
+        let loss = Loss { epoch, kind: kind as u64, name: kind.name(number), time };
         let values = [loss.epoch, loss.kind, loss.name, loss.time];
         for (word, value) in ring.iter().skip(slot).zip(values) {
             word.store(value, Ordering::Relaxed);
@@ -118,19 +122,11 @@ impl Record {
         if epoch != self.epoch(kind) {
             return Err(Error::StaleEpoch);
         }
-        if kind == Kind::Frames {
-            for word in self.touched.0..self.touched.1 {
-                self.with_word(memory, word, |_| 0);
-            }
-            self.touched = (usize::MAX, 0);
+        let (first, end) = core::mem::replace(&mut self.touched[kind as usize], UNTOUCHED);
+        for word in first..end {
+            self.with_word(memory, word, |_| 0);
         }
         Ok(())
-    }
-
-    fn mark(&mut self, memory: &impl FrameMemory, frame: usize) {
-        let word = frame / 64;
-        self.with_word(memory, word, |bits| bits | 1 << (frame % 64));
-        self.touched = (self.touched.0.min(word), self.touched.1.max(word + 1));
     }
 
     fn with_word(&self, memory: &impl FrameMemory, word: usize, change: impl FnOnce(u64) -> u64) {

@@ -3,7 +3,7 @@
 mod fake;
 mod world;
 
-use exo_abi::layout::{LOSS_RING, LOST_FRAMES};
+use exo_abi::layout::{LOSS_RING, LOST_FRAMES, LOST_NAMES};
 use exo_abi::{Error, FrameNumber, Kind, Rights};
 use fake::{Access, FakeMachine};
 use proptest::prelude::*;
@@ -220,7 +220,7 @@ fn the_record_tells_every_loss() {
     let mut record = secure_bindings::Record::create(bindings, 2).unwrap();
     let root = bindings.root(2).unwrap();
     for loss in 0..200 {
-        assert_eq!(record.note(&machine, Kind::Frames, loss + 64, 7), loss + 1);
+        assert_eq!(record.note(&machine, Kind::Frames, loss + 64, 7), u64::from(loss) + 1);
     }
     assert_eq!(machine.peek(root, LOSS_RING), Some(200));
     let slot = LOSS_RING + 32 + (199 % 127) * 32;
@@ -234,6 +234,15 @@ fn the_record_tells_every_loss() {
     assert_eq!(machine.peek(root, LOST_FRAMES + 8), Some(u64::MAX));
     assert_eq!(record.acknowledge(&machine, Kind::Frames, 200), Ok(()));
     assert_eq!(machine.peek(root, LOST_FRAMES + 8), Some(0));
+    // Each kind has an epoch and bits of its own.
+    assert_eq!(record.note(&machine, Kind::Frames, 7, 8), 201);
+    assert_eq!(record.note(&machine, Kind::Slices, 2 << 6 | 5, 8), 1);
+    assert_eq!(machine.peek(root, LOST_NAMES + 16), Some(1 << 5));
+    let ring = LOSS_RING + 32 + (201 % 127) * 32;
+    assert_eq!(machine.peek(root, ring + 16), Some(2 << 32 | 5));
+    assert_eq!(record.acknowledge(&machine, Kind::Slices, 1), Ok(()));
+    assert_eq!(machine.peek(root, LOST_NAMES + 16), Some(0));
+    assert_eq!(machine.peek(root, LOST_FRAMES), Some(1 << 7));
 }
 
 /// Binds a page, lets the CPU use it, and takes its frame by force.

@@ -41,19 +41,6 @@ fn parse(words: &[&str]) -> Result<Ask, String> {
     Ok(Ask { victim, kind, count: number(count)?, notice })
 }
 
-/// How many of a kind an environment holds.
-fn held(entry: &EnvEntry, kind: Kind) -> u64 {
-    match kind {
-        Kind::Frames => entry.frames,
-        Kind::Slices => entry.slices,
-        Kind::Filters => entry.filters,
-        Kind::Rings => entry.rings,
-        Kind::Environments => {
-            living().filter(|(_, child)| child.parent == entry.name).count() as u64
-        }
-    }
-}
-
 /// Asks a program for some of a kind, waits until the debt is paid or taken, and gives the right to
 /// hold them back.
 pub(crate) fn revoke(words: &[&str]) -> Result<(), String> {
@@ -63,18 +50,17 @@ pub(crate) fn revoke(words: &[&str]) -> Result<(), String> {
     let debt = revocation::revoke(victim, capability::REVOKE, kind, count, notice, notice)
         .map_err(|error| format!("{name}: {}", reason(error)))?;
     println!("asked {name} for {count} {}: it owes {debt}", kind.label());
-    let most = held(&before, kind).saturating_sub(debt);
     let last = begin.saturating_add(notice).saturating_add(PATIENCE);
     while let Some(entry) = tables::environment_named(victim)
-        && held(&entry, kind) > most
+        && entry.debt > 0
         && time::now() < last
     {
         environment::sleep(time::now() + time::MILLISECOND);
     }
     let paid = (time::now() - begin) / 1000;
     match tables::environment_named(victim) {
-        Some(after) if held(&after, kind) > most => {
-            println!("after {paid} us: {name} still holds {}", held(&after, kind));
+        Some(after) if after.debt > 0 => {
+            println!("after {paid} us: {name} still owes {}", after.debt);
         }
         Some(after) => println!(
             "after {paid} us: {} given back by choice, {} taken by force",

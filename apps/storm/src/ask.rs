@@ -16,8 +16,6 @@ pub(crate) struct Ask {
     kind: Kind,
     /// What was asked for, what it does not use included: it comes back to the victim.
     count: u64,
-    /// How many it holds at most when it has paid.
-    most: u64,
     deadline: u64,
     keep: u64,
     paid: Option<u64>,
@@ -30,16 +28,6 @@ fn find(label: &str) -> Option<EnvEntry> {
     };
     let mut entries = tables::environments().iter().map(|(_, entry)| entry);
     entries.find(|entry| !ended(entry) && tables::label(entry) == label)
-}
-
-fn held(entry: &EnvEntry, kind: Kind) -> u64 {
-    match kind {
-        Kind::Frames => entry.frames,
-        Kind::Slices => entry.slices,
-        Kind::Filters => entry.filters,
-        Kind::Rings => entry.rings,
-        Kind::Environments => 0,
-    }
 }
 
 impl Ask {
@@ -57,11 +45,10 @@ impl Ask {
         match revocation::revoke(victim, capability::REVOKE, kind, total, notice, notice) {
             Ok(debt) => {
                 println!("@lab {now} ask {label} {} {debt} {}", kind.label(), now + notice);
-                let most = held(&entry, kind).saturating_sub(debt);
                 let deadline = now + notice + PATIENCE;
                 let label = label.to_string();
                 let keep = storm.keep;
-                Some(Self { victim, label, kind, count: total, most, deadline, keep, paid: None })
+                Some(Self { victim, label, kind, count: total, deadline, keep, paid: None })
             }
             Err(error) => {
                 println!("@lab {now} refused {label} {} {count} {error:?}", kind.label());
@@ -79,10 +66,7 @@ impl Ask {
             return true;
         };
         if self.paid.is_none() {
-            let paid = match self.kind {
-                Kind::Frames => entry.frames <= entry.frames_limit,
-                kind => held(&entry, kind) <= self.most,
-            };
+            let paid = entry.debt == 0;
             if !paid && now < self.deadline {
                 return false;
             }

@@ -290,7 +290,7 @@ calls! {
         ! [NoSlice, SliceTaken, NoEnvironment, StaleEnvironment, WrongState, NoCapability,
            NotDominated, OverLimit];
 
-    /// Asks an environment for `count` resources of a kind back. Its limit goes down and the
+    /// Asks an environment for `count` resources of a kind back: frames, slices, filters or rings. Its limit goes down and the
     /// caller's up by `count` at once; what it then holds above its limit is its debt, due when
     /// `wall` nanoseconds have passed or it has run for `own`, but never before the notice in its
     /// contract. The capability needs `REVOKE`.

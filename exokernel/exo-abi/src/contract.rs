@@ -1,5 +1,7 @@
 //! What an environment has been promised, what it owes and what it has lost.
 
+use crate::name::PAGE_SIZE;
+
 /// The kinds of resource that have an account.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
@@ -36,6 +38,43 @@ impl Kind {
         }
     }
 
+    /// The name of the resource with this number, as losses and surrender lists have it: only those of
+    /// slices have two parts, `cpu << 32 | position`.
+    pub const fn name(self, number: u32) -> u64 {
+        match self {
+            Self::Slices => ((number >> 6) as u64) << 32 | (number & 63) as u64,
+            _ => number as u64,
+        }
+    }
+
+    /// The number of the resource with this name, or `None` if there cannot be one. Of slices, 64 are
+    /// counted for each CPU.
+    pub const fn number(self, name: u64) -> Option<u32> {
+        let number = match self {
+            Self::Slices => (name >> 32) << 6 | name & 63,
+            _ => name,
+        };
+        if number < u32::MAX as u64 && self.name(number as u32) == name {
+            Some(number as u32)
+        } else {
+            None
+        }
+    }
+
+    /// The bit of a number in the bitmaps of lost names, counted from
+    /// [`layout::LOST_NAMES`](crate::layout::LOST_NAMES) on: slices come first, 64 for each CPU, then
+    /// filters, rings, environments, and from the next page on frames. `None`: nobody can lose that.
+    pub const fn lost_bit(self, number: u32) -> Option<usize> {
+        let (first, end) = match self {
+            Self::Slices => (0, FIRST_FILTER),
+            Self::Filters => (FIRST_FILTER, FIRST_RING),
+            Self::Rings => (FIRST_RING, FIRST_ENVIRONMENT),
+            Self::Environments => (FIRST_ENVIRONMENT, FIRST_FRAME),
+            Self::Frames => (FIRST_FRAME, usize::MAX),
+        };
+        if (number as usize) < end - first { Some(first + number as usize) } else { None }
+    }
+
     /// The kind's name in lower case.
     pub const fn label(self) -> &'static str {
         match self {
@@ -47,6 +86,12 @@ impl Kind {
         }
     }
 }
+
+/// The first bit of each kind in the bitmaps of lost names.
+const FIRST_FILTER: usize = 64 * 64;
+const FIRST_RING: usize = FIRST_FILTER + 16_384;
+const FIRST_ENVIRONMENT: usize = FIRST_RING + 64;
+const FIRST_FRAME: usize = PAGE_SIZE as usize * 8;
 
 /// An environment's account for one kind of resource.
 ///
@@ -169,5 +214,29 @@ mod tests {
             assert_eq!(Kind::from_number(number as u64), Some(*kind));
         }
         assert_eq!(Kind::from_number(KINDS as u64), None);
+    }
+
+    #[test]
+    fn names_have_numbers() {
+        assert_eq!(Kind::Slices.name(3 << 6 | 5), 3 << 32 | 5);
+        assert_eq!(Kind::Slices.number(3 << 32 | 5), Some(3 << 6 | 5));
+        for name in [64, 1 << 31, 1 << 60, u64::MAX] {
+            assert_eq!(Kind::Slices.number(name), None, "{name:#x}");
+        }
+        for kind in [Kind::Frames, Kind::Filters, Kind::Rings] {
+            assert_eq!((kind.number(77), kind.name(77)), (Some(77), 77));
+            assert_eq!(kind.number(1 << 32 | 77), None);
+        }
+    }
+
+    #[test]
+    fn no_two_names_have_one_bit() {
+        assert_eq!(Kind::Slices.lost_bit(63 << 6 | 63), Some(FIRST_FILTER - 1));
+        assert_eq!(Kind::Slices.lost_bit(64 << 6), None);
+        assert_eq!(Kind::Filters.lost_bit(16_383), Some(FIRST_RING - 1));
+        assert_eq!(Kind::Filters.lost_bit(16_384), None);
+        assert_eq!((Kind::Rings.lost_bit(64), Kind::Rings.lost_bit(0)), (None, Some(FIRST_RING)));
+        assert!(Kind::Environments.lost_bit(255) < Kind::Frames.lost_bit(0));
+        assert_eq!(Kind::Frames.lost_bit(5), Some(FIRST_FRAME + 5));
     }
 }

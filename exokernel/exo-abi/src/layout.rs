@@ -16,6 +16,9 @@ pub const CONTROL: u64 = USER_END;
 pub const CONTRACT: u64 = USER_END + PAGE_SIZE;
 /// The environment's [`LossRing`](crate::contract::LossRing): read only.
 pub const LOSS_RING: u64 = USER_END + 2 * PAGE_SIZE;
+/// The bitmaps of what was lost of other kinds than frames, one behind the other: see
+/// [`Kind::lost_bit`](crate::Kind::lost_bit). Read only.
+pub const LOST_NAMES: u64 = LOST_FRAMES - PAGE_SIZE;
 /// The bitmap of lost frames, a bit per frame of the machine: read only.
 pub const LOST_FRAMES: u64 = USER_END + 0x10_0000;
 /// How many pages the bitmap of lost frames can have: enough for 512 GiB.

@@ -51,8 +51,8 @@ pub struct SystemPage {
     pub donation_minimum: u64,
     /// The link address of the network device in the low six bytes, first byte lowest; 0: none.
     pub link_address: u64,
-    /// The frames, [`FrameEntry`], indexed by number.
-    pub frames: TableReference,
+    /// The kernel's counters, [`Statistics`], an entry for each CPU.
+    pub statistics: TableReference,
     /// The environments, [`EnvEntry`], indexed by slot.
     pub environments: TableReference,
     /// The slices, [`SliceEntry`], `positions` for each CPU in turn.
@@ -61,8 +61,65 @@ pub struct SystemPage {
     pub filters: TableReference,
     /// The rings, [`RingEntry`], indexed by id.
     pub rings: TableReference,
-    /// The kernel's counters, [`Statistics`], an entry for each CPU.
-    pub statistics: TableReference,
+    /// The latest moves of resources, [`Move`]: number `n` is in entry `n % count`.
+    pub moves: TableReference,
+    /// The frames, [`FrameEntry`], indexed by number.
+    pub frames: TableReference,
+    /// How many moves there have been so far.
+    pub moves_count: u64,
+}
+
+/// A move of resources by the abort protocol: five words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Move {
+    /// When, in nanoseconds since boot.
+    pub time: u64,
+    /// The name of the environment that it happened to.
+    pub victim: u64,
+    /// The name of who asked last, or who gave.
+    pub other: u64,
+    /// The [`Cause`] in bits 0 to 7, the [`Kind`](crate::Kind) in bits 8 to 15.
+    pub what: u64,
+    /// How many; of what was repossessed, the name as in a [`Loss`](crate::contract::Loss).
+    pub count: u64,
+}
+
+/// The words of a [`Move`].
+pub const MOVE_WORDS: usize = 5;
+/// How many moves are kept.
+pub const MOVES: usize = 1024;
+
+/// Why resources move.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u64)]
+pub enum Cause {
+    /// The victim was asked for as many.
+    Asked = 0,
+    /// It gave as many back that it owed.
+    Surrendered = 1,
+    /// The kernel took one by force.
+    Repossessed = 2,
+    /// It was given the right to hold as many more.
+    Granted = 3,
+}
+
+impl Move {
+    /// Why it moved.
+    pub const fn cause(&self) -> Option<Cause> {
+        match self.what & 0xff {
+            0 => Some(Cause::Asked),
+            1 => Some(Cause::Surrendered),
+            2 => Some(Cause::Repossessed),
+            3 => Some(Cause::Granted),
+            _ => None,
+        }
+    }
+
+    /// What moved.
+    pub const fn kind(&self) -> Option<crate::Kind> {
+        crate::Kind::from_number(self.what >> 8 & 0xff)
+    }
 }
 
 /// What a frame is.
@@ -246,20 +303,22 @@ pub struct EnvEntry {
     pub filters: u64,
     /// Rings held.
     pub rings: u64,
-    /// How often it was asked for frames.
+    /// How often it was asked for something.
     pub asks: u64,
-    /// Frames it gave back when asked.
+    /// What it gave back when asked, all kinds together.
     pub surrendered: u64,
-    /// Frames taken by force.
+    /// What was taken by force, all kinds together.
     pub repossessed: u64,
     /// Control transfers made.
     pub transfers: u64,
+    /// What it has to give back, all kinds together.
+    pub debt: u64,
     /// What the creator called it, filled up with zeros.
     pub label: [u8; LABEL],
 }
 
 /// The words of an [`EnvEntry`].
-pub const ENV_WORDS: usize = 26;
+pub const ENV_WORDS: usize = 27;
 
 /// The word of a field in an [`EnvEntry`], as the kernel writes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -290,6 +349,7 @@ pub enum EnvWord {
     Surrendered,
     Repossessed,
     Transfers,
+    Debt,
     Label,
 }
 
@@ -426,6 +486,7 @@ mod tests {
         assert_eq!(offset_of!(EnvEntry, asks), EnvWord::Asks as usize * 8);
         assert_eq!(size_of::<Statistics>(), STATISTICS_WORDS * 8);
         assert_eq!(offset_of!(Statistics, slice_end), StatisticsWord::SliceEnd as usize * 8);
+        assert_eq!(size_of::<Move>(), MOVE_WORDS * 8);
         assert!(size_of::<SystemPage>() <= 4096);
     }
 

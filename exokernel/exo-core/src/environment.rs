@@ -3,6 +3,7 @@
 use crate::console::Line;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
+use exo_abi::contract::KINDS;
 use exo_abi::tables::SEND_TEMPLATES;
 use exo_abi::{CapabilityName, EnvName, Error, FrameNumber, Rights};
 use packet_filters::Filter;
@@ -21,8 +22,8 @@ pub struct Environment {
     pub(crate) notice: u64,
     pub(crate) losses: Record,
     pub(crate) pages: KernelPages,
-    /// Where the repossession of its frames goes on.
-    pub(crate) repossession: Repossession,
+    /// Where the repossession of each kind goes on.
+    pub(crate) repossessions: [Repossession; KINDS],
     /// What it has written of its next console line.
     pub(crate) line: Line,
     /// A packet that it sends matches one of them.
@@ -37,12 +38,21 @@ pub(crate) struct KernelPages {
     pub(crate) vectors: FrameNumber,
 }
 
-/// How far a repossession has come. Frames are looked for in the order of their numbers, first
-/// those that nobody has wired, then all.
-#[derive(Clone, Copy, Debug, Default)]
+/// How far a repossession has come. Names are looked for in their order; frames first among those
+/// that nobody has wired, then among all.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Repossession {
-    pub(crate) next: FrameNumber,
+    pub(crate) next: u32,
     pub(crate) wired_too: bool,
+    /// Who asked last.
+    pub(crate) asker: EnvName,
+}
+
+impl Repossession {
+    /// From the beginning.
+    pub(crate) const fn by(asker: EnvName) -> Self {
+        Self { next: 0, wired_too: false, asker }
+    }
 }
 
 /// How far an environment's life has come. What it does while it is started is the board's.
@@ -70,7 +80,7 @@ impl Environment {
             contract: FrameNumber(0),
             vectors: FrameNumber(0),
         },
-        repossession: Repossession { next: FrameNumber(0), wired_too: false },
+        repossessions: [Repossession::by(EnvName::NONE); KINDS],
         line: Line::EMPTY,
         templates: [None; SEND_TEMPLATES as usize],
     };

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::EnvName;
 use exo_abi::layout::LABEL;
-use exo_abi::tables::{ENV_WORDS, EnvWord};
+use exo_abi::tables::{ENV_WORDS, EnvWord, MOVE_WORDS, MOVES};
 
 /// Words of the exposed tables, in memory that programs can only read. The frame table is with
 /// the bindings, what each CPU has of its own in its cell.
@@ -17,6 +17,8 @@ pub struct Exposed<'a> {
     pub filters: &'a [AtomicU64],
     /// [`RingEntry`](exo_abi::tables::RingEntry).
     pub rings: &'a [AtomicU64],
+    /// [`Move`](exo_abi::tables::Move), as many as are kept.
+    pub moves: &'a [AtomicU64],
 }
 
 /// The words of the [`SystemPage`](exo_abi::tables::SystemPage) that change.
@@ -27,6 +29,7 @@ pub(crate) enum SystemWord {
     FramesFree = 9,
     DonationMinimum = 10,
     LinkAddress = 11,
+    MovesCount = 33,
 }
 
 fn load(words: &[AtomicU64], index: usize) -> u64 {
@@ -114,6 +117,17 @@ impl Exposed<'_> {
         }
     }
 
+    /// Appends a move. Who sees the count sees the move.
+    pub(crate) fn append_move(&self, words: [u64; MOVE_WORDS]) {
+        let Some(count) = self.system.get(SystemWord::MovesCount as usize) else { return };
+        let number = count.load(Ordering::Relaxed);
+        let base = number as usize % MOVES * MOVE_WORDS;
+        for (index, value) in words.into_iter().enumerate() {
+            store(self.moves, base + index, value);
+        }
+        count.store(number + 1, Ordering::Release);
+    }
+
     pub(crate) fn count_ring(&self, id: u32, dropped: bool) {
         add(self.rings, id as usize * 4 + 2 + usize::from(dropped), 1);
     }
@@ -131,6 +145,8 @@ mod tests {
         assert_eq!(offset_of!(SystemPage, frames_free), SystemWord::FramesFree as usize * 8);
         let minimum = SystemWord::DonationMinimum as usize * 8;
         assert_eq!(offset_of!(SystemPage, donation_minimum), minimum);
+        let moves = SystemWord::MovesCount as usize * 8;
+        assert_eq!(offset_of!(SystemPage, moves_count), moves);
         assert_eq!(offset_of!(SystemPage, link_address), SystemWord::LinkAddress as usize * 8);
     }
 }

@@ -67,6 +67,8 @@ pub struct Kernel<'a, M> {
     pub(crate) reservations: &'a mut [Option<Filter>; RESERVATIONS],
     pub(crate) rings: &'a mut [Ring; RINGS],
     pub(crate) input: Input,
+    /// Since when names are taken by force: what is released is lost.
+    pub(crate) taking: Option<u64>,
     /// The list of frames that a call has read from its caller.
     pub(crate) scratch: &'a mut [FrameNumber; LIST_MAX as usize],
     /// The same, sorted.
@@ -89,6 +91,7 @@ impl<'a, M: Machine> Kernel<'a, M> {
             reservations,
             rings,
             input: Input::default(),
+            taking: None,
             scratch,
             sorted,
             checked,

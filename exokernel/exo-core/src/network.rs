@@ -120,14 +120,14 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// Removes a ring and the filters that lead to it, and unpins its frames.
-    fn break_ring(&mut self, owner: u16, id: usize) {
+    pub(crate) fn break_ring(&mut self, owner: u16, id: usize) {
         self.drop_filters(owner, |ring| ring == id as u64);
         let ring = core::mem::replace(&mut self.rings[id], Ring::FREE);
         for frame in ring.pinned() {
             self.bindings.frames.unpin(frame);
         }
         self.exposed.set_ring(id as u32, EnvName::NONE, 0);
-        self.release(owner, Kind::Rings, 1);
+        self.release_one(owner, Kind::Rings, id as u32);
     }
 
     /// Breaks the ring of `owner` that pins `frame`.
@@ -210,7 +210,7 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(id)
     }
 
-    fn filter_holder(&self, id: u32) -> Option<u16> {
+    pub(crate) fn filter_holder(&self, id: u32) -> Option<u16> {
         let holder = self.exposed.filter(id).0;
         (!holder.is_none()).then_some(holder.index() as u16)
     }
@@ -245,13 +245,13 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(0)
     }
 
-    fn drop_filter(&mut self, owner: u16, id: u32) {
+    pub(crate) fn drop_filter(&mut self, owner: u16, id: u32) {
         match id.checked_sub(FIRST_RESERVATION) {
             Some(place) => self.reservations[place as usize] = None,
             None => drop(self.filters.remove(id)),
         }
         self.exposed.set_filter(id, EnvName::NONE, 0);
-        self.release(owner, Kind::Filters, 1);
+        self.release_one(owner, Kind::Filters, id);
     }
 
     /// Removes the filters of `owner` that `belongs` picks by their rings. Code that was not made
@@ -268,7 +268,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.load_filters();
     }
 
-    fn load_filters(&mut self) {
+    pub(crate) fn load_filters(&mut self) {
         if self.filters.is_stale() {
             self.machine.load_classifier(&mut self.filters);
         }

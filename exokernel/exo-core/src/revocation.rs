@@ -2,27 +2,35 @@
 //!
 //! Limits are conserved, and what an environment holds above its limit is its debt. Asking lowers
 //! the limit; giving back, of its own choice, lowers the debt. Past the deadline the kernel takes
-//! frames itself, a bounded number at each tick, in a fixed order: those that the owner has not
-//! wired by number, then the wired ones. Pinned frames cost the ring that pins them. Donated
-//! frames are the owner's tables and are never taken. Each loss is in the record before the
-//! owner runs again.
+//! names itself, a bounded number at each tick: first those on the owner's surrender list, then by
+//! number, of frames those that nobody has wired before the others. Pinned frames cost the ring that
+//! pins them, and a ring its filters. Donated frames are the owner's tables and are never taken. Each
+//! loss is in the record before the owner runs again.
+//!
+//! All kinds go the same way. What is a kind's own is how the next name that somebody holds is found
+//! ([`Kernel::next_held`]), how it is known as theirs ([`Kernel::holds`]), and how it is broken
+//! ([`Kernel::take`]).
 
 use crate::environment::Repossession;
 use crate::exposed::SystemWord;
 use crate::kernel::Kernel;
-use crate::machine::Machine;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use exo_abi::contract::Kind;
-use exo_abi::tables::{EnvWord, StatisticsWord};
+use crate::machine::{FILTERS, Machine};
+use crate::network::RINGS;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use exo_abi::contract::{KINDS, Kind};
+use exo_abi::control::{SURRENDER_COUNT, SURRENDER_SLOTS, SURRENDER_WORD, Surrender};
+use exo_abi::tables::{Cause, EnvWord, StatisticsWord};
 use exo_abi::upcall::Event;
 use exo_abi::{EnvName, Error, FrameNumber};
 use secure_bindings::Scan;
 use secure_bindings::account::Ask;
 
-/// How many frames one step takes at most.
-const STEP_FRAMES: u64 = 32;
-/// How many entries of the frame table one search looks at.
+/// How many names one step takes at most. With a ring go its filters, so that it takes one of these.
+const STEP_NAMES: u64 = 32;
+const STEP_RINGS: u64 = 1;
+/// How many entries of the frame table one search looks at, and of the other tables, which take longer.
 const STEP_ENTRIES: usize = 4096;
+const STEP_NUMBERS: u32 = 512;
 
 impl<M: Machine> Kernel<'_, M> {
     /// Charges an environment's account.
@@ -38,8 +46,33 @@ impl<M: Machine> Kernel<'_, M> {
         let before = accounts.get(kind).surrendered;
         accounts.give(kind, count);
         let surrendered = accounts.get(kind).surrendered - before;
-        self.count(StatisticsWord::Surrendered, surrendered);
+        if surrendered > 0 {
+            self.count(StatisticsWord::Surrendered, surrendered);
+            let asker = self.environment(slot).repossessions[kind as usize].asker;
+            let what = (Cause::Surrendered, kind);
+            self.note_move(self.machine.now(), what, (slot, asker), surrendered);
+        }
         self.expose_accounts(slot);
+    }
+
+    /// As [`Kernel::release`], for the name with this number. While names are taken by force, it is a
+    /// loss.
+    pub(crate) fn release_one(&mut self, slot: u16, kind: Kind, number: u32) {
+        let Some(now) = self.taking else { return self.release(slot, kind, 1) };
+        let machine = self.machine;
+        let environment = self.environment_mut(slot);
+        let epoch = environment.losses.note(machine, kind, number, now);
+        environment.accounts.lose(kind, epoch);
+        let asker = environment.repossessions[kind as usize].asker;
+        self.note_move(now, (Cause::Repossessed, kind), (slot, asker), kind.name(number));
+        self.count(StatisticsWord::Repossessed, 1);
+    }
+
+    /// Writes down for everybody what moved, and between whom.
+    fn note_move(&self, now: u64, what: (Cause, Kind), who: (u16, EnvName), count: u64) {
+        let what = what.0 as u64 | (what.1 as u64) << 8;
+        let victim = self.environment(who.0).name.0;
+        self.exposed.append_move([now, victim, who.1.0, what, count]);
     }
 
     pub(crate) fn revoke(
@@ -50,7 +83,7 @@ impl<M: Machine> Kernel<'_, M> {
         count: u64,
         [own, wall]: [u64; 2],
     ) -> Result<u64, Error> {
-        if kind != Kind::Frames {
+        if kind == Kind::Environments {
             return Err(Error::BadKind);
         }
         if from == caller || count == 0 {
@@ -58,16 +91,18 @@ impl<M: Machine> Kernel<'_, M> {
         }
         let now = self.machine.now();
         let own_now = self.board.cell(from).run_time();
+        let asker = self.environment(caller).name;
         let victim = self.environment_mut(from);
         let notice = victim.notice;
         let debt = victim.accounts.ask(kind, Ask { count, now, own_now, own, wall, notice })?;
-        victim.repossession = Repossession::default();
+        victim.repossessions[kind as usize] = Repossession::by(asker);
+        self.note_move(now, (Cause::Asked, kind), (from, asker), count);
         self.environment_mut(caller).accounts.grant_in(kind, count);
         self.count(StatisticsWord::Asks, 1);
         self.expose_accounts(caller);
         self.expose_accounts(from);
         if debt > 0 {
-            self.note_dues();
+            self.board.next_due.store(0, SeqCst);
             self.post(from, Event::Revoke);
             // They have alarms to set.
             self.board.call_idle(self.machine);
@@ -85,6 +120,8 @@ impl<M: Machine> Kernel<'_, M> {
         let to = self.find_alive(environment)?;
         self.environment_mut(caller).accounts.grant_out(kind, count)?;
         self.environment_mut(to).accounts.grant_in(kind, count);
+        let giver = self.environment(caller).name;
+        self.note_move(self.machine.now(), (Cause::Granted, kind), (to, giver), count);
         self.expose_accounts(caller);
         self.expose_accounts(to);
         Ok(0)
@@ -96,7 +133,7 @@ impl<M: Machine> Kernel<'_, M> {
         kind: Kind,
         epoch: u64,
     ) -> Result<u64, Error> {
-        if kind != Kind::Frames {
+        if kind == Kind::Environments {
             return Err(Error::BadKind);
         }
         let machine = self.machine;
@@ -105,26 +142,32 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// Takes from everybody whose debt is due, one step each. Whoever lets it come to that pays for
-    /// the time, and whoever runs meanwhile gets it back.
+    /// the time, and whoever runs meanwhile gets it back. As long as anybody has a debt, all are looked
+    /// at with each tick: some are due by their owners' run time, which nobody else follows.
     pub(crate) fn repossess_due(&mut self, now: u64) {
         let cpu = self.board.here(self.machine);
-        let mut last = now;
+        let (mut last, mut indebted) = (now, false);
         for slot in 0..self.environments.len() as u16 {
             let environment = self.environment(slot);
+            if !environment.alive() || environment.accounts.next_due().is_none() {
+                continue;
+            }
+            indebted = true;
             let own_now = self.board.cell(slot).run_time();
-            let due = environment.accounts.overdue(Kind::Frames, now, own_now);
-            let alive = environment.alive();
+            let due = Kind::ALL.map(|kind| environment.accounts.overdue(kind, now, own_now));
             let payer = self.payer(slot);
             let homes = self.board.cell(payer).homes.load(Relaxed);
-            if due > 0 && alive && (homes == 0 || homes & 1 << cpu.number != 0) {
-                self.repossess_step(slot, due, now);
+            if due != [0; KINDS] && (homes == 0 || homes & 1 << cpu.number != 0) {
+                for (kind, due) in Kind::ALL.into_iter().zip(due) {
+                    self.repossess_step(slot, kind, due, now);
+                }
                 let done = self.machine.now();
                 cpu.charge_owed(payer, done.saturating_sub(last));
                 last = done;
             }
         }
         cpu.prolong(last.saturating_sub(now));
-        self.note_dues();
+        self.board.next_due.store(if indebted { 0 } else { u64::MAX }, SeqCst);
     }
 
     /// In whose time frames are taken from an environment: its own, or if it has none that of the
@@ -139,59 +182,134 @@ impl<M: Machine> Kernel<'_, M> {
         payer
     }
 
-    /// Takes note whether anybody has a debt. Some are due by their owners' run time, which nobody
-    /// else follows, so that all are looked at with each tick.
-    fn note_dues(&self) {
-        let mut alive = self.environments.iter().filter(|environment| environment.alive());
-        let indebted = alive.any(|environment| environment.accounts.next_due().is_some());
-        self.board.next_due.store(if indebted { 0 } else { u64::MAX }, SeqCst);
-    }
-
-    fn repossess_step(&mut self, slot: u16, due: u64, now: u64) {
-        let (machine, mut taken) = (self.machine, 0);
-        while taken < due.min(STEP_FRAMES) {
-            let Some(frame) = self.next_victim(slot) else { break };
-            if self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0) {
-                self.break_ring_over(slot, frame);
-            }
-            if !self.bindings.repossess(frame) {
-                continue;
-            }
-            let environment = self.environment_mut(slot);
-            let epoch = environment.losses.note(machine, Kind::Frames, frame.0.into(), now);
-            environment.accounts.lose(Kind::Frames, epoch);
-            taken += 1;
+    fn repossess_step(&mut self, slot: u16, kind: Kind, due: u64, now: u64) {
+        let mut left = due.min(if kind == Kind::Rings { STEP_RINGS } else { STEP_NAMES });
+        let due = left;
+        self.taking = Some(now);
+        let control = self.machine.page(self.environment(slot).pages.control);
+        let listed = control[SURRENDER_COUNT].load(Relaxed).min(SURRENDER_SLOTS as u64);
+        let mut list = 0..listed as usize;
+        while left > 0 {
+            let listed = list.find_map(|entry| self.next_listed(slot, kind, entry));
+            let Some(number) = listed.or_else(|| self.next_victim(slot, kind)) else {
+                break;
+            };
+            left -= u64::from(self.take(slot, kind, number));
         }
-        if taken > 0 {
-            self.count(StatisticsWord::Repossessed, taken);
+        self.taking = None;
+        if left < due {
+            self.load_filters();
             self.post(slot, Event::Lost);
             self.expose_accounts(slot);
         }
     }
 
-    /// The next frame to take from an environment, by the order in the module's text. `None`: the
+    /// Takes a name that an environment holds; says whether it could be taken.
+    fn take(&mut self, slot: u16, kind: Kind, number: u32) -> bool {
+        match kind {
+            Kind::Frames => {
+                let frame = FrameNumber(number);
+                if self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0) {
+                    self.break_ring_over(slot, frame);
+                }
+                if !self.bindings.repossess(frame) {
+                    return false;
+                }
+                self.release_one(slot, kind, number);
+            }
+            Kind::Slices => {
+                let cpu = &self.board.cpus[number as usize >> 6];
+                self.break_slice(cpu, number & 63, slot);
+            }
+            Kind::Filters => self.drop_filter(slot, number),
+            Kind::Rings => self.break_ring(slot, number as usize),
+            Kind::Environments => {}
+        }
+        true
+    }
+
+    /// Whether an environment holds the name with this number, and a frame for nothing but itself.
+    fn holds(&self, slot: u16, kind: Kind, number: u32) -> bool {
+        match kind {
+            Kind::Frames => self.bindings.frames.owned(FrameNumber(number), slot).is_ok(),
+            Kind::Slices => {
+                let cpu = self.board.cpus.get(number as usize >> 6);
+                let holder = cpu.and_then(|cpu| cpu.slices.get(number as usize & 63));
+                holder.is_some_and(|name| name.load(Relaxed) == self.environment(slot).name.0)
+            }
+            Kind::Filters => self.filter_holder(number) == Some(slot),
+            Kind::Rings => self.own_ring(slot, number.into()).is_ok(),
+            Kind::Environments => false,
+        }
+    }
+
+    /// What an entry of an environment's surrender list names, if it is of this kind. The entry is
+    /// struck out, and believed only so far as it names what the environment holds.
+    fn next_listed(&mut self, slot: u16, kind: Kind, entry: usize) -> Option<u32> {
+        let page = self.machine.page(self.environment(slot).pages.control);
+        let words = &page[SURRENDER_WORD + 2 * entry..];
+        let listed = [words[0].load(Acquire), words[1].load(Relaxed)];
+        let surrender = Surrender::from_words(listed).filter(|entry| entry.kind == kind)?;
+        // Whoever changes the list meanwhile has another entry there, which is looked at next time.
+        words[0].compare_exchange(listed[0], 0, Relaxed, Relaxed).ok()?;
+        let number =
+            kind.number(surrender.name).filter(|&number| self.holds(slot, kind, number))?;
+        if kind == Kind::Frames && surrender.save != FrameNumber(0) {
+            self.save(slot, FrameNumber(number), surrender.save)?;
+        }
+        Some(number)
+    }
+
+    /// Copies a frame that is about to be taken to another one of its owner's. From before on nobody
+    /// writes to it. `None`: the other is no place for it.
+    fn save(&mut self, slot: u16, from: FrameNumber, to: FrameNumber) -> Option<()> {
+        self.bindings.frames.owned(to, slot).ok().filter(|()| to != from)?;
+        self.bindings.break_frame(from, true);
+        for (word, saved) in self.machine.page(from).iter().zip(self.machine.page(to)) {
+            saved.store(word.load(Relaxed), Relaxed);
+        }
+        Some(())
+    }
+
+    /// The next name to take from an environment, by the order in the module's text. `None`: the
     /// search goes on at the next tick, or there is nothing left to take.
-    fn next_victim(&mut self, slot: u16) -> Option<FrameNumber> {
+    fn next_victim(&mut self, slot: u16, kind: Kind) -> Option<u32> {
         loop {
-            let Repossession { next, wired_too } = self.environment(slot).repossession;
-            let frame = match self.bindings.frames.next_held(slot, next, STEP_ENTRIES) {
-                Scan::Found(frame) => frame,
-                Scan::More(next) => {
-                    self.environment_mut(slot).repossession.next = next;
-                    return None;
-                }
-                Scan::End => {
-                    self.environment_mut(slot).repossession =
-                        Repossession { next: FrameNumber(0), wired_too: true };
-                    return None;
-                }
-            };
-            self.environment_mut(slot).repossession.next = FrameNumber(frame.0 + 1);
-            let pinned = self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0);
-            if wired_too || !pinned && !self.bindings.wired(frame) {
-                return Some(frame);
+            let Repossession { next, wired_too, .. } =
+                self.environment(slot).repossessions[kind as usize];
+            let (found, next) = self.next_held(slot, kind, next);
+            let progress = &mut self.environment_mut(slot).repossessions[kind as usize];
+            progress.next = next.unwrap_or(0);
+            progress.wired_too |= next.is_none();
+            let number = found?;
+            let frame = FrameNumber(number);
+            let pinned = || self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0);
+            if kind != Kind::Frames || wired_too || !pinned() && !self.bindings.wired(frame) {
+                return Some(number);
             }
         }
+    }
+
+    /// The number of the next name that an environment holds, if a short search from `from` on finds
+    /// one, and where the search goes on.
+    fn next_held(&self, slot: u16, kind: Kind, from: u32) -> (Option<u32>, Option<u32>) {
+        let count = match kind {
+            Kind::Frames => {
+                let from = FrameNumber(from);
+                return match self.bindings.frames.next_held(slot, from, STEP_ENTRIES) {
+                    Scan::Found(frame) => (Some(frame.0), Some(frame.0 + 1)),
+                    Scan::More(next) => (None, Some(next.0)),
+                    Scan::End => (None, None),
+                };
+            }
+            Kind::Slices => self.board.cpus.len() << 6,
+            Kind::Filters => FILTERS,
+            Kind::Rings => RINGS,
+            Kind::Environments => 0,
+        } as u32;
+        let end = count.min(from.saturating_add(STEP_NUMBERS));
+        let found = (from..end).find(|&number| self.holds(slot, kind, number));
+        (found, found.map(|number| number + 1).or((end < count).then_some(end)))
     }
 
     /// Writes an environment's accounts where it and everybody can read them.
@@ -203,9 +321,10 @@ impl<M: Machine> Kernel<'_, M> {
             (EnvWord::Frames, frames.held),
             (EnvWord::FramesLimit, frames.limit),
             (EnvWord::FramesFloor, frames.floor),
-            (EnvWord::Asks, frames.asks),
-            (EnvWord::Surrendered, frames.surrendered),
-            (EnvWord::Repossessed, frames.repossessed),
+            (EnvWord::Asks, environment.accounts.total(|account| account.asks)),
+            (EnvWord::Surrendered, environment.accounts.total(|account| account.surrendered)),
+            (EnvWord::Repossessed, environment.accounts.total(|account| account.repossessed)),
+            (EnvWord::Debt, environment.accounts.total(|account| account.debt)),
             (EnvWord::Filters, environment.accounts.get(Kind::Filters).held),
             (EnvWord::Rings, environment.accounts.get(Kind::Rings).held),
         ] {

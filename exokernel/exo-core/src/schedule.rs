@@ -464,9 +464,7 @@ impl<M: Machine> Kernel<'_, M> {
             };
         if environment == NOBODY {
             let from = from.ok_or(Error::SliceTaken)?;
-            cpu.held.fetch_and(!bit, SeqCst);
-            entry.store(0, Relaxed);
-            self.release_slice(cpu, from);
+            self.break_slice(cpu, place.1, from);
             return Ok(0);
         }
         let to = self.living_target(caller, environment, capability, Rights::CONTROL)?;
@@ -479,19 +477,27 @@ impl<M: Machine> Kernel<'_, M> {
         cpu.held.fetch_or(bit, SeqCst);
         self.board.cell(to).homes.fetch_or(1 << cpu.number, SeqCst);
         if let Some(from) = from {
-            self.release_slice(cpu, from);
+            self.release_slice(cpu, place.1, from);
         }
         self.board.call_idle(self.machine);
         Ok(0)
     }
 
+    /// Leaves a position of a CPU to nobody. Who runs in it may do so until it ends.
+    pub(crate) fn break_slice(&mut self, cpu: &CpuCell<'_>, position: u32, from: u16) {
+        cpu.held.fetch_and(!(1 << position), SeqCst);
+        cpu.slices[position as usize].store(0, Relaxed);
+        self.release_slice(cpu, position, from);
+    }
+
     /// Takes note that an environment no longer holds a position of a CPU.
-    fn release_slice(&mut self, cpu: &CpuCell<'_>, from: u16) {
+    fn release_slice(&mut self, cpu: &CpuCell<'_>, position: u32, from: u16) {
         let name = self.environment(from).name.0;
         if cpu.slices.iter().all(|holder| holder.load(Relaxed) != name) {
             self.board.cell(from).homes.fetch_and(!(1 << cpu.number), SeqCst);
         }
-        self.release(from, Kind::Slices, 1);
+        let number = (cpu.number as u32) << 6 | position;
+        self.release_one(from, Kind::Slices, number);
         self.exposed.count_environment(from, EnvWord::Slices, u64::MAX);
     }
 
@@ -500,11 +506,9 @@ impl<M: Machine> Kernel<'_, M> {
         let name = self.environment(slot).name;
         let board = self.board;
         for cpu in board.cpus {
-            for (position, entry) in cpu.slices.iter().enumerate() {
+            for (position, entry) in (0..).zip(cpu.slices) {
                 if entry.load(Relaxed) == name.0 {
-                    cpu.held.fetch_and(!(1 << position), SeqCst);
-                    entry.store(0, Relaxed);
-                    self.release_slice(cpu, slot);
+                    self.break_slice(cpu, position, slot);
                 }
             }
         }

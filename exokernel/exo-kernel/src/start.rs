@@ -25,8 +25,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::FrameNumber;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{
-    EnvEntry, FilterEntry, FrameEntry, RingEntry, SYSTEM_MAGIC, SliceEntry, Statistics, SystemPage,
-    TableReference, VERSION,
+    EnvEntry, FilterEntry, FrameEntry, MOVES, Move, RingEntry, SYSTEM_MAGIC, SliceEntry,
+    Statistics, SystemPage, TableReference, VERSION,
 };
 use exo_core::{
     Board, CpuCell, EnvCell, Environment, Exposed, FILTERS, Kernel, Lists, RESERVATIONS, RINGS,
@@ -218,7 +218,7 @@ fn build(
 ) -> Result<(&'static [AtomicU64], Tables), MappingError> {
     let end = boot.regions().iter().map(|region| region.end).max().unwrap_or(0);
     let frames = (end / PAGE_SIZE) as usize;
-    // Behind the system page, what every switch writes to comes first.
+    // Behind the system page, which names them in this order, what every switch writes to comes first.
     let shapes = [
         (1, PAGE_SIZE as usize),
         (cpus, size_of::<Statistics>()),
@@ -226,6 +226,7 @@ fn build(
         (POSITIONS * cpus, size_of::<SliceEntry>()),
         (FILTERS, size_of::<FilterEntry>()),
         (RINGS, size_of::<RingEntry>()),
+        (MOVES, size_of::<Move>()),
         (frames, size_of::<FrameEntry>()),
     ];
     let words = shapes.iter().map(|(count, size)| count * size / 8).sum();
@@ -239,16 +240,11 @@ fn build(
         address += words.len() as u64 * 8;
         (words, reference)
     });
-    let [system, statistics, environments, slices, filters, rings, frame_words] =
+    let [system, statistics, environments, slices, filters, rings, moves, frame_words] =
         parts.map(|(words, _)| words);
-    let [_, statistics_table, env_table, slice_table, filter_table, ring_table, frame_table] =
-        parts.map(|(_, reference)| reference);
-    expose_constants(
-        system,
-        [SLICE, cpus as u64, POSITIONS as u64, frames as u64],
-        [frame_table, env_table, slice_table, filter_table, ring_table, statistics_table],
-    );
-    let exposed = Exposed { system, environments, filters, rings };
+    let shape = [SLICE, cpus as u64, POSITIONS as u64, frames as u64];
+    expose_constants(system, shape, &parts.map(|(_, reference)| reference)[1..]);
+    let exposed = Exposed { system, environments, filters, rings, moves };
     let board = build_board(early, exposed, statistics, slices).ok_or(MappingError)?;
     let records = early.slice(frames, || FrameRecord::EMPTY).ok_or(MappingError)?;
     let free = early.slice(FreeMap::words_for(frames), || 0).ok_or(MappingError)?;
@@ -305,7 +301,7 @@ const _: () = {
     assert!(offset_of!(SystemPage, cpus) == (SLICE_WORD + 1) * 8);
     assert!(offset_of!(SystemPage, positions) == (SLICE_WORD + 2) * 8);
     assert!(offset_of!(SystemPage, frames_total) == (SLICE_WORD + 3) * 8);
-    assert!(offset_of!(SystemPage, frames) == TABLES_WORD * 8);
+    assert!(offset_of!(SystemPage, statistics) == TABLES_WORD * 8);
 };
 
 fn store(words: &[AtomicU64], first: usize, values: &[u64]) {
@@ -314,10 +310,10 @@ fn store(words: &[AtomicU64], first: usize, values: &[u64]) {
     }
 }
 
-fn expose_constants(system: &[AtomicU64], shape: [u64; 4], tables: [TableReference; 6]) {
+fn expose_constants(system: &[AtomicU64], shape: [u64; 4], tables: &[TableReference]) {
     store(system, MAGIC_WORD, &[SYSTEM_MAGIC, VERSION]);
     store(system, SLICE_WORD, &shape);
-    for (index, table) in tables.into_iter().enumerate() {
+    for (index, table) in tables.iter().enumerate() {
         let values = [table.address, table.count, table.entry_size];
         store(system, TABLES_WORD + 3 * index, &values);
     }

@@ -77,6 +77,17 @@ impl Reader {
     }
 }
 
+/// The names of a kind in its bitmap: all that were lost since its record was last acknowledged. For
+/// frames, [`lost_frames`].
+pub fn lost_names(kind: Kind) -> impl Iterator<Item = u64> {
+    let words = shared::lost_names();
+    let numbers = (0..).map_while(move |number| Some((number, kind.lost_bit(number)?)));
+    let in_page = numbers.take_while(move |(_, bit)| *bit < 64 * words.len());
+    in_page
+        .filter(move |(_, bit)| words[bit / 64].load(Ordering::Relaxed) >> (bit % 64) & 1 != 0)
+        .map(move |(number, _)| kind.name(number))
+}
+
 /// The frames in the bitmap: all that were lost since the record was last acknowledged.
 pub fn lost_frames() -> impl Iterator<Item = FrameNumber> {
     bits(shared::lost_frames(tables::system().frames_total as usize))

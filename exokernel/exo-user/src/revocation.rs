@@ -1,6 +1,9 @@
 //! The abort protocol, from both sides.
 
 use crate::call::call;
+use crate::shared;
+use core::sync::atomic::Ordering;
+pub use exo_abi::control::{SURRENDER_SLOTS, Surrender};
 use exo_abi::{Call, EnvName, Error, Kind};
 
 /// Asks an environment for `count` resources of a kind back. They are due when `wall` nanoseconds
@@ -29,6 +32,21 @@ pub fn revoke(
 pub fn grant(environment: EnvName, kind: Kind, count: u64) -> Result<(), Error> {
     // SAFETY: it touches no memory of the caller's.
     unsafe { call(Call::Grant { environment, kind, count }) }.map(|_| ())
+}
+
+/// Publishes what the kernel is to take first, in this order, from who is late with a debt; what
+/// does not fit behind [`SURRENDER_SLOTS`] entries is left out. In place of an older list, of which
+/// something may be taken meanwhile.
+pub fn publish(list: &[Surrender]) {
+    let (count, words) = shared::surrender_list();
+    count.store(0, Ordering::Relaxed);
+    for (place, surrender) in words.chunks_exact(2).zip(list) {
+        let [name, save] = surrender.to_words();
+        place[0].store(0, Ordering::Relaxed);
+        place[1].store(save, Ordering::Relaxed);
+        place[0].store(name, Ordering::Release);
+    }
+    count.store(list.len() as u64, Ordering::Release);
 }
 
 /// Says that the record of losses of a kind has been read up to `epoch`.

@@ -2,8 +2,9 @@
 
 use core::sync::atomic::AtomicU64;
 use exo_abi::contract::{ACCOUNT_WORDS, ACCOUNTS_WORD, KINDS, LOSS_SLOTS, LOSSES_WORD};
-use exo_abi::control::FREE_WORD;
-use exo_abi::layout::{CONTRACT, CONTROL, LOSS_RING, LOST_FRAMES, PAGE_TABLE, SYSTEM};
+use exo_abi::control::{FREE_WORD, SURRENDER_COUNT, SURRENDER_SLOTS, SURRENDER_WORD};
+use exo_abi::layout::{CONTRACT, CONTROL, LOSS_RING, LOST_FRAMES, LOST_NAMES, PAGE_TABLE, SYSTEM};
+use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::SystemPage;
 
 /// The words at an address of a page that the kernel shares.
@@ -20,6 +21,20 @@ unsafe fn words(address: u64, count: usize) -> &'static [AtomicU64] {
 pub(crate) fn control() -> &'static [AtomicU64] {
     // SAFETY: the kernel maps this page into every environment.
     unsafe { words(CONTROL, FREE_WORD) }
+}
+
+/// How many entries the surrender list has, and their words.
+pub(crate) fn surrender_list() -> (&'static AtomicU64, &'static [AtomicU64]) {
+    // SAFETY: as in `control`; both are in the control page.
+    let list = unsafe { words(CONTROL + 8 * SURRENDER_COUNT as u64, 1 + 2 * SURRENDER_SLOTS) };
+    const { assert!(SURRENDER_COUNT + 1 == SURRENDER_WORD) };
+    (&list[0], &list[1..])
+}
+
+/// The bitmaps of what was lost of other kinds than frames.
+pub(crate) fn lost_names() -> &'static [AtomicU64] {
+    // SAFETY: as in `control`.
+    unsafe { words(LOST_NAMES, PAGE_SIZE as usize / 8) }
 }
 
 /// The contract page.

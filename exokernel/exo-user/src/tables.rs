@@ -9,8 +9,8 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::layout::LABEL;
 use exo_abi::tables::{
-    ENV_WORDS, EnvEntry, EnvWord, FilterEntry, FrameEntry, RingEntry, STATISTICS_WORDS, SliceEntry,
-    Statistics, StatisticsWord, SystemPage, TableReference,
+    ENV_WORDS, EnvEntry, EnvWord, FilterEntry, FrameEntry, MOVE_WORDS, Move, RingEntry,
+    STATISTICS_WORDS, SliceEntry, Statistics, StatisticsWord, SystemPage, TableReference,
 };
 use exo_abi::{EnvName, FrameNumber};
 
@@ -75,6 +75,7 @@ fn environment(word: impl Fn(usize) -> u64) -> EnvEntry {
         surrendered: field(EnvWord::Surrendered),
         repossessed: field(EnvWord::Repossessed),
         transfers: field(EnvWord::Transfers),
+        debt: field(EnvWord::Debt),
         label,
     }
 }
@@ -100,6 +101,14 @@ impl Entry for RingEntry {
 
     fn read(word: impl Fn(usize) -> u64) -> Self {
         Self { holder: word(0), slots: word(1), delivered: word(2), dropped: word(3) }
+    }
+}
+
+impl Entry for Move {
+    const WORDS: usize = MOVE_WORDS;
+
+    fn read(word: impl Fn(usize) -> u64) -> Self {
+        Self { time: word(0), victim: word(1), other: word(2), what: word(3), count: word(4) }
     }
 }
 
@@ -205,12 +214,14 @@ fn read_system(words: &[AtomicU64]) -> SystemPage {
         frames_free: word(9),
         donation_minimum: word(10),
         link_address: word(11),
-        frames: reference(0),
+        statistics: reference(0),
         environments: reference(1),
         slices: reference(2),
         filters: reference(3),
         rings: reference(4),
-        statistics: reference(5),
+        moves: reference(5),
+        frames: reference(6),
+        moves_count: word(33),
     }
 }
 
@@ -242,6 +253,11 @@ pub fn filters() -> Table<'static, FilterEntry> {
 /// The rings, indexed by id.
 pub fn rings() -> Table<'static, RingEntry> {
     table(system().rings)
+}
+
+/// The latest moves of resources; number `n` is in entry `n % len`.
+pub fn moves() -> Table<'static, Move> {
+    table(system().moves)
 }
 
 /// The kernel's counters, an entry for each CPU.
@@ -317,7 +333,8 @@ mod tests {
         let page = read_system(&memory);
         assert_eq!(page.link_address, offset_of!(SystemPage, link_address) as u64 / 8);
         assert_eq!(page.frames.address, offset_of!(SystemPage, frames) as u64 / 8);
-        assert_eq!(page.statistics.entry_size + 1, memory.len() as u64);
+        assert_eq!(page.statistics.address, offset_of!(SystemPage, statistics) as u64 / 8);
+        assert_eq!(page.moves_count + 1, memory.len() as u64);
     }
 
     #[test]

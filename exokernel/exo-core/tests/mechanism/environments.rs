@@ -38,7 +38,7 @@ pub(crate) fn start(bench: &mut Bench, child: EnvName, position: u32) {
     start_on(bench, 0, child, position);
 }
 
-fn start_on(bench: &mut Bench, cpu: u32, child: EnvName, position: u32) {
+pub(crate) fn start_on(bench: &mut Bench, cpu: u32, child: EnvName, position: u32) {
     let (capability, environment) = (0, child);
     bench
         .call(Call::EnvironmentStart {

@@ -3,7 +3,9 @@
 
 use ebpf_tools::interpreter::{World, interpret};
 use exo_abi::boot::{MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment};
-use exo_abi::tables::{ENV_WORDS, EnvEntry, EnvState, EnvWord, FrameEntry, STATISTICS_WORDS};
+use exo_abi::tables::{
+    ENV_WORDS, EnvEntry, EnvState, EnvWord, FrameEntry, MOVE_WORDS, MOVES, STATISTICS_WORDS,
+};
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
     Arrival, Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Handled,
@@ -237,6 +239,7 @@ impl Bench {
             environments: words(ENVIRONMENTS * ENV_WORDS),
             filters: words(FILTERS * 4),
             rings: words(RINGS * 4),
+            moves: words(MOVES * MOVE_WORDS),
         };
         let (statistics, slices) = (words(CPUS * STATISTICS_WORDS), words(CPUS * POSITIONS));
         let cells = exposed.environments.as_chunks().0.iter().map(EnvCell::new).collect::<Vec<_>>();

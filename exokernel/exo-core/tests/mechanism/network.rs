@@ -17,11 +17,11 @@ use std::sync::atomic::Ordering;
 const LIST: u64 = DATA + 0x1000;
 const FILTER: u64 = DATA + 0x2000;
 
-fn filter(ethertype: u32) -> Filter {
+pub(crate) fn filter(ethertype: u32) -> Filter {
     Filter::new(&[Atom::exact(12, Width::Two, ethertype)]).unwrap()
 }
 
-fn install(
+pub(crate) fn install(
     bench: &mut Bench,
     environment: EnvName,
     filter: &Filter,

@@ -26,8 +26,9 @@ fn main(_: &Start<'_>) -> u64 {
     ] {
         refused(revoke(witness, Kind::Frames, count), Error::BelowFloor);
     }
-    for kind in [Kind::Slices, Kind::Filters, Kind::Rings, Kind::Environments] {
-        refused(revoke(witness, kind, 1), Error::BadKind);
+    refused(revoke(witness, Kind::Environments, 1), Error::BadKind);
+    for kind in [Kind::Slices, Kind::Filters, Kind::Rings] {
+        refused(revoke(witness, kind, 1000), Error::BelowFloor);
     }
     refused(revoke(witness, Kind::Frames, 0), Error::BadArgument);
     for own in [EnvName::NONE, contract::name()] {
