@@ -37,12 +37,8 @@ impl Accounts {
 
     /// Accounts that hold nothing, with these limits and floors, indexed by [`Kind`].
     pub fn new(limits: &[u64; KINDS], floors: &[u64; KINDS]) -> Self {
-        let mut accounts = [Account::EMPTY; KINDS];
-        for ((account, &limit), &floor) in accounts.iter_mut().zip(limits).zip(floors) {
-            account.limit = limit;
-            account.floor = floor;
-        }
-        Self { accounts }
+        let account = |kind| Account { limit: limits[kind], floor: floors[kind], ..Account::EMPTY };
+        Self { accounts: core::array::from_fn(account) }
     }
 
     /// The account of a kind.

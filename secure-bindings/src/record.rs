@@ -98,8 +98,7 @@ impl Record {
         let ring = memory.page(self.ring);
         let slot = LOSSES_WORD + (self.count % LOSS_SLOTS as u64) as usize * 4;
         let loss = Loss { epoch, kind: kind as u64, name: kind.name(number), time };
-        let values = [loss.epoch, loss.kind, loss.name, loss.time];
-        for (word, value) in ring.iter().skip(slot).zip(values) {
+        for (word, value) in ring.iter().skip(slot).zip(loss.to_words()) {
             word.store(value, Ordering::Relaxed);
         }
         self.count += 1;

@@ -124,24 +124,20 @@ pub struct Account {
 
 impl Account {
     /// The account of nobody: everything zero.
-    pub const EMPTY: Self = Self {
-        limit: 0,
-        held: 0,
-        floor: 0,
-        debt: 0,
-        due_wall: 0,
-        due_own: 0,
-        asks: 0,
-        surrendered: 0,
-        repossessed: 0,
-        epoch: 0,
-    };
+    pub const EMPTY: Self = Self::from_words([0; ACCOUNT_WORDS]);
 
     /// The account as it stands in the contract page.
     pub const fn to_words(&self) -> [u64; ACCOUNT_WORDS] {
         let Self { limit, held, floor, debt, due_wall, due_own, .. } = *self;
         let Self { asks, surrendered, repossessed, epoch, .. } = *self;
         [limit, held, floor, debt, due_wall, due_own, asks, surrendered, repossessed, epoch]
+    }
+
+    /// The account from its words.
+    pub const fn from_words(words: [u64; ACCOUNT_WORDS]) -> Self {
+        let [limit, held, floor, debt, due_wall, due_own, asks, surrendered, repossessed, epoch] =
+            words;
+        Self { limit, held, floor, debt, due_wall, due_own, asks, surrendered, repossessed, epoch }
     }
 }
 
@@ -179,6 +175,13 @@ pub struct Loss {
     pub time: u64,
 }
 
+impl Loss {
+    /// The loss as words.
+    pub const fn to_words(self) -> [u64; 4] {
+        [self.epoch, self.kind, self.name, self.time]
+    }
+}
+
 /// How many losses the ring keeps.
 pub const LOSS_SLOTS: usize = 127;
 
@@ -207,6 +210,11 @@ mod tests {
     #[test]
     fn layouts_are_as_said() {
         assert_eq!(size_of::<Account>(), ACCOUNT_WORDS * 8);
+        let words = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+        let account = Account::from_words(words);
+        assert_eq!((account.to_words(), account.debt), (words, 4));
+        assert_eq!(Account::EMPTY, Account::default());
+        assert_eq!(Loss { epoch: 1, kind: 2, name: 3, time: 4 }.to_words(), [1, 2, 3, 4]);
         assert_eq!(offset_of!(ContractPage, accounts), ACCOUNTS_WORD * 8);
         assert_eq!(offset_of!(LossRing, losses), LOSSES_WORD * 8);
         assert!(size_of::<ContractPage>() <= 4096 && size_of::<LossRing>() <= 4096);

@@ -114,6 +114,6 @@ mod tests {
             assert_eq!(Surrender::from_words(words), None);
         }
         assert!(size_of::<ControlPage>() <= FREE_WORD * 8);
-        assert!((SURRENDER_WORD + 2 * SURRENDER_SLOTS) * 8 <= 4096);
+        const { assert!((SURRENDER_WORD + 2 * SURRENDER_SLOTS) * 8 <= 4096) };
     }
 }

@@ -33,15 +33,12 @@ impl<M: Machine> Kernel<'_, M> {
         if count > LIST_MAX {
             return Err(Error::TooLong);
         }
-        let mut bytes = [0; 8 * BIND_WORDS * LIST_MAX as usize];
-        let bytes = &mut bytes[..8 * BIND_WORDS * count as usize];
-        self.read_user(caller, list, bytes)?;
-        for (index, chunk) in bytes.chunks_exact(8 * BIND_WORDS).enumerate() {
-            let mut words = [0; BIND_WORDS];
-            for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
-                *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-            }
-            self.checked[index] = self.check_request(caller, &BindRequest::from_words(words))?;
+        let mut bytes = [[[0; 8]; BIND_WORDS]; LIST_MAX as usize];
+        let requests = &mut bytes[..count as usize];
+        self.read_user(caller, list, requests.as_flattened_mut().as_flattened_mut())?;
+        for (index, words) in requests.iter().enumerate() {
+            let request = BindRequest::from_words(words.map(u64::from_le_bytes));
+            self.checked[index] = self.check_request(caller, &request)?;
         }
         self.bindings.bind_all(into, &self.checked[..count as usize])?;
         Ok(0)

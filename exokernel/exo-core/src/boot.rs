@@ -94,15 +94,15 @@ impl<M: Machine> Kernel<'_, M> {
         for segment in &header.segments[..header.segment_count as usize] {
             self.bind_segment(slot, module, segment)?;
         }
-        self.bind_fresh(
-            slot,
-            STACK_TOP - STACK_PAGES * PAGE_SIZE,
-            STACK_PAGES,
-            Rights::READ | Rights::WRITE,
-        )?;
-        self.bind_archive(slot, module, &header)?;
+        let stack = (STACK_TOP - STACK_PAGES * PAGE_SIZE, STACK_PAGES);
+        let rights = Rights::READ | Rights::WRITE | Rights::WIRED;
+        self.bind_pages(slot, stack, None, rights, guard)?;
+        let (archive, pages) = module.frames(header.archive_offset, header.archive_length)?;
+        let guard = CapabilityName::ROOT.child(MODULE_GUARD).unwrap_or_default();
+        self.bind_pages(slot, (ARCHIVE, pages), Some(archive), Rights::READ, guard)?;
         self.start(slot, header.entry, STACK_TOP, header.archive_length)?;
-        Ok(self.give_first_slice(slot)?)
+        let Environment { name, .. } = *self.environment(slot);
+        Ok(self.slice(slot, (0, 0), name, 0).map(|_| ())?)
     }
 
     /// The frames that an environment needs for itself, beside its software TLB.
@@ -158,65 +158,39 @@ impl<M: Machine> Kernel<'_, M> {
             return Err(BootError::BadHeader);
         }
         let (first, filled) = module.frames(segment.offset, segment.file_size)?;
-        let range = (segment.address, FrameNumber(first), filled);
-        self.bind_module(slot, range, rights, CapabilityName::ROOT)?;
-        let rest = segment.address + filled * PAGE_SIZE;
-        Ok(self.bind_fresh(slot, rest, pages - filled, rights)?)
+        let guard = CapabilityName::ROOT;
+        self.bind_pages(slot, (segment.address, filled), Some(first), rights, guard)?;
+        let rest = (segment.address + filled * PAGE_SIZE, pages - filled);
+        Ok(self.bind_pages(slot, rest, None, rights | Rights::WIRED, guard)?)
     }
 
-    fn bind_archive(
+    /// Binds pages to frames of the first environment's: from `first` on, of the module, or zeroed
+    /// ones.
+    fn bind_pages(
         &mut self,
         slot: u16,
-        module: Module,
-        header: &ModuleHeader,
-    ) -> Result<(), BootError> {
-        let (first, pages) = module.frames(header.archive_offset, header.archive_length)?;
-        let guard = CapabilityName::ROOT.child(MODULE_GUARD).unwrap_or_default();
-        let range = (ARCHIVE, FrameNumber(first), pages);
-        Ok(self.bind_module(slot, range, Rights::READ, guard)?)
-    }
-
-    /// Makes frames of the module those of the first environment, and binds them.
-    fn bind_module(
-        &mut self,
-        slot: u16,
-        (page, first, count): (u64, FrameNumber, u64),
+        (page, count): (u64, u64),
+        first: Option<u32>,
         rights: Rights,
         guard: CapabilityName,
     ) -> Result<(), Error> {
         for index in 0..count {
-            let frame = FrameNumber(first.0 + index as u32);
-            self.bindings.frames.adopt(frame, slot, guard);
-            self.environment_mut(slot).accounts.grant_in(Kind::Frames, 1);
+            let frame = match first.map(|first| FrameNumber(first + index as u32)) {
+                Some(frame) => {
+                    self.bindings.frames.adopt(frame, slot, guard);
+                    self.environment_mut(slot).accounts.grant_in(Kind::Frames, 1);
+                    frame
+                }
+                None => {
+                    let frame = self.bindings.frames.allocate(FrameNumber::ANY, slot, guard)?;
+                    self.machine.clear(frame);
+                    frame
+                }
+            };
             self.hold(slot, Kind::Frames, 1)?;
-            let page = page + index * PAGE_SIZE;
-            self.bindings.bind_all(slot, &[(page, frame, rights)])?;
+            self.bindings.bind_all(slot, &[(page + index * PAGE_SIZE, frame, rights)])?;
         }
         Ok(())
-    }
-
-    /// Binds zeroed frames.
-    fn bind_fresh(
-        &mut self,
-        slot: u16,
-        page: u64,
-        count: u64,
-        rights: Rights,
-    ) -> Result<(), Error> {
-        for index in 0..count {
-            let guard = CapabilityName::ROOT;
-            let frame = self.bindings.frames.allocate(FrameNumber::ANY, slot, guard)?;
-            self.machine.clear(frame);
-            self.hold(slot, Kind::Frames, 1)?;
-            let page = page + index * PAGE_SIZE;
-            self.bindings.bind_all(slot, &[(page, frame, rights | Rights::WIRED)])?;
-        }
-        Ok(())
-    }
-
-    fn give_first_slice(&mut self, slot: u16) -> Result<(), Error> {
-        let Environment { name, .. } = *self.environment(slot);
-        self.slice(slot, (0, 0), name, 0).map(|_| ())
     }
 }
 

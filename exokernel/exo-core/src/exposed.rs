@@ -42,6 +42,12 @@ fn store(words: &[AtomicU64], index: usize, value: u64) {
     }
 }
 
+fn store_all<const N: usize>(words: &[AtomicU64], first: usize, values: [u64; N]) {
+    for (index, value) in values.into_iter().enumerate() {
+        store(words, first + index, value);
+    }
+}
+
 /// Adds to a word that only the kernel writes.
 fn add(words: &[AtomicU64], index: usize, value: u64) {
     if let Some(word) = words.get(index) {
@@ -93,10 +99,7 @@ impl Exposed<'_> {
     }
 
     pub(crate) fn set_filter(&self, id: u32, holder: EnvName, ring: u64) {
-        let base = id as usize * 4;
-        for (index, value) in [holder.0, ring, 0, 0].into_iter().enumerate() {
-            store(self.filters, base + index, value);
-        }
+        store_all(self.filters, id as usize * 4, [holder.0, ring, 0, 0]);
     }
 
     /// A filter's holder and ring.
@@ -111,20 +114,14 @@ impl Exposed<'_> {
     }
 
     pub(crate) fn set_ring(&self, id: u32, holder: EnvName, slots: u64) {
-        let base = id as usize * 4;
-        for (index, value) in [holder.0, slots, 0, 0].into_iter().enumerate() {
-            store(self.rings, base + index, value);
-        }
+        store_all(self.rings, id as usize * 4, [holder.0, slots, 0, 0]);
     }
 
     /// Appends a move. Who sees the count sees the move.
     pub(crate) fn append_move(&self, words: [u64; MOVE_WORDS]) {
         let Some(count) = self.system.get(SystemWord::MovesCount as usize) else { return };
         let number = count.load(Ordering::Relaxed);
-        let base = number as usize % MOVES * MOVE_WORDS;
-        for (index, value) in words.into_iter().enumerate() {
-            store(self.moves, base + index, value);
-        }
+        store_all(self.moves, number as usize % MOVES * MOVE_WORDS, words);
         count.store(number + 1, Ordering::Release);
     }
 

@@ -7,74 +7,51 @@
 
 use crate::kernel::Kernel;
 use crate::machine::Machine;
+use core::ops::Range;
 use exo_abi::layout::{LIST_MAX, USER_END, USER_START};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::{Error, FrameNumber, Rights};
 
-/// The pieces of a range of a program's memory that lie in one page each.
-struct Pieces {
-    address: u64,
-    left: u64,
-}
-
-impl Pieces {
-    /// # Errors
-    /// [`Error::BadAddress`] if a byte of the range is outside what programs can bind.
-    fn new(address: u64, length: u64) -> Result<Self, Error> {
-        let end = address.checked_add(length).ok_or(Error::BadAddress)?;
+impl<M: Machine> Kernel<'_, M> {
+    /// Visits the pieces of a range of a program's memory that lie in one page each: the frame, where
+    /// in it the piece begins, and which bytes of the range it has.
+    fn for_each_piece(
+        &self,
+        slot: u16,
+        address: u64,
+        length: usize,
+        access: Rights,
+        mut visit: impl FnMut(FrameNumber, usize, Range<usize>),
+    ) -> Result<(), Error> {
+        let end = address.checked_add(length as u64).ok_or(Error::BadAddress)?;
         if address < USER_START || end > USER_END {
             return Err(Error::BadAddress);
         }
-        Ok(Self { address, left: length })
-    }
-}
-
-impl Iterator for Pieces {
-    /// Address and length in bytes.
-    type Item = (u64, usize);
-
-    fn next(&mut self) -> Option<(u64, usize)> {
-        if self.left == 0 {
-            return None;
+        let mut done = 0;
+        while done < length {
+            let address = address + done as u64;
+            let frame = self.bindings.translate(slot, address, access).ok_or(Error::NotBound)?;
+            let offset = (address % PAGE_SIZE) as usize;
+            let behind = length.min(done + PAGE_SIZE as usize - offset);
+            visit(frame, offset, done..behind);
+            done = behind;
         }
-        let address = self.address;
-        let length = self.left.min(PAGE_SIZE - address % PAGE_SIZE);
-        self.address += length;
-        self.left -= length;
-        Some((address, length as usize))
-    }
-}
-
-impl<M: Machine> Kernel<'_, M> {
-    fn frame_behind(&self, slot: u16, address: u64, access: Rights) -> Result<FrameNumber, Error> {
-        self.bindings.translate(slot, address, access).ok_or(Error::NotBound)
+        Ok(())
     }
 
     /// Copies bytes out of a program's memory.
     pub(crate) fn read_user(&self, slot: u16, address: u64, into: &mut [u8]) -> Result<(), Error> {
-        let mut rest = into;
-        for (address, length) in Pieces::new(address, rest.len() as u64)? {
-            let frame = self.frame_behind(slot, address, Rights::READ)?;
-            let (piece, next) = rest.split_at_mut(length);
-            self.machine.read(frame, (address % PAGE_SIZE) as usize, piece);
-            rest = next;
-        }
-        Ok(())
+        self.for_each_piece(slot, address, into.len(), Rights::READ, |frame, offset, piece| {
+            self.machine.read(frame, offset, &mut into[piece]);
+        })
     }
 
     /// Copies bytes into a program's memory: all, or none if a page is not bound for writing.
     pub(crate) fn write_user(&self, slot: u16, address: u64, from: &[u8]) -> Result<(), Error> {
-        for (address, _) in Pieces::new(address, from.len() as u64)? {
-            self.frame_behind(slot, address, Rights::WRITE)?;
-        }
-        let mut rest = from;
-        for (address, length) in Pieces::new(address, from.len() as u64)? {
-            let frame = self.frame_behind(slot, address, Rights::WRITE)?;
-            let (piece, next) = rest.split_at(length);
-            self.machine.write(frame, (address % PAGE_SIZE) as usize, piece);
-            rest = next;
-        }
-        Ok(())
+        self.for_each_piece(slot, address, from.len(), Rights::WRITE, |_, _, _| ())?;
+        self.for_each_piece(slot, address, from.len(), Rights::WRITE, |frame, offset, piece| {
+            self.machine.write(frame, offset, &from[piece]);
+        })
     }
 
     /// Copies `N` words out of a program's memory.
@@ -83,14 +60,9 @@ impl<M: Machine> Kernel<'_, M> {
         slot: u16,
         address: u64,
     ) -> Result<[u64; N], Error> {
-        let mut words = [0; N];
-        for (index, word) in words.iter_mut().enumerate() {
-            let mut bytes = [0; 8];
-            let at = address.checked_add(8 * index as u64).ok_or(Error::BadAddress)?;
-            self.read_user(slot, at, &mut bytes)?;
-            *word = u64::from_le_bytes(bytes);
-        }
-        Ok(words)
+        let mut bytes = [[0; 8]; N];
+        self.read_user(slot, address, bytes.as_flattened_mut())?;
+        Ok(bytes.map(u64::from_le_bytes))
     }
 
     /// Copies a list of frame numbers from a program's memory into the scratch list, and refuses
@@ -102,8 +74,8 @@ impl<M: Machine> Kernel<'_, M> {
         let mut bytes = [0; 4 * LIST_MAX as usize];
         let bytes = &mut bytes[..4 * count as usize];
         self.read_user(slot, list, bytes)?;
-        for (number, chunk) in self.scratch.iter_mut().zip(bytes.chunks_exact(4)) {
-            *number = FrameNumber(u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]));
+        for (number, chunk) in self.scratch.iter_mut().zip(bytes.as_chunks().0) {
+            *number = FrameNumber(u32::from_le_bytes(*chunk));
         }
         Ok(count as usize)
     }

@@ -1,6 +1,7 @@
 //! What the program has been promised and what it owes: loads from its contract page.
 
 use crate::shared;
+use core::array;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::contract::{ACCOUNT_WORDS, ACCOUNTS_WORD, Account};
 use exo_abi::{EnvName, Kind};
@@ -32,19 +33,7 @@ pub fn debt(kind: Kind) -> u64 {
 
 fn read(words: &[AtomicU64], kind: Kind) -> Account {
     let first = ACCOUNTS_WORD + kind as usize * ACCOUNT_WORDS;
-    let word = |index: usize| words[first + index].load(Ordering::Relaxed);
-    Account {
-        limit: word(0),
-        held: word(1),
-        floor: word(2),
-        debt: word(3),
-        due_wall: word(4),
-        due_own: word(5),
-        asks: word(6),
-        surrendered: word(7),
-        repossessed: word(8),
-        epoch: word(9),
-    }
+    Account::from_words(array::from_fn(|index| words[first + index].load(Ordering::Relaxed)))
 }
 
 #[cfg(test)]
