@@ -13,8 +13,8 @@ use exo_user::abi::name::PAGE_SIZE;
 use exo_user::abi::request::BindRequest;
 use exo_user::abi::tables::EnvState;
 use exo_user::{
-    EnvName, Error, FrameNumber, Kind, Rights, Start, binding, capability, contract, environment,
-    frame, layout, slice, tables,
+    Capability, EnvName, Error, FrameNumber, Kind, Rights, Start, binding, capability, contract,
+    environment, frame, layout, slice, tables,
 };
 
 /// Where a child starts: with its argument.
@@ -174,8 +174,26 @@ impl Fork {
         entry: Entry,
         argument: u64,
     ) -> Self {
+        Self::start_with((1, SPARE, 0), begin, meeting, cpus, entry, argument)
+    }
+
+    /// As [`Fork::start`], with the last part of its name, and with so many frames that it may hold
+    /// itself, of which nobody may ask for some.
+    pub fn start_with(
+        (part, spare, floor): (u8, u64, u64),
+        begin: &Start<'_>,
+        meeting: Option<FrameNumber>,
+        cpus: &[u32],
+        entry: Entry,
+        argument: u64,
+    ) -> Self {
         give_back(cpus.len() as u64);
-        let (mut request, frames, count) = child::request("child", SPARE);
+        let (mut request, frames, count) = child::request("child", spare);
+        let name = child::own_name().child(part).unwrap_or_default();
+        let rights = Capability::from_words(request.guard).map(|guard| guard.rights);
+        let guard = Capability { name, rights: rights.unwrap_or_default() };
+        request.guard = guard.to_words();
+        request.floors[Kind::Frames as usize] = if floor > 0 { count as u64 + floor } else { 0 };
         request.limits[Kind::Slices as usize] = cpus.len() as u64;
         // SAFETY: the frames are new, and nothing is bound to them.
         let name = granted("a child", unsafe { environment::create(&request, &frames[..count]) });

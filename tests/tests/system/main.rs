@@ -11,6 +11,7 @@ mod processors;
 mod revocation;
 mod schedulers;
 mod shares;
+mod storms;
 mod stress;
 mod template;
 mod transfer;
