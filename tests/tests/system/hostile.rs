@@ -231,6 +231,13 @@ fn a_loss_is_final() -> Result<()> {
 }
 
 #[test]
+fn a_surrender_list_is_a_claim() -> Result<()> {
+    let programs = ["witness", "surrender_lies", "taker"];
+    let taker = "victim=surrender_lies count=4 full=130";
+    all_end(Guest::with(programs).args("taker", taker), programs.len(), &[]).map(|_| ())
+}
+
+#[test]
 fn the_others_go_on() -> Result<()> {
     let hostile = [
         "exhaust_frames",
