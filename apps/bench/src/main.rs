@@ -1,8 +1,8 @@
 //! bench: does one small thing many times, and says how long it took. An instruction counter under
 //! the machine, if there is one, sees the marks around it; `cargo xtask bench` reads both.
 //!
-//! Arguments: `benches=NAME,…`, from the tables in [`processor`], [`transfer`], [`memory`] and
-//! [`tables`]; or `role=NAME` for the second program that some of them need, from the table in
+//! Arguments: `benches=NAME,…`, from the tables in [`processor`], [`transfer`], [`memory`],
+//! [`tables`] and [`network`]; or `role=NAME` for the second program that some of them need, from the table in
 //! [`peer`].
 //!
 //! To add a bench: a line in a table here and a function beside it; a line in the table of figures
@@ -16,6 +16,7 @@ mod handlers;
 mod mark;
 mod measurement;
 mod memory;
+mod network;
 mod peer;
 mod pingpongs;
 mod processor;
@@ -68,5 +69,6 @@ fn benches() -> impl Iterator<Item = Bench> {
         .chain(transfer::BENCHES)
         .chain(memory::BENCHES)
         .chain(tables::BENCHES)
+        .chain(network::BENCHES)
         .copied()
 }

@@ -6,15 +6,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::counter::Plugin;
-use super::figure::Figure;
+use super::figure::{Figure, Group};
 use super::sample::{Sample, Samples, samples};
 use super::trace::{Line, Sources, last_operation};
+use super::traffic;
 use crate::artifact::{self, Artifacts};
 use crate::guest::Guest;
 use crate::image::{Image, Plan};
 use crate::machine::Configuration;
 use crate::record::Record;
 use crate::verdict::Verdict;
+use crate::wire::Wire;
 use crate::workspace::Workspace;
 
 /// The program, and what it is called when it runs a second time.
@@ -106,7 +108,15 @@ impl<'a> Exokernel<'a> {
             Some(plugin) => plugin.attach(self.configuration, &folder),
             None => Configuration { cpus: figure.processors(), ..self.configuration.clone() },
         };
+        let wire = if figure.group == Group::Network { Some(Wire::new()?) } else { None };
+        let configuration = match &wire {
+            Some(wire) => Configuration { network: wire.network(Vec::new()), ..configuration },
+            None => configuration,
+        };
         let guest = Guest::start(&configuration, &image.boot, record, |_| ())?;
+        if let Some(wire) = &wire {
+            traffic::echoes(wire).with_context(|| format!("see {}", folder.display()))?;
+        }
         let outcome = guest.finish(PATIENCE)?;
         let leaked = outcome.leaks.is_none_or(|leaks| !leaks.missing.is_empty());
         ensure!(!leaked, "something was not given back; the record is in {}", folder.display());

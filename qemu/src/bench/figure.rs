@@ -18,11 +18,13 @@ pub enum Group {
     Memory,
     /// The page tables of `libos-posix`, over pages that are more or less far apart.
     Tables,
+    /// Packets, which the host sends.
+    Network,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 3] = [Self::Processor, Self::Memory, Self::Tables];
+    pub const ALL: [Self; 4] = [Self::Processor, Self::Memory, Self::Tables, Self::Network];
 
     /// As it is written on the command line.
     #[must_use]
@@ -31,6 +33,7 @@ impl Group {
             Self::Processor => "processor",
             Self::Memory => "memory",
             Self::Tables => "tables",
+            Self::Network => "network",
         }
     }
 }
@@ -103,6 +106,10 @@ const fn memory(name: &'static str, bar: u64, text: &'static str, l: Option<Peer
 
 const fn tables(name: &'static str, bar: u64, text: &'static str) -> Figure {
     figure(Group::Tables, name, bar, text, None)
+}
+
+const fn network(name: &'static str, bar: u64, text: &'static str) -> Figure {
+    figure(Group::Network, name, bar, text, None)
 }
 
 impl Figure {
@@ -216,6 +223,8 @@ pub const FIGURES: &[Figure] = &[
     tables("extents_64", 6_300, "sparse appel1, a table of extents, pages 64 apart"),
     tables("extents_256", 8_600, "sparse appel1, a table of extents, pages 256 apart"),
     tables("extents_1024", 12_000, "sparse appel1, a table of extents, pages 1,024 apart"),
+    network("echo_user", 3_500, "a packet of 100 bytes and its echo by a program that polls"),
+    network("handler_echo", 1_130, "the same by a handler: at most a third of that"),
 ];
 
 /// The fastest way that Linux has.
