@@ -118,13 +118,10 @@ impl System {
         if let Some(network) = &mut *hardware.lock(&hardware.network) {
             network.acknowledge();
         }
-        let mut next = || {
-            let mut network = hardware.lock(&hardware.network);
-            network.as_mut()?.receive(&mut packet).map(|length| (packet, length))
-        };
         let mut taken = 0;
         while taken < BATCH {
-            let Some((packet, length)) = next() else { break };
+            let next = hardware.lock(&hardware.network).as_mut().map(|n| n.receive(&mut packet));
+            let Some(length) = next.flatten() else { break };
             self.with_kernel(|kernel| kernel.received(&packet[..length]));
             taken += 1;
         }
