@@ -21,6 +21,7 @@ use crate::x86_64::vectors::Format;
 use core::fmt::Write;
 use core::iter;
 use core::mem::MaybeUninit;
+use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::FrameNumber;
 use exo_abi::name::PAGE_SIZE;
@@ -132,15 +133,12 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> (Hardware, Stora
 struct FirmwareMemory;
 
 impl acpi::Memory for FirmwareMemory {
-    fn read(&self, address: u64, into: &mut [u8]) -> bool {
-        let end = address.checked_add(into.len() as u64);
-        if end.is_none_or(|end| end > BOOT_MAP) {
-            return false;
-        }
+    fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
+        let end = address.checked_add(length as u64)?;
         // SAFETY: the boot tables map all addresses below `BOOT_MAP` in the direct map, and are
-        // current until `bring_up` activates others. Where there is no memory, all bits are set.
-        unsafe { physical::<u8>(address).copy_to(into.as_mut_ptr(), into.len()) };
-        true
+        // current until `bring_up` activates others, which is behind the only use; nothing writes
+        // there before. Where there is no memory, all bits are set.
+        (end <= BOOT_MAP).then(|| unsafe { slice::from_raw_parts(physical(address), length) })
     }
 }
 
