@@ -4,15 +4,16 @@ use crate::frame::{FrameTable, Link};
 use crate::memory::{FrameMemory, TranslationCache};
 use crate::space::Space;
 use crate::tables::{self, ACCESSED, BOUND, Change, DIRTY, LEAF_ENTRIES, PRESENT};
-use crate::tlb::{Entry, LOST, Tlb, TlbPlace, VALID, WAYS, rights_in};
+use crate::tlb::{Entry, GROUP_SPAN, LOST, Place, Tlb, VALID, rights_in};
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use exo_abi::layout::{USER_END, USER_START};
 use exo_abi::name::PAGE_SIZE;
+use exo_abi::request::BindRequest;
 use exo_abi::upcall::FaultCode;
-use exo_abi::{Error, FrameNumber, Rights};
+use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 
 /// All frames and all address spaces.
 pub struct Bindings<'a, M> {
@@ -74,8 +75,11 @@ fn check_page(page: u64) -> Result<(), Error> {
     }
 }
 
-/// Whether so many pages from an address on can be bound.
-fn check_pages(page: u64, count: u64) -> Result<u64, Error> {
+/// Whether so many pages from an address on can be bound. Returns where they end.
+///
+/// # Errors
+/// [`Error::BadAddress`].
+pub fn check_pages(page: u64, count: u64) -> Result<u64, Error> {
     check_page(page)?;
     let end = count.checked_mul(PAGE_SIZE).and_then(|length| page.checked_add(length));
     end.filter(|&end| end <= USER_END).ok_or(Error::BadAddress)
@@ -170,16 +174,17 @@ pub fn refused(
 /// gone meanwhile, one of the two sees it.
 ///
 /// `leaf` is the page's leaf table, as [`leaf_table`] has it.
+#[inline(always)]
 pub fn refill<M: FrameMemory + TranslationCache>(
     m: &M,
-    (root, leaf, tlb): (FrameNumber, Option<FrameNumber>, TlbPlace),
+    (root, leaf, tlb): (FrameNumber, Option<FrameNumber>, Tlb),
     address: u64,
     access: FaultCode,
 ) -> Refill {
     if !(USER_START..USER_END).contains(&address) {
         return Refill::Refused(access | FaultCode::PROTECTION);
     }
-    let (page, tlb) = (address & !(PAGE_SIZE - 1), Tlb::from(tlb));
+    let page = address & !(PAGE_SIZE - 1);
     let hardware = leaf.map(|leaf| &m.page(leaf)[tables::index(page, 0)]);
     if let Some(hardware) = hardware {
         let old = hardware.load(Relaxed);
@@ -188,8 +193,7 @@ pub fn refill<M: FrameMemory + TranslationCache>(
             return done.map_or_else(Refill::Refused, |()| Refill::Done);
         }
     }
-    let Some(slot) = tlb.find(m, page) else { return Refill::Refused(access) };
-    let entry = tlb.entry(m, slot);
+    let Some(Place { entry, .. }) = tlb.find(m, page) else { return Refill::Refused(access) };
     let before = entry.head();
     let new = match wanted_entry(entry, before, access) {
         Ok(new) => new,
@@ -303,8 +307,8 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     }
 
     /// The software TLB of environment slot `index`.
-    pub fn tlb_place(&self, index: u16) -> Option<TlbPlace> {
-        Some(self.space(index)?.tlb.into())
+    pub fn tlb(&self, index: u16) -> Option<Tlb> {
+        Some(self.space(index)?.tlb)
     }
 
     pub(crate) fn space(&self, index: u16) -> Option<&Space> {
@@ -322,107 +326,130 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     }
 
     /// Binds pages to held frames, all or none. A page that is bound is bound anew; of two
-    /// requests for one page the last holds. Whether the holder may do that is checked before, by
-    /// the guards of the frames. Bindings that are not wired may be evicted to make place, this
-    /// batch's own included.
+    /// requests for one page the last holds. `allow` says whether a request may bind a frame with a
+    /// guard; it is asked once for frames in a row with the same. Bindings that are not wired may be
+    /// evicted to make place, this batch's own included.
     ///
     /// Hardware entries are made while there is memory for tables; the rest is left to
     /// [`refill`](Self::refill).
     ///
     /// # Errors
     /// [`Error::NoEnvironment`], [`Error::BadAddress`] (page), [`Error::BadArgument`] (rights that
-    /// a page cannot have), [`Error::WriteExecute`], [`Error::NoFrame`] (nobody holds it),
-    /// [`Error::TlbFull`].
+    /// a page cannot have), [`Error::WriteExecute`], [`Error::NoFrame`] (nobody holds it), what
+    /// `allow` says, [`Error::TlbFull`].
     pub fn bind_all(
         &mut self,
         index: u16,
-        requests: &[(u64, FrameNumber, Rights)],
+        requests: impl Iterator<Item = BindRequest> + Clone,
+        allow: impl Fn(&BindRequest, &CapabilityName) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let m = self.machine;
+        let (m, mut wired) = (self.machine, 0);
         let space = self.space(index).ok_or(Error::NoEnvironment)?;
-        let (root, mut wired) = (space.root, space.wired);
-        for &(page, frame, rights) in requests {
-            check_page(page)?;
+        let (root, tlb) = (space.root, space.tlb);
+        for request in requests.clone() {
+            let rights = request.rights().ok_or(Error::BadArgument)?;
             check_rights(rights)?;
-            self.frames.held(frame).ok_or(Error::NoFrame)?;
-            wired += u32::from(rights.contains(Rights::WIRED));
+            check_pages(request.page(), request.count())?;
+            let first = FrameNumber(request.frame);
+            self.frames.guards(first, request.count(), |guard| allow(&request, guard))?;
+            // So many groups at most.
+            let groups = request.count().div_ceil(GROUP_SPAN / PAGE_SIZE) + 1;
+            wired += if rights.contains(Rights::WIRED) { groups } else { 0 };
         }
-        // Fewer wired pages than a bucket has ways cannot fill one.
-        if wired >= u32::from(WAYS) {
-            self.claim_all(index, requests)?;
+        let mut groups = requests.flat_map(|request| request.pieces(GROUP_SPAN));
+        let crowded = |group: &BindRequest| !tlb.group(m, group.page()).has_room(wired);
+        if groups.clone().any(|group| crowded(&group)) {
+            self.claim_all(index, groups.clone().filter(crowded))?;
         }
         let mut shootdown = Shootdown::new(m, root);
-        let done = requests.iter().try_for_each(|&(page, frame, rights)| {
-            self.insert(index, (page, frame, rights), &mut shootdown)
-        });
+        let done = groups.try_for_each(|group| self.insert(index, group, &mut shootdown));
         shootdown.finish();
         done
     }
 
-    /// Makes sure that the whole batch finds places: claims one for each wired page, and looks
-    /// that each other page keeps one that may go.
+    /// Makes sure that what these requests want, each within one group, finds places: claims one for
+    /// each wired page, and looks that each other page keeps one that may go.
+    #[cold]
+    #[inline(never)]
     fn claim_all(
         &mut self,
         index: u16,
-        requests: &[(u64, FrameNumber, Rights)],
+        requests: impl Iterator<Item = BindRequest> + Clone,
     ) -> Result<(), Error> {
         let m = self.machine;
         let space = self.space(index).ok_or(Error::NoEnvironment)?;
         let (root, tlb, hand) = (space.root, space.tlb, space.hand);
         let mut shootdown = Shootdown::new(m, root);
-        let wired = |request: &&(u64, FrameNumber, Rights)| request.2.contains(Rights::WIRED);
-        let mut fits = requests.iter().filter(wired).all(|&(page, ..)| {
-            let Some(slot) = tlb.place(m, page, hand) else { return false };
-            let entry = tlb.entry(m, slot);
-            if entry.page() == page {
-                entry.claim(None);
+        let place = |page| tlb.group(m, page).place(page, hand);
+        let pages = requests.flat_map(|request| request.pieces(PAGE_SIZE));
+        let is_wired =
+            |page: &BindRequest| page.rights().unwrap_or_default().contains(Rights::WIRED);
+        let wired = pages.clone().filter(is_wired).map(|request| request.page());
+        let mut fits = wired.clone().all(|page| {
+            let Some(place) = place(page) else { return false };
+            if place.entry.page() == page {
+                place.entry.claim(None);
             } else {
-                self.remove(Link::new(index, slot), &mut shootdown);
-                entry.claim(Some(page));
+                self.remove(Link::new(index, place.slot), &mut shootdown);
+                place.note_filled();
+                place.entry.claim(Some(page));
             }
             true
         });
-        fits = fits && requests.iter().all(|&(page, ..)| tlb.place(m, page, hand).is_some());
+        fits = fits && pages.clone().all(|request| place(request.page()).is_some());
         shootdown.finish();
         if fits {
             return Ok(());
         }
-        for &(page, ..) in requests.iter().filter(wired) {
-            if let Some(slot) = tlb.find(m, page) {
-                tlb.entry(m, slot).disclaim();
+        for page in wired {
+            if let Some(place) = tlb.find(m, page)
+                && place.entry.disclaim()
+            {
+                tlb.empty(m, place.slot);
             }
         }
         Err(Error::TlbFull)
     }
 
-    /// Binds a page for which everything was checked.
+    /// Binds pages of one group, for which everything was checked.
     fn insert(
         &mut self,
         index: u16,
-        (page, frame, rights): (u64, FrameNumber, Rights),
+        request: BindRequest,
         shootdown: &mut Shootdown<'_, M>,
     ) -> Result<(), Error> {
         let m = self.machine;
-        let generation = self.frames.held(frame).ok_or(Error::NoFrame)?;
-        let space = self.space_mut(index).ok_or(Error::NoEnvironment)?;
-        let slot = space.tlb.place(m, page, space.hand).ok_or(Error::TlbFull)?;
-        let entry = space.tlb.entry(m, slot);
-        let link = Link::new(index, slot);
-        if entry.is_valid() {
-            if entry.page() != page {
-                space.hand = space.hand.wrapping_add(1);
-            }
-            self.remove(link, shootdown);
-        }
-        entry.bind(page, frame, generation, rights);
-        self.chain(link, entry, frame);
         let (space, frames) = self.split(index).ok_or(Error::NoEnvironment)?;
-        space.wired += u32::from(rights.contains(Rights::WIRED));
-        if let Some(leaf) = space.leaf(m, frames, page, false) {
-            // The old entry, if there was one, went with the old binding. One that stands here comes
-            // from a refill on another CPU, and may have noted a write already.
-            let new = tables::binding_entry(frame, rights, rights);
-            let _ = leaf[tables::index(page, 0)].compare_exchange(0, new, Relaxed, Relaxed);
+        space.hand = space.hand.wrapping_add(1);
+        let (tlb, hand) = (space.tlb, space.hand);
+        let (first, rights) = (request.page(), request.rights().unwrap_or_default());
+        let group = tlb.group(m, first);
+        // All pages of a group have the same leaf table.
+        let leaf = space.leaf(m, frames, first, false);
+        let entry_bits = tables::binding_entry(FrameNumber(0), rights, rights);
+        for at in 0..=u32::from(request.more) {
+            let (page, frame) =
+                (first + u64::from(at) * PAGE_SIZE, FrameNumber(request.frame + at));
+            let place = group.place(page, hand).ok_or(Error::TlbFull)?;
+            let (slot, entry) = (place.slot, place.entry);
+            let link = Link::new(index, slot);
+            if entry.head() != 0 {
+                self.remove(link, shootdown);
+            }
+            let (generation, next) = self.frames.chain_in(frame, link).ok_or(Error::NoFrame)?;
+            if next != Link::NONE
+                && let Some(neighbour) = self.entry_at(next)
+            {
+                neighbour.set_links(neighbour.links().0, link);
+            }
+            place.note_filled();
+            entry.bind(page, (frame, generation), rights, next);
+            if let Some(leaf) = leaf {
+                // The old entry, if there was one, went with the old binding. One that stands here
+                // comes from a refill on another CPU, and may have noted a write already.
+                let new = entry_bits | frame.address();
+                let _ = leaf[tables::index(page, 0)].compare_exchange(0, new, Relaxed, Relaxed);
+            }
         }
         Ok(())
     }
@@ -432,9 +459,8 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     pub(crate) fn remove(&mut self, link: Link, shootdown: &mut Shootdown<'_, M>) {
         let m = self.machine;
         let Some(space) = self.space_mut(link.space()) else { return };
-        let entry = space.tlb.entry(m, link.slot());
+        let (tlb, entry) = (space.tlb, space.tlb.entry(m, link.slot()));
         if entry.is_valid() {
-            space.wired -= u32::from(entry.rights().contains(Rights::WIRED)).min(space.wired);
             let page = entry.page();
             // First the software TLB, then the hardware: see `refill`.
             entry.invalidate();
@@ -443,18 +469,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             }
             self.unchain(entry);
         }
-        entry.clear();
-    }
-
-    /// Puts a binding in front of the chain of its frame.
-    fn chain(&mut self, link: Link, entry: Entry<'_>, frame: FrameNumber) {
-        let next = self.frames.record(frame).chain;
-        entry.set_links(next, Link::NONE);
-        if let Some(neighbour) = self.entry_at(next) {
-            neighbour.set_links(neighbour.links().0, link);
-        }
-        self.frames.update(frame, |record| record.chain = link);
-        self.frames.count_binding(frame);
+        tlb.empty(m, link.slot());
     }
 
     /// Takes a binding out of the chain of its frame.
@@ -502,7 +517,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         } else {
             pages
                 .step_by(PAGE_SIZE as usize)
-                .filter_map(|page| tlb.find(m, page))
+                .filter_map(|page| Some(tlb.find(m, page)?.slot))
                 .for_each(&mut drop);
         }
         shootdown.finish();
@@ -526,7 +541,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         let m = self.machine;
         check_rights(rights)?;
         let end = check_pages(page, count)?;
-        let space = self.space_mut(index).ok_or(Error::NoEnvironment)?;
+        let space = self.space(index).ok_or(Error::NoEnvironment)?;
         let (root, tlb) = (space.root, space.tlb);
         if count > u64::from(tlb.slots()) {
             return Err(Error::PageNotBound);
@@ -537,8 +552,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             if change.is_granted(hardware) {
                 continue;
             }
-            let slot = tlb.find(m, page).ok_or(Error::PageNotBound)?;
-            let entry = tlb.entry(m, slot);
+            let Place { entry, .. } = tlb.find(m, page).ok_or(Error::PageNotBound)?;
             if !entry.is_valid() {
                 return Err(Error::PageNotBound);
             }
@@ -548,11 +562,8 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         }
         let mut shootdown = Shootdown::new(m, root);
         for page in (page..end).step_by(PAGE_SIZE as usize) {
-            let Some(slot) = tlb.find(m, page) else { continue };
-            let entry = tlb.entry(m, slot);
-            let wired = |rights: Rights| u32::from(rights.contains(Rights::WIRED));
-            space.wired = (space.wired + wired(rights)).saturating_sub(wired(entry.rights()));
-            entry.set_rights(rights);
+            let Some(place) = tlb.find(m, page) else { continue };
+            place.entry.set_rights(rights);
             let old = tables::entry(m, root, page).map_or(0, |entry| change_entry(entry, change));
             if change.narrows(old, old) {
                 shootdown.forget(page);
@@ -567,7 +578,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     pub fn refill(&mut self, index: u16, address: u64, access: FaultCode) -> Refill {
         let m = self.machine;
         let Some((space, frames)) = self.split(index) else { return Refill::Refused(access) };
-        let (root, tlb) = (space.root, space.tlb.into());
+        let (root, tlb) = (space.root, space.tlb);
         match refill(m, (root, leaf_table(m, root, address), tlb), address, access) {
             Refill::TableMissing if space.leaf(m, frames, address, true).is_some() => {
                 refill(m, (root, leaf_table(m, root, address), tlb), address, access)
@@ -596,7 +607,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
                 }
             }
         }
-        let entry = space.tlb.entry(m, space.tlb.find(m, page)?);
+        let Place { entry, .. } = space.tlb.find(m, page)?;
         let (frame, generation) = entry.target();
         let held = entry.is_valid() && self.frames.held(frame) == Some(generation);
         if !held || !entry.rights().contains(access) {

@@ -146,11 +146,12 @@ impl<'a> FrameTable<'a> {
         Ok(frame)
     }
 
+    fn assign(&self, frame: FrameNumber, state: FrameState, owner: u16) {
+        self.change(frame, |entry| (entry.state, entry.owner) = (state as u8, owner));
+    }
+
     fn hold(&mut self, frame: FrameNumber, owner: u16, guard: CapabilityName) {
-        self.change(frame, |entry| {
-            entry.state = FrameState::Held as u8;
-            entry.owner = owner;
-        });
+        self.assign(frame, FrameState::Held, owner);
         self.update(frame, |record| record.guard = guard);
     }
 
@@ -166,21 +167,32 @@ impl<'a> FrameTable<'a> {
         ]))
     }
 
-    /// The guard of a frame that somebody holds.
+    /// Asks `allow` for the guards of `count` frames from `first` on, once for those in a row that have
+    /// the same.
     ///
     /// # Errors
-    /// [`Error::NoFrame`] if it is anything else.
-    pub fn guard(&self, frame: FrameNumber) -> Result<CapabilityName, Error> {
-        self.held(frame).ok_or(Error::NoFrame)?;
-        Ok(self.record(frame).guard)
-    }
-
-    /// How often the frame was freed or repossessed.
-    ///
-    /// # Errors
-    /// [`Error::NoFrame`] beyond the table.
-    pub fn generation(&self, frame: FrameNumber) -> Result<u32, Error> {
-        Ok(self.entry(frame)?.generation)
+    /// [`Error::NoFrame`] if nobody holds one of them, and what `allow` says.
+    pub fn guards(
+        &self,
+        first: FrameNumber,
+        count: u64,
+        allow: impl Fn(&CapabilityName) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let first = first.0 as usize;
+        let range = first..first + count as usize;
+        let records = self.records.get(range.clone()).ok_or(Error::NoFrame)?;
+        let words = self.exposed.as_chunks::<2>().0.get(range).ok_or(Error::NoFrame)?;
+        let mut last = None;
+        for (words, record) in words.iter().zip(records) {
+            if (words[0].load(Ordering::Relaxed) >> 16) as u8 != FrameState::Held as u8 {
+                return Err(Error::NoFrame);
+            }
+            if last != Some(record.guard) {
+                allow(&record.guard)?;
+                last = Some(record.guard);
+            }
+        }
+        Ok(())
     }
 
     /// Whether `owner` may do what it likes with the frame.
@@ -218,10 +230,7 @@ impl<'a> FrameTable<'a> {
     /// are. It must have no bindings: [`Bindings::donate`](crate::Bindings::donate) sees to that.
     pub fn donate(&mut self, frame: FrameNumber, owner: u16) {
         if self.held(frame).is_some() {
-            self.change(frame, |entry| {
-                entry.state = FrameState::Donated as u8;
-                entry.owner = owner;
-            });
+            self.assign(frame, FrameState::Donated, owner);
         }
     }
 
@@ -258,6 +267,11 @@ impl<'a> FrameTable<'a> {
         FrameState::from_number((word >> 16) as u8)
     }
 
+    /// Whether a ring or a device uses the frame.
+    pub fn is_pinned(&self, frame: FrameNumber) -> bool {
+        self.words(frame).is_some_and(|words| words[0].load(Ordering::Relaxed) >> 24 & 0xff != 0)
+    }
+
     /// The generation of a frame that somebody holds.
     pub(crate) fn held(&self, frame: FrameNumber) -> Option<u32> {
         let word = self.words(frame)?[0].load(Ordering::Relaxed);
@@ -269,12 +283,13 @@ impl<'a> FrameTable<'a> {
         if !matches!(self.state(frame), Some(FrameState::Held | FrameState::Donated)) {
             return;
         }
-        self.change(frame, |entry| {
-            let generation = entry.generation.wrapping_add(1);
-            *entry =
-                FrameEntry { state: FrameState::Free as u8, generation, ..FrameEntry::default() };
-        });
-        self.update(frame, |record| *record = FrameRecord::EMPTY);
+        let Some(words) = self.words(frame) else { return };
+        let generation = (words[0].load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        words[0].store((FrameState::Free as u64) << 16 | generation << 32, Ordering::Relaxed);
+        words[1].store(0, Ordering::Relaxed);
+        if let Some(record) = self.records.get_mut(frame.0 as usize) {
+            *record = FrameRecord::EMPTY;
+        }
         self.free.set(frame.0 as usize);
         self.free_count += 1;
     }
@@ -289,11 +304,15 @@ impl<'a> FrameTable<'a> {
         let _ = self.records.get_mut(frame.0 as usize).map(change);
     }
 
-    /// Counts a binding more.
-    pub(crate) fn count_binding(&self, frame: FrameNumber) {
-        if let Some(words) = self.words(frame) {
-            words[1].store(words[1].load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        }
+    /// Puts a binding in front of the chain of a frame that somebody holds, and counts it. Returns the
+    /// frame's generation and what is behind in the chain.
+    #[inline]
+    pub(crate) fn chain_in(&mut self, frame: FrameNumber, link: Link) -> Option<(u32, Link)> {
+        let generation = self.held(frame)?;
+        let words = self.words(frame)?;
+        words[1].store(words[1].load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let record = self.records.get_mut(frame.0 as usize)?;
+        Some((generation, core::mem::replace(&mut record.chain, link)))
     }
 
     /// Counts a binding less.

@@ -29,7 +29,7 @@ pub mod tlb;
 
 pub use account::Accounts;
 pub use binding::{
-    Bindings, Protect, Refill, leaf_table, protect, refill, refused, writable_frame,
+    Bindings, Protect, Refill, check_pages, leaf_table, protect, refill, refused, writable_frame,
 };
 pub use capability::CapabilityTable;
 pub use frame::{FrameRecord, FrameTable, Scan};
@@ -38,4 +38,4 @@ pub use memory::{FrameMemory, Page, TranslationCache};
 pub use record::Record;
 pub use space::Space;
 pub use tables::LEAF_SPAN;
-pub use tlb::TlbPlace;
+pub use tlb::Tlb;

@@ -1,6 +1,6 @@
 //! The machine's memory and translation caches, as far as bindings need them.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 use exo_abi::FrameNumber;
 
 /// A frame's contents: 512 words. Programs may write to most frames at any time, so that every
@@ -15,33 +15,13 @@ pub trait FrameMemory {
     fn page(&self, frame: FrameNumber) -> &Page;
 
     /// Copies bytes out of `frame` from `offset` on, as many as fit in both.
-    fn read(&self, frame: FrameNumber, offset: usize, into: &mut [u8]) {
-        let page = self.page(frame);
-        for (index, byte) in into.iter_mut().enumerate() {
-            let at = offset + index;
-            let Some(word) = page.get(at / 8) else { return };
-            *byte = word.load(Ordering::Relaxed).to_le_bytes()[at % 8];
-        }
-    }
+    fn read(&self, frame: FrameNumber, offset: usize, into: &mut [u8]);
 
     /// Copies bytes into `frame` from `offset` on, as many as fit.
-    fn write(&self, frame: FrameNumber, offset: usize, from: &[u8]) {
-        let page = self.page(frame);
-        for (index, &byte) in from.iter().enumerate() {
-            let at = offset + index;
-            let Some(word) = page.get(at / 8) else { return };
-            let mut bytes = word.load(Ordering::Relaxed).to_le_bytes();
-            bytes[at % 8] = byte;
-            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-        }
-    }
+    fn write(&self, frame: FrameNumber, offset: usize, from: &[u8]);
 
     /// Fills `frame` with zeros.
-    fn clear(&self, frame: FrameNumber) {
-        for word in self.page(frame) {
-            word.store(0, Ordering::Relaxed);
-        }
-    }
+    fn clear(&self, frame: FrameNumber);
 }
 
 /// The hardware's translation caches.

@@ -118,7 +118,7 @@ impl Record {
         kind: Kind,
         epoch: u64,
     ) -> Result<(), Error> {
-        if epoch != self.epoch(kind) {
+        if epoch != self.epochs[kind as usize] {
             return Err(Error::StaleEpoch);
         }
         let (first, end) = core::mem::replace(&mut self.touched[kind as usize], UNTOUCHED);

@@ -190,13 +190,13 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             let Some(space) = self.space_mut(link.space()) else { break };
             let entry = space.tlb.entry(m, link.slot());
             let page = entry.page();
-            space.wired -= u32::from(entry.rights().contains(Rights::WIRED)).min(space.wired);
+            let (tlb, slot) = (space.tlb, link.slot());
             link = entry.links().0;
             // First the software TLB, then the hardware: see `refill`.
             if lost {
                 entry.lose();
             } else {
-                entry.clear();
+                tlb.empty(m, slot);
             }
             if let Some(hardware) = tables::entry(m, space.root, page) {
                 let mut shootdown = Shootdown::new(m, space.root);
@@ -221,8 +221,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     }
 
     fn take_back(&mut self, frame: FrameNumber, lost: bool) -> bool {
-        let pinned = self.frames.entry(frame).is_ok_and(|entry| entry.pins != 0);
-        if pinned || self.frames.held(frame).is_none() {
+        if self.frames.is_pinned(frame) || self.frames.held(frame).is_none() {
             return false;
         }
         self.break_frame(frame, lost);

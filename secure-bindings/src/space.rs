@@ -29,8 +29,6 @@ pub struct Space {
     pub(crate) donated: FrameNumber,
     /// How many frames are hardware tables of the cache.
     pub(crate) tables: u32,
-    /// How many entries of the software TLB are wired.
-    pub(crate) wired: u32,
     /// Where the search for an entry that may go begins; it moves on with each.
     pub(crate) hand: u16,
     /// Where the search for a leaf table that may go begins.
@@ -40,16 +38,7 @@ pub struct Space {
 impl Space {
     /// A space with nothing in it yet.
     pub(crate) fn new(root: FrameNumber, tlb: Tlb) -> Self {
-        Self {
-            root,
-            tlb,
-            pool: Pool::EMPTY,
-            donated: END,
-            tables: 0,
-            wired: 0,
-            hand: 0,
-            reclaim: 0,
-        }
+        Self { root, tlb, pool: Pool::EMPTY, donated: END, tables: 0, hand: 0, reclaim: 0 }
     }
 
     /// The leaf table of a page, building the tables that are missing from the pool. With
@@ -91,7 +80,9 @@ impl Space {
     ) -> bool {
         let next = tables::next_leaf(m, self.root, self.reclaim);
         let Some(start) = next.or_else(|| tables::next_leaf(m, self.root, 0)) else { return false };
-        let Some(leaf) = tables::leaf(m, self.root, start) else { return false };
+        let Ok(leaf) = tables::walk(m, self.root, start).map(|leaf| m.page(leaf)) else {
+            return false;
+        };
         self.reclaim = start + LEAF_SPAN;
         let unlinked = tables::unlink(m, self.root, start);
         m.flush_space(self.root);
@@ -99,9 +90,9 @@ impl Space {
             let entry = entry.load(Ordering::Relaxed);
             let page = start + place as u64 * PAGE_SIZE;
             if entry & BOUND != 0
-                && let Some(slot) = self.tlb.find(m, page)
+                && let Some(place) = self.tlb.find(m, page)
             {
-                self.tlb.entry(m, slot).remember(entry);
+                place.entry.remember(entry);
             }
         }
         for table in unlinked.into_iter().flatten() {

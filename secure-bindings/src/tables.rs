@@ -168,18 +168,13 @@ pub(crate) fn walk(
     child(memory, middle, index(address, 1)).ok_or(1)
 }
 
-/// The leaf table of the page with this address.
-pub(crate) fn leaf<M: FrameMemory>(memory: &M, root: FrameNumber, address: u64) -> Option<&Page> {
-    Some(memory.page(walk(memory, root, address).ok()?))
-}
-
 /// The leaf entry of the page with this address, if there is a table for it.
 pub(crate) fn entry<M: FrameMemory>(
     memory: &M,
     root: FrameNumber,
     address: u64,
 ) -> Option<&AtomicU64> {
-    Some(&leaf(memory, root, address)?[index(address, 0)])
+    Some(&memory.page(walk(memory, root, address).ok()?)[index(address, 0)])
 }
 
 /// Links the tables that are missing, from cleared frames. Stops when there is no frame.

@@ -4,6 +4,7 @@ mod fake;
 mod world;
 
 use exo_abi::layout::{LOSS_RING, LOST_FRAMES, LOST_NAMES};
+use exo_abi::request::BindRequest;
 use exo_abi::{Error, FrameNumber, Kind, Rights};
 use fake::{Access, FakeMachine};
 use proptest::prelude::*;
@@ -92,7 +93,9 @@ fn run(world: &mut World<'_>, step: &Step) {
         Step::Donate(space, frame) => world.donate(space, FrameNumber(frame)),
         Step::Bind { space, page, frame, count, rights } => {
             let request = |at: u64| {
-                let frame = FrameNumber(frame + (at % 5) as u32);
+                // Some batches are runs of frames too, which go over the ends of groups and tables.
+                let place = if count.is_multiple_of(3) { at } else { at % 5 };
+                let frame = FrameNumber(frame + place as u32);
                 // A wired page among others makes the batch claim its places first.
                 let wired = if at.is_multiple_of(7) { rights } else { rights - Rights::WIRED };
                 (page + at * 4096, frame, wired)
@@ -143,10 +146,9 @@ fn forged_arguments_are_refused() {
     let end = exo_abi::layout::USER_END;
     let pages = [0, 1, 0x5001, end, end + 0x1000, 0x8000_0000_0000, !0xfff, u64::MAX];
     for page in pages {
-        assert!(!world.bind(
-            0,
-            &[(0x5000, FrameNumber(120), Rights::READ), (page, FrameNumber(120), Rights::READ)]
-        ));
+        let request = |page| (page, FrameNumber(120), Rights::READ);
+        let good = page == 0x5001;
+        assert_eq!(world.bind(0, &[request(0x5000), request(page & !0xfff)]), good);
         world.touch(0, page & !0xfff, Access::Fetch);
         world.translate(0, page, Rights::READ);
         world.bindings.unbind(0, page, u64::MAX);
@@ -159,8 +161,9 @@ fn forged_arguments_are_refused() {
         world.donate(0, FrameNumber(frame));
     }
     for space in [2, SPACES, u16::MAX] {
-        let request = (0x5000, FrameNumber(120), Rights::READ);
-        assert!(world.bindings.bind_all(space, &[request]).is_err());
+        let request = BindRequest::new(0x5000, FrameNumber(120), Rights::READ, 0);
+        let list = std::iter::once(request);
+        assert!(world.bindings.bind_all(space, list, |_, _| Ok(())).is_err());
         world.bindings.destroy(space);
     }
     assert_eq!(world.check(), Ok(()));

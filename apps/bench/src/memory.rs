@@ -262,13 +262,14 @@ fn stlb_refill(measurement: &mut Measurement) -> Result<(), Error> {
 
 fn bind_batch(measurement: &mut Measurement) -> Result<(), Error> {
     let pages = Pages::allocated(MANY)?;
-    let requests = pages.requests();
-    let mut result = Ok(());
-    measurement.once(MANY, || {
-        for list in requests.chunks(LIST) {
-            // SAFETY: nothing refers to these pages.
-            result = result.and(unsafe { binding::bind(list) });
+    let mut requests: Vec<BindRequest> = Vec::new();
+    for request in pages.requests() {
+        if !requests.last_mut().is_some_and(|last| last.append(&request)) {
+            requests.push(request);
         }
-    });
+    }
+    let mut result = Ok(());
+    // SAFETY: nothing refers to these pages.
+    measurement.once(MANY, || result = unsafe { binding::bind(&requests) });
     result.and(pages.free())
 }

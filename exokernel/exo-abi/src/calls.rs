@@ -242,8 +242,8 @@ calls! {
 
     /// Binds pages to frames, from a list of bind requests, in the caller's or in another
     /// environment's address space (then `capability` needs `CONTROL` over it). Each request's own
-    /// capability must dominate the frame's guard with the rights of the page. A page that is
-    /// bound is bound anew. All or none.
+    /// capability must dominate its frames' guards with the rights of the pages. A page that is
+    /// bound is bound anew. No more than 1,024 pages. All or none.
     8 Bind(environment: EnvName, capability: u32, list: u64, count: u64) -> "nothing"
         ! [NoEnvironment, StaleEnvironment, WrongState, NoCapability, NotDominated, BadAddress,
            NotBound, TooLong, BadArgument, NoFrame, WriteExecute, DonationSpent, TlbFull];

@@ -41,6 +41,8 @@ pub const PAGE_TABLE: u64 = 0x7f80_0000_0000;
 pub const CAPABILITIES: usize = 16;
 /// The most entries that a list in one call may have.
 pub const LIST_MAX: u64 = 512;
+/// The most pages that one call binds.
+pub const BIND_MAX: u64 = 1024;
 /// The most calls of one batch.
 pub const BATCH_MAX: u64 = 64;
 /// The most bytes of one console call.

@@ -5,7 +5,8 @@ use crate::layout::LABEL;
 use crate::name::{EnvName, FrameNumber, PAGE_SIZE};
 use crate::rights::Rights;
 
-/// One page to bind. Two words: `page | rights` and `frame | capability << 32`.
+/// Pages in a row to bind to frames in a row, mostly one. Two words: `page | rights` and
+/// `frame | capability << 32 | more << 48`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct BindRequest {
@@ -13,8 +14,10 @@ pub struct BindRequest {
     pub page_and_rights: u64,
     /// The frame's number.
     pub frame: u32,
-    /// The caller's capability slot that dominates the frame's guard.
-    pub capability: u32,
+    /// The caller's capability slot that dominates the frames' guards.
+    pub capability: u16,
+    /// How many pages there are behind the first, each with the frame behind the one before.
+    pub more: u16,
 }
 
 /// The words of a [`BindRequest`].
@@ -26,11 +29,63 @@ impl BindRequest {
         Self {
             page_and_rights: page & !(PAGE_SIZE - 1) | rights.bits() as u64,
             frame: frame.0,
-            capability,
+            // No slot has such a number.
+            capability: if capability > u16::MAX as u32 { u16::MAX } else { capability as u16 },
+            more: 0,
         }
     }
 
-    /// The address of the page.
+    /// A request to bind `count` pages, at least one and at most 65,536, from `page` on to frames from
+    /// `frame` on.
+    pub const fn run(
+        page: u64,
+        frame: FrameNumber,
+        count: u64,
+        rights: Rights,
+        capability: u32,
+    ) -> Self {
+        let mut request = Self::new(page, frame, rights, capability);
+        request.more = (count - 1) as u16;
+        request
+    }
+
+    /// Makes another request part of this one, if it goes on where this one ends. Returns whether it did.
+    pub fn append(&mut self, next: &Self) -> bool {
+        let (count, pages) = (self.count(), self.count() + next.count());
+        let follows = next.page_and_rights == self.page_and_rights.wrapping_add(count * PAGE_SIZE)
+            && u64::from(next.frame) == u64::from(self.frame) + count
+            && next.capability == self.capability
+            && pages <= 1 << 16;
+        if follows {
+            self.more = (pages - 1) as u16;
+        }
+        follows
+    }
+
+    /// How many pages it is about.
+    pub const fn count(&self) -> u64 {
+        self.more as u64 + 1
+    }
+
+    /// The same as requests none of which reaches over a multiple of `span`, a power of two. None of
+    /// the numbers may overflow.
+    pub fn pieces(self, span: u64) -> impl Iterator<Item = Self> + Clone {
+        let mut left = Some(self);
+        core::iter::from_fn(move || {
+            let request = left?;
+            let here = (span - request.page() % span) / PAGE_SIZE;
+            let rest = request.count().checked_sub(here).filter(|&rest| rest > 0);
+            left = rest.map(|rest| Self {
+                page_and_rights: request.page_and_rights + here * PAGE_SIZE,
+                frame: request.frame + here as u32,
+                more: (rest - 1) as u16,
+                ..request
+            });
+            Some(Self { more: (request.count().min(here) - 1) as u16, ..request })
+        })
+    }
+
+    /// The address of the first page.
     pub const fn page(&self) -> u64 {
         self.page_and_rights & !(PAGE_SIZE - 1)
     }
@@ -46,7 +101,8 @@ impl BindRequest {
         Self {
             page_and_rights: words[0],
             frame: words[1] as u32,
-            capability: (words[1] >> 32) as u32,
+            capability: (words[1] >> 32) as u16,
+            more: (words[1] >> 48) as u16,
         }
     }
 }
@@ -137,11 +193,45 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_go_on_are_one_and_come_apart_again() {
+        let request = |at: u64| {
+            BindRequest::new(0xd000 + at * PAGE_SIZE, FrameNumber(7 + at as u32), Rights::READ, 3)
+        };
+        let mut run = request(0);
+        for at in 1..40 {
+            assert!(run.append(&request(at)));
+        }
+        assert_eq!(run, BindRequest::run(0xd000, FrameNumber(7), 40, Rights::READ, 3));
+        assert!(!run.append(&request(41)), "a page is missing");
+        assert!(!run.append(&BindRequest { frame: 0, ..request(40) }));
+        assert!(!run.append(&BindRequest { capability: 0, ..request(40) }));
+        let page = request(40).page();
+        assert!(!run.append(&BindRequest { page_and_rights: page, ..request(40) }), "other rights");
+        for span in [PAGE_SIZE, 16 * PAGE_SIZE, 512 * PAGE_SIZE] {
+            let mut whole: Option<BindRequest> = None;
+            for piece in run.pieces(span) {
+                let last = piece.page() + (piece.count() - 1) * PAGE_SIZE;
+                assert_eq!(piece.page() / span, last / span);
+                match &mut whole {
+                    Some(whole) => assert!(whole.append(&piece)),
+                    None => whole = Some(piece),
+                }
+            }
+            assert_eq!(whole, Some(run));
+        }
+        let mut longest = BindRequest::run(0x1000, FrameNumber(0), 1 << 16, Rights::READ, 0);
+        let page = 0x1000 + (PAGE_SIZE << 16);
+        let next = BindRequest::new(page, FrameNumber(1 << 16), Rights::READ, 0);
+        assert!(!longest.append(&next), "there is no number for it");
+    }
+
+    #[test]
     fn bind_requests_keep_page_and_rights_apart() {
         let request = BindRequest::new(0x1234_5000, FrameNumber(7), Rights::READ, 3);
         assert_eq!(request.page(), 0x1234_5000);
         assert_eq!(request.rights(), Some(Rights::READ));
-        let forged = BindRequest { page_and_rights: 0x5000 | 0x100, frame: 0, capability: 0 };
+        let forged =
+            BindRequest { page_and_rights: 0x5000 | 0x100, frame: 0, capability: 0, more: 0 };
         assert_eq!(forged.rights(), None, "MACHINE is no right of a page");
     }
 }

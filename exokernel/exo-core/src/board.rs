@@ -23,7 +23,7 @@ use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use exo_abi::tables::{ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord};
 use exo_abi::{EnvName, Error, FrameNumber};
-use secure_bindings::{FrameMemory, Page, TlbPlace};
+use secure_bindings::{FrameMemory, Page, Tlb};
 
 mod cache;
 pub mod offsets;
@@ -153,8 +153,8 @@ impl<'a> EnvCell<'a> {
         FrameNumber(self.root.load(Relaxed) as u32)
     }
 
-    pub(crate) fn tlb(&self) -> TlbPlace {
-        TlbPlace::from_word(self.tlb.load(Relaxed))
+    pub(crate) fn tlb(&self) -> Tlb {
+        Tlb::from_word(self.tlb.load(Relaxed))
     }
 
     /// The control page.
@@ -172,7 +172,7 @@ impl<'a> EnvCell<'a> {
         &self,
         machine: &impl FrameMemory,
         root: FrameNumber,
-        tlb: TlbPlace,
+        tlb: Tlb,
         [control, vectors]: [FrameNumber; 2],
     ) {
         let control_address = machine.page(control).as_ptr().addr() as u64;

@@ -6,6 +6,7 @@ use crate::kernel::Kernel;
 use crate::lifecycle::{Plan, TLB_FRAMES_MAX};
 use crate::machine::{FILTERS, Machine};
 use crate::network::RINGS;
+use core::iter;
 use core::sync::atomic::Ordering;
 use exo_abi::boot::{
     ARCHIVE, HEADER_WORDS, MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment, SEGMENTS,
@@ -14,6 +15,7 @@ use exo_abi::boot::{
 use exo_abi::contract::Kind;
 use exo_abi::layout::{LABEL, USER_END, USER_START};
 use exo_abi::name::PAGE_SIZE;
+use exo_abi::request::BindRequest;
 use exo_abi::rights::Capability;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 use secure_bindings::Bindings;
@@ -87,7 +89,7 @@ impl<M: Machine> Kernel<'_, M> {
         let donated = self.donation_minimum() + plan.tlb_frames + SPARE_FRAMES;
         for index in 0..donated {
             let frame = self.bindings.frames.allocate(FrameNumber::ANY, slot, guard)?;
-            self.scratch[index] = frame;
+            self.lists.scratch[index] = frame;
         }
         self.furnish(slot, &plan, donated)?;
         self.hold(slot, Kind::Frames, donated as u64)?;
@@ -188,7 +190,8 @@ impl<M: Machine> Kernel<'_, M> {
                 }
             };
             self.hold(slot, Kind::Frames, 1)?;
-            self.bindings.bind_all(slot, &[(page + index * PAGE_SIZE, frame, rights)])?;
+            let request = BindRequest::new(page + index * PAGE_SIZE, frame, rights, 0);
+            self.bindings.bind_all(slot, iter::once(request), |_, _| Ok(()))?;
         }
         Ok(())
     }

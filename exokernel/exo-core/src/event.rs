@@ -337,8 +337,8 @@ impl CpuCell<'_> {
     fn has_refilled(&self, cell: &EnvCell<'_>, rip: u64, exception: Exception) -> bool {
         let upcalls = cell.word(EnvWord::Upcalls).load(Relaxed);
         let fault = [rip, exception.address, upcalls];
-        let last = [0, 1, 2].map(|word: usize| self.refilled[word].load(Relaxed));
-        if exception.error & PRESENT != 0 && last == fault {
+        let mut words = self.refilled.iter().zip(fault);
+        if exception.error & PRESENT != 0 && words.all(|(last, word)| last.load(Relaxed) == word) {
             return false;
         }
         for (stored, word) in self.refilled.iter().zip(fault) {

@@ -18,9 +18,9 @@ impl<M: Machine> Kernel<'_, M> {
         let count = self.read_frames(caller, list, count)?;
         self.hold(caller, Kind::Frames, count as u64)?;
         for index in 0..count {
-            let wanted = self.scratch[index];
+            let wanted = self.lists.scratch[index];
             match self.bindings.frames.allocate(wanted, caller, guard) {
-                Ok(frame) => self.scratch[index] = frame,
+                Ok(frame) => self.lists.scratch[index] = frame,
                 Err(error) => {
                     self.undo_allocation(caller, index, count);
                     return Err(error);
@@ -28,14 +28,14 @@ impl<M: Machine> Kernel<'_, M> {
             }
         }
         let mut bytes = [0; 4 * exo_abi::layout::LIST_MAX as usize];
-        for (chunk, frame) in bytes.chunks_exact_mut(4).zip(&self.scratch[..count]) {
+        for (chunk, frame) in bytes.chunks_exact_mut(4).zip(&self.lists.scratch[..count]) {
             chunk.copy_from_slice(&frame.0.to_le_bytes());
         }
         if let Err(error) = self.write_user(caller, list, &bytes[..4 * count]) {
             self.undo_allocation(caller, count, count);
             return Err(error);
         }
-        for &frame in &self.scratch[..count] {
+        for &frame in &self.lists.scratch[..count] {
             self.machine.clear(frame);
         }
         self.expose_free();
@@ -45,7 +45,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Undoes an allocation of which the first `taken` frames in the scratch list have been taken
     /// and `charged` have been charged.
     fn undo_allocation(&mut self, caller: u16, taken: usize, charged: usize) {
-        for &frame in &self.scratch[..taken] {
+        for &frame in &self.lists.scratch[..taken] {
             self.bindings.free(frame);
         }
         self.release(caller, Kind::Frames, charged as u64);
@@ -59,7 +59,7 @@ impl<M: Machine> Kernel<'_, M> {
         count: u64,
     ) -> Result<usize, Error> {
         let count = self.read_frames(caller, list, count)?;
-        for &frame in &self.scratch[..count] {
+        for &frame in &self.lists.scratch[..count] {
             self.bindings.frames.owned(frame, caller)?;
         }
         self.refuse_doubles(count)?;
@@ -69,7 +69,7 @@ impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn frame_free(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
         let count = self.read_own_frames(caller, list, count)?;
         for index in 0..count {
-            self.bindings.free(self.scratch[index]);
+            self.bindings.free(self.lists.scratch[index]);
         }
         self.release(caller, Kind::Frames, count as u64);
         Ok(0)
@@ -88,7 +88,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.hold(to, Kind::Frames, count as u64)?;
         let guard = self.environment(to).guard;
-        for &frame in &self.scratch[..count] {
+        for &frame in &self.lists.scratch[..count] {
             self.bindings.frames.set_owner(frame, to, guard);
         }
         self.release(caller, Kind::Frames, count as u64);
@@ -98,7 +98,7 @@ impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn donate(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
         let count = self.read_own_frames(caller, list, count)?;
         for index in 0..count {
-            let frame: FrameNumber = self.scratch[index];
+            let frame: FrameNumber = self.lists.scratch[index];
             self.bindings.break_frame(frame, false);
             self.bindings.donate(caller, frame);
         }

@@ -55,7 +55,7 @@ impl<M: Machine> Kernel<'_, M> {
         state: FrameNumber,
     ) -> Result<u64, Error> {
         let id = self.own_ring(caller, ring.into())?;
-        let before = self.rings[id].handler;
+        let before = self.lists.rings[id].handler;
         let mut handler = None;
         if length > 0 {
             let mut program = [0; PROGRAM_MAX as usize];
@@ -70,7 +70,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.bindings.frames.pin(state);
             handler = Some(Handler { state, capability, time: 0 });
         }
-        self.rings[id].handler = handler;
+        self.lists.rings[id].handler = handler;
         if let Some(before) = before {
             self.bindings.frames.unpin(before.state);
         }
@@ -85,7 +85,7 @@ impl<M: Machine> Kernel<'_, M> {
         packet: &[u8],
         filter: u32,
     ) -> (bool, bool) {
-        let Some(Handler { state, capability, mut time }) = self.rings[ring].handler else {
+        let Some(Handler { state, capability, mut time }) = self.lists.rings[ring].handler else {
             return (true, true);
         };
         let sends = self.check_own(owner, capability, Rights::NETWORK);
@@ -98,7 +98,7 @@ impl<M: Machine> Kernel<'_, M> {
         if time >= CHARGE {
             self.board.here(self.machine).charge_owed(owner, mem::take(&mut time));
         }
-        self.rings[ring].handler = Some(Handler { state, capability, time });
+        self.lists.rings[ring].handler = Some(Handler { state, capability, time });
         if sent > 0 {
             self.machine.doorbell();
             self.count(StatisticsWord::Sent, sent);

@@ -6,9 +6,10 @@ use crate::environment::Environment;
 use crate::exposed::Exposed;
 use crate::machine::{Machine, RESERVATIONS};
 use crate::network::{RINGS, Ring};
+use exo_abi::FrameNumber;
 use exo_abi::layout::LIST_MAX;
+use exo_abi::request::BIND_WORDS;
 use exo_abi::tables::StatisticsWord;
-use exo_abi::{FrameNumber, Rights};
 use packet_filters::{Filter, FilterSet, Memory, SECRET};
 use secure_bindings::{Bindings, FrameTable, Space};
 
@@ -33,11 +34,15 @@ pub struct Storage<'a> {
 /// The lists of fixed length that the kernel keeps for everybody. They are too large for a stack,
 /// so that they are made where they stay.
 pub struct Lists {
-    reservations: [Option<Filter>; RESERVATIONS],
-    rings: [Ring; RINGS],
-    scratch: [FrameNumber; LIST_MAX as usize],
-    sorted: [FrameNumber; LIST_MAX as usize],
-    checked: [Checked; LIST_MAX as usize],
+    /// The reservations, by their ids from the first that is one.
+    pub(crate) reservations: [Option<Filter>; RESERVATIONS],
+    pub(crate) rings: [Ring; RINGS],
+    /// The list of frames that a call has read from its caller.
+    pub(crate) scratch: [FrameNumber; LIST_MAX as usize],
+    /// The same, sorted.
+    pub(crate) sorted: [FrameNumber; LIST_MAX as usize],
+    /// The list of requests that a bind has read.
+    pub(crate) words: [u64; BIND_WORDS * LIST_MAX as usize],
 }
 
 impl Lists {
@@ -47,12 +52,9 @@ impl Lists {
         rings: [Ring::FREE; RINGS],
         scratch: [FrameNumber(0); LIST_MAX as usize],
         sorted: [FrameNumber(0); LIST_MAX as usize],
-        checked: [(0, FrameNumber(0), Rights::empty()); LIST_MAX as usize],
+        words: [0; BIND_WORDS * LIST_MAX as usize],
     };
 }
-
-/// A request to bind, checked.
-pub(crate) type Checked = (u64, FrameNumber, Rights);
 
 /// The kernel: everything that changes under its lock. What is used without it is the board's.
 pub struct Kernel<'a, M> {
@@ -63,24 +65,15 @@ pub struct Kernel<'a, M> {
     pub(crate) exposed: Exposed<'a>,
     pub(crate) board: &'a Board<'a>,
     pub(crate) filters: FilterSet<'a>,
-    /// The reservations, by their ids from the first that is one.
-    pub(crate) reservations: &'a mut [Option<Filter>; RESERVATIONS],
-    pub(crate) rings: &'a mut [Ring; RINGS],
+    pub(crate) lists: &'a mut Lists,
     pub(crate) input: Input,
     /// Since when names are taken by force: what is released is lost.
     pub(crate) taking: Option<u64>,
-    /// The list of frames that a call has read from its caller.
-    pub(crate) scratch: &'a mut [FrameNumber; LIST_MAX as usize],
-    /// The same, sorted.
-    pub(crate) sorted: &'a mut [FrameNumber; LIST_MAX as usize],
-    /// The list of requests that a bind has checked.
-    pub(crate) checked: &'a mut [Checked; LIST_MAX as usize],
 }
 
 impl<'a, M: Machine> Kernel<'a, M> {
     /// A kernel without environments; [`Kernel::start_first`] makes the first.
     pub fn new(machine: &'a M, storage: Storage<'a>) -> Self {
-        let Lists { reservations, rings, scratch, sorted, checked } = storage.lists;
         Self {
             machine,
             bindings: Bindings::new(machine, storage.frames, storage.spaces),
@@ -88,13 +81,9 @@ impl<'a, M: Machine> Kernel<'a, M> {
             exposed: storage.board.exposed,
             board: storage.board,
             filters: FilterSet::new(storage.filters, &storage.secret),
-            reservations,
-            rings,
+            lists: storage.lists,
             input: Input::default(),
             taking: None,
-            scratch,
-            sorted,
-            checked,
         }
     }
 

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::environment::{Environment, KernelPages, Stage};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
+use crate::user_memory::read_words;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::contract::{ContractPage, Kind};
@@ -33,7 +34,8 @@ pub(crate) struct Plan {
 
 impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn create(&mut self, caller: u16, address: u64) -> Result<u64, Error> {
-        let words = self.read_words::<ENVIRONMENT_WORDS>(caller, address)?;
+        let mut words = [0; ENVIRONMENT_WORDS];
+        read_words(&self.bindings, self.machine, caller, address, &mut words)?;
         let request = EnvironmentRequest::from_words(&words);
         let plan = self.check_plan(caller, &request)?;
         let count = self.read_own_frames(caller, request.donation, request.donation_count)?;
@@ -44,7 +46,7 @@ impl<M: Machine> Kernel<'_, M> {
         let accounts = self.accounts_after(caller, &plan, count as u64)?;
         let slot = self.free_slot().ok_or(Error::NoFreeEnvironments)?;
         for index in 0..count {
-            self.bindings.frames.set_owner(self.scratch[index], slot, plan.guard.name);
+            self.bindings.frames.set_owner(self.lists.scratch[index], slot, plan.guard.name);
         }
         self.furnish(slot, &plan, count)?;
         self.environment_mut(caller).accounts = accounts;
@@ -124,7 +126,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Builds an environment in a free slot from the first `count` frames in the scratch list,
     /// which are already its own.
     pub(crate) fn furnish(&mut self, slot: u16, plan: &Plan, count: usize) -> Result<(), Error> {
-        let donated = &self.scratch[..count];
+        let donated = &self.lists.scratch[..count];
         let common = |index| self.machine.common_entry(index);
         self.bindings.create(slot, donated, plan.tlb_frames, common)?;
         let pages = KernelPages {
@@ -152,7 +154,7 @@ impl<M: Machine> Kernel<'_, M> {
             ..Environment::EMPTY
         };
         let root = self.bindings.root(slot).ok_or(Error::NoEnvironment)?;
-        let tlb = self.bindings.tlb_place(slot).ok_or(Error::NoEnvironment)?;
+        let tlb = self.bindings.tlb(slot).ok_or(Error::NoEnvironment)?;
         let cell = self.board.cell(slot);
         cell.furnish(self.machine, root, tlb, [pages.control, pages.vectors]);
         for cpu in self.board.cpus {

@@ -1,7 +1,7 @@
 //! What the kernel's mechanism needs of the hardware.
 
 use crate::handler::{Arrival, Handled};
-use exo_abi::FrameNumber;
+use exo_abi::{Error, FrameNumber};
 use packet_filters::FilterSet;
 use secure_bindings::{FrameMemory, TranslationCache};
 
@@ -11,15 +11,6 @@ pub const FILTERS: usize = 16_384;
 pub const RESERVATIONS: usize = 256;
 /// The most shapes that filters have: combinations of bits that they look at.
 pub const SHAPES: usize = 64;
-
-/// Why a packet was not sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SendError {
-    /// There is no network device.
-    NoDevice,
-    /// The device's queue is full.
-    QueueFull,
-}
 
 /// The hardware, as the kernel's mechanism sees it. `exo-kernel` implements it for the machine,
 /// the tests for plain memory.
@@ -75,8 +66,8 @@ pub trait Machine: FrameMemory + TranslationCache {
     /// Queues a packet for sending; `doorbell` tells the device.
     ///
     /// # Errors
-    /// [`SendError`].
-    fn transmit(&self, packet: &[u8]) -> Result<(), SendError>;
+    /// [`Error::NoDevice`], [`Error::QueueFull`].
+    fn transmit(&self, packet: &[u8]) -> Result<(), Error>;
 
     /// Tells the network device that packets were queued.
     fn doorbell(&self);

@@ -2,7 +2,8 @@
 
 use crate::handler::Handler;
 use crate::kernel::Kernel;
-use crate::machine::{FILTERS, Machine, RESERVATIONS, SendError};
+use crate::machine::{FILTERS, Machine, RESERVATIONS};
+use crate::user_memory::read_words;
 use core::sync::atomic::Ordering;
 use exo_abi::contract::Kind;
 use exo_abi::layout::{LIST_MAX, PACKET_MAX, PACKET_MIN};
@@ -85,29 +86,29 @@ impl<M: Machine> Kernel<'_, M> {
             return Err(Error::TooLong);
         }
         let count = self.read_own_frames(caller, list, count)?;
-        let id = self.rings.iter().position(|ring| ring.owner.is_none());
+        let id = self.lists.rings.iter().position(|ring| ring.owner.is_none());
         let id = id.ok_or(Error::NoFreeRings)?;
         self.hold(caller, Kind::Rings, 1)?;
         let mut ring = Ring {
             owner: Some(caller),
-            header: self.scratch[0],
+            header: self.lists.scratch[0],
             frame_count: count as u64 - 1,
             ..Ring::FREE
         };
-        ring.frames[..count - 1].copy_from_slice(&self.scratch[1..count]);
+        ring.frames[..count - 1].copy_from_slice(&self.lists.scratch[1..count]);
         for frame in ring.pinned() {
             self.bindings.frames.pin(frame);
         }
         self.machine.clear(ring.header);
         self.machine.page(ring.header)[SLOTS].store(ring.slots(), Ordering::Relaxed);
-        self.rings[id] = ring;
+        self.lists.rings[id] = ring;
         self.exposed.set_ring(id as u32, self.environment(caller).name, ring.slots());
         Ok(id as u64)
     }
 
     pub(crate) fn own_ring(&self, caller: u16, id: u64) -> Result<usize, Error> {
         let id = usize::try_from(id).map_err(|_| Error::NoRing)?;
-        match self.rings.get(id) {
+        match self.lists.rings.get(id) {
             Some(ring) if ring.owner == Some(caller) => Ok(id),
             _ => Err(Error::NoRing),
         }
@@ -122,7 +123,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Removes a ring and the filters that lead to it, and unpins its frames.
     pub(crate) fn break_ring(&mut self, owner: u16, id: usize) {
         self.drop_filters(owner, |ring| ring == id as u64);
-        let ring = core::mem::replace(&mut self.rings[id], Ring::FREE);
+        let ring = core::mem::replace(&mut self.lists.rings[id], Ring::FREE);
         for frame in ring.pinned() {
             self.bindings.frames.unpin(frame);
         }
@@ -134,7 +135,7 @@ impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn break_ring_over(&mut self, owner: u16, frame: FrameNumber) {
         let over =
             |ring: &Ring| ring.owner == Some(owner) && ring.pinned().any(|pinned| pinned == frame);
-        if let Some(id) = self.rings.iter().position(over) {
+        if let Some(id) = self.lists.rings.iter().position(over) {
             self.break_ring(owner, id);
         }
     }
@@ -191,9 +192,9 @@ impl<M: Machine> Kernel<'_, M> {
     /// compared with nothing else.
     fn add_reservation(&mut self, owner: u16, filter: &Filter) -> Result<u32, Error> {
         self.refuse_overlap(owner, filter)?;
-        let free = self.reservations.iter().position(Option::is_none);
+        let free = self.lists.reservations.iter().position(Option::is_none);
         let place = free.ok_or(Error::NoFreeFilters)?;
-        self.reservations[place] = Some(*filter);
+        self.lists.reservations[place] = Some(*filter);
         Ok(FIRST_RESERVATION + place as u32)
     }
 
@@ -217,7 +218,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// The reservations with their ids.
     fn reservations(&self) -> impl Iterator<Item = (u32, &Filter)> {
-        let places = (FIRST_RESERVATION..).zip(self.reservations.iter());
+        let places = (FIRST_RESERVATION..).zip(self.lists.reservations.iter());
         places.filter_map(|(id, filter)| Some((id, filter.as_ref()?)))
     }
 
@@ -247,7 +248,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     pub(crate) fn drop_filter(&mut self, owner: u16, id: u32) {
         match id.checked_sub(FIRST_RESERVATION) {
-            Some(place) => self.reservations[place as usize] = None,
+            Some(place) => self.lists.reservations[place as usize] = None,
             None => drop(self.filters.remove(id)),
         }
         self.exposed.set_filter(id, EnvName::NONE, 0);
@@ -277,7 +278,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Takes the rings and filters of an environment that ends.
     pub(crate) fn release_network(&mut self, slot: u16) {
         for id in 0..RINGS {
-            if self.rings[id].owner == Some(slot) {
+            if self.lists.rings[id].owner == Some(slot) {
                 self.break_ring(slot, id);
             }
         }
@@ -293,12 +294,12 @@ impl<M: Machine> Kernel<'_, M> {
         let filter = self.machine.classify(&self.filters, packet);
         let filter = filter.filter(|&id| self.filter_holder(id).is_some());
         let id = filter.map_or(RINGS, |id| self.exposed.filter(id).1 as usize);
-        let owner = self.rings.get(id).and_then(|ring| ring.owner);
+        let owner = self.lists.rings.get(id).and_then(|ring| ring.owner);
         let (Some(filter), Some(owner)) = (filter, owner) else {
             return self.count(StatisticsWord::Unclaimed, 1);
         };
         let (passed, told) = self.handle((id, owner), packet, filter);
-        let dropped = passed && !self.rings[id].deliver(self.machine, packet, filter);
+        let dropped = passed && !self.lists.rings[id].deliver(self.machine, packet, filter);
         self.exposed.count_filter(filter, dropped);
         if passed {
             self.exposed.count_ring(id as u32, dropped);
@@ -335,7 +336,9 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     fn send_one(&self, caller: u16, request: u64) -> Result<u64, Error> {
-        let [address, length] = self.read_words::<SEND_WORDS>(caller, request)?;
+        let mut words = [0; SEND_WORDS];
+        read_words(&self.bindings, self.machine, caller, request, &mut words)?;
+        let [address, length] = words;
         if !(PACKET_MIN..=PACKET_MAX).contains(&length) {
             return Err(Error::BadPacket);
         }
@@ -345,10 +348,6 @@ impl<M: Machine> Kernel<'_, M> {
         if !self.environment(caller).may_send(packet) {
             return Err(Error::NotReserved);
         }
-        match self.machine.transmit(packet) {
-            Ok(()) => Ok(0),
-            Err(SendError::NoDevice) => Err(Error::NoDevice),
-            Err(SendError::QueueFull) => Err(Error::QueueFull),
-        }
+        self.machine.transmit(packet).map(|()| 0)
     }
 }

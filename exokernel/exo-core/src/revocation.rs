@@ -209,7 +209,7 @@ impl<M: Machine> Kernel<'_, M> {
         match kind {
             Kind::Frames => {
                 let frame = FrameNumber(number);
-                if self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0) {
+                if self.bindings.frames.is_pinned(frame) {
                     self.break_ring_over(slot, frame);
                 }
                 if !self.bindings.repossess(frame) {
@@ -283,7 +283,7 @@ impl<M: Machine> Kernel<'_, M> {
             progress.wired_too |= next.is_none();
             let number = found?;
             let frame = FrameNumber(number);
-            let pinned = || self.bindings.frames.entry(frame).is_ok_and(|entry| entry.pins > 0);
+            let pinned = || self.bindings.frames.is_pinned(frame);
             if kind != Kind::Frames || wired_too || !pinned() && !self.bindings.wired(frame) {
                 return Some(number);
             }

@@ -8,61 +8,76 @@
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::layout::{LIST_MAX, USER_END, USER_START};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::{Error, FrameNumber, Rights};
+use secure_bindings::Bindings;
+
+/// Visits the pieces of a range of a program's memory that lie in one page each: the frame, where in
+/// it the piece begins, and which bytes of the range it has.
+fn for_each_piece<M: Machine>(
+    bindings: &Bindings<'_, M>,
+    slot: u16,
+    (start, length): (u64, usize),
+    access: Rights,
+    mut visit: impl FnMut(FrameNumber, usize, Range<usize>),
+) -> Result<(), Error> {
+    let end = start.checked_add(length as u64).ok_or(Error::BadAddress)?;
+    if start < USER_START || end > USER_END {
+        return Err(Error::BadAddress);
+    }
+    let mut done = 0;
+    while done < length {
+        let address = start + done as u64;
+        let frame = bindings.translate(slot, address, access).ok_or(Error::NotBound)?;
+        let offset = (address % PAGE_SIZE) as usize;
+        let behind = length.min(done + PAGE_SIZE as usize - offset);
+        visit(frame, offset, done..behind);
+        done = behind;
+    }
+    Ok(())
+}
+
+/// Copies words out of a program's memory.
+///
+/// # Errors
+/// [`Error::BadAddress`], also if the first is not aligned to eight bytes; [`Error::NotBound`].
+pub(crate) fn read_words<M: Machine>(
+    bindings: &Bindings<'_, M>,
+    machine: &M,
+    slot: u16,
+    address: u64,
+    into: &mut [u64],
+) -> Result<(), Error> {
+    if !address.is_multiple_of(8) {
+        return Err(Error::BadAddress);
+    }
+    let length = 8 * into.len();
+    for_each_piece(bindings, slot, (address, length), Rights::READ, |frame, offset, piece| {
+        let stored = &machine.page(frame)[offset / 8..];
+        for (word, stored) in into[piece.start / 8..piece.end / 8].iter_mut().zip(stored) {
+            *word = stored.load(Relaxed);
+        }
+    })
+}
 
 impl<M: Machine> Kernel<'_, M> {
-    /// Visits the pieces of a range of a program's memory that lie in one page each: the frame, where
-    /// in it the piece begins, and which bytes of the range it has.
-    fn for_each_piece(
-        &self,
-        slot: u16,
-        address: u64,
-        length: usize,
-        access: Rights,
-        mut visit: impl FnMut(FrameNumber, usize, Range<usize>),
-    ) -> Result<(), Error> {
-        let end = address.checked_add(length as u64).ok_or(Error::BadAddress)?;
-        if address < USER_START || end > USER_END {
-            return Err(Error::BadAddress);
-        }
-        let mut done = 0;
-        while done < length {
-            let address = address + done as u64;
-            let frame = self.bindings.translate(slot, address, access).ok_or(Error::NotBound)?;
-            let offset = (address % PAGE_SIZE) as usize;
-            let behind = length.min(done + PAGE_SIZE as usize - offset);
-            visit(frame, offset, done..behind);
-            done = behind;
-        }
-        Ok(())
-    }
-
     /// Copies bytes out of a program's memory.
     pub(crate) fn read_user(&self, slot: u16, address: u64, into: &mut [u8]) -> Result<(), Error> {
-        self.for_each_piece(slot, address, into.len(), Rights::READ, |frame, offset, piece| {
+        let range = (address, into.len());
+        for_each_piece(&self.bindings, slot, range, Rights::READ, |frame, offset, piece| {
             self.machine.read(frame, offset, &mut into[piece]);
         })
     }
 
     /// Copies bytes into a program's memory: all, or none if a page is not bound for writing.
     pub(crate) fn write_user(&self, slot: u16, address: u64, from: &[u8]) -> Result<(), Error> {
-        self.for_each_piece(slot, address, from.len(), Rights::WRITE, |_, _, _| ())?;
-        self.for_each_piece(slot, address, from.len(), Rights::WRITE, |frame, offset, piece| {
+        let range = (address, from.len());
+        for_each_piece(&self.bindings, slot, range, Rights::WRITE, |_, _, _| ())?;
+        for_each_piece(&self.bindings, slot, range, Rights::WRITE, |frame, offset, piece| {
             self.machine.write(frame, offset, &from[piece]);
         })
-    }
-
-    /// Copies `N` words out of a program's memory.
-    pub(crate) fn read_words<const N: usize>(
-        &self,
-        slot: u16,
-        address: u64,
-    ) -> Result<[u64; N], Error> {
-        let mut bytes = [[0; 8]; N];
-        self.read_user(slot, address, bytes.as_flattened_mut())?;
-        Ok(bytes.map(u64::from_le_bytes))
     }
 
     /// Copies a list of frame numbers from a program's memory into the scratch list, and refuses
@@ -74,7 +89,7 @@ impl<M: Machine> Kernel<'_, M> {
         let mut bytes = [0; 4 * LIST_MAX as usize];
         let bytes = &mut bytes[..4 * count as usize];
         self.read_user(slot, list, bytes)?;
-        for (number, chunk) in self.scratch.iter_mut().zip(bytes.as_chunks().0) {
+        for (number, chunk) in self.lists.scratch.iter_mut().zip(bytes.as_chunks().0) {
             *number = FrameNumber(u32::from_le_bytes(*chunk));
         }
         Ok(count as usize)
@@ -82,8 +97,8 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Refuses a scratch list in which a frame is named twice.
     pub(crate) fn refuse_doubles(&mut self, count: usize) -> Result<(), Error> {
-        let list = &mut self.sorted[..count];
-        list.copy_from_slice(&self.scratch[..count]);
+        let list = &mut self.lists.sorted[..count];
+        list.copy_from_slice(&self.lists.scratch[..count]);
         list.sort_unstable();
         if list.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Error::BadArgument);

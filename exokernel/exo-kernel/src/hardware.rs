@@ -12,10 +12,10 @@ use crate::x86_64::layout::physical;
 use crate::x86_64::segments;
 use crate::x86_64::vectors::Format;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use exo_abi::FrameNumber;
 use exo_abi::boot::{VERDICT_BASE, VERDICT_MAX, VERDICT_PANIC, VERDICT_PORT};
 use exo_abi::name::PAGE_SIZE;
-use exo_core::{Arrival, Board, Handled, Machine, SendError};
+use exo_abi::{Error, FrameNumber};
+use exo_core::{Arrival, Board, Handled, Machine};
 use packet_filters::FilterSet;
 use secure_bindings::{FrameMemory, Page, TranslationCache};
 use x86_64::PhysAddr;
@@ -169,8 +169,8 @@ impl Machine for Hardware {
         self.link_address
     }
 
-    fn transmit(&self, packet: &[u8]) -> Result<(), SendError> {
-        self.lock(&self.network).as_mut().ok_or(SendError::NoDevice)?.transmit(packet)
+    fn transmit(&self, packet: &[u8]) -> Result<(), Error> {
+        self.lock(&self.network).as_mut().ok_or(Error::NoDevice)?.transmit(packet)
     }
 
     fn doorbell(&self) {

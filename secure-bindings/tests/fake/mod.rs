@@ -157,6 +157,26 @@ impl FrameMemory for FakeMachine {
     fn page(&self, frame: FrameNumber) -> &Page {
         &self.pages[frame.0 as usize]
     }
+
+    fn read(&self, frame: FrameNumber, offset: usize, into: &mut [u8]) {
+        let page = self.page(frame);
+        for (at, byte) in (offset..4096).zip(into) {
+            *byte = page[at / 8].load(Relaxed).to_le_bytes()[at % 8];
+        }
+    }
+
+    fn write(&self, frame: FrameNumber, offset: usize, from: &[u8]) {
+        let page = self.page(frame);
+        for (at, &byte) in (offset..4096).zip(from) {
+            let mut bytes = page[at / 8].load(Relaxed).to_le_bytes();
+            bytes[at % 8] = byte;
+            page[at / 8].store(u64::from_le_bytes(bytes), Relaxed);
+        }
+    }
+
+    fn clear(&self, frame: FrameNumber) {
+        self.page(frame).iter().for_each(|word| word.store(0, Relaxed));
+    }
 }
 
 impl TranslationCache for FakeMachine {

@@ -3,6 +3,7 @@
 
 use crate::fake::{Access, FakeMachine};
 use exo_abi::layout::{PAGE_TABLE, SOFTWARE_TLB, USER_END, USER_START};
+use exo_abi::request::BindRequest;
 use exo_abi::tables::FrameState;
 use exo_abi::upcall::FaultCode;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
@@ -11,6 +12,7 @@ use secure_bindings::{
     Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Protect, Refill, Scan,
     TranslationCache, leaf_table, protect,
 };
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -117,9 +119,18 @@ impl<'m> World<'m> {
         assert_eq!(result.err(), expected);
         if let Ok(frame) = result {
             assert!(self.held.insert(frame, (owner, false)).is_none(), "given twice");
-            assert_eq!(self.bindings.frames.guard(frame), Ok(guard));
+            assert_eq!(self.guard(frame), Some(guard));
         }
         result
+    }
+
+    fn guard(&self, frame: FrameNumber) -> Option<CapabilityName> {
+        let found = Cell::new(None);
+        let note = |guard: &CapabilityName| {
+            found.set(Some(*guard));
+            Ok(())
+        };
+        self.bindings.frames.guards(frame, 1, note).ok().and(found.get())
     }
 
     /// Creates an environment with `spare` frames beyond the least.
@@ -192,13 +203,20 @@ impl<'m> World<'m> {
 
     pub(crate) fn bind(&mut self, index: u16, requests: &[(u64, FrameNumber, Rights)]) -> bool {
         let before = self.models[usize::from(index)].clone();
-        let result = self.bindings.bind_all(index, requests);
+        let mut list: Vec<BindRequest> = Vec::new();
+        for &(page, frame, rights) in requests {
+            let request = BindRequest::new(page, frame, rights, 0);
+            if !list.last_mut().is_some_and(|last| last.append(&request)) {
+                list.push(request);
+            }
+        }
+        let result = self.bindings.bind_all(index, list.into_iter(), |_, _| Ok(()));
         let Some(model) = &mut self.models[usize::from(index)] else {
             assert_eq!(result, Err(Error::NoEnvironment));
             return false;
         };
         let bad = |&(page, frame, rights): &(u64, FrameNumber, Rights)| {
-            if page % 4096 != 0 || page == 0 || page >= USER_END {
+            if page & !0xfff == 0 || page >= USER_END {
                 Some(Error::BadAddress)
             } else if rights.contains(Rights::WRITE | Rights::EXECUTE) {
                 Some(Error::WriteExecute)

@@ -9,7 +9,7 @@ use exo_abi::tables::{
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
     Arrival, Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Handled,
-    Kernel, Lists, Machine, Next, RINGS, SHAPES, SendError, Storage,
+    Kernel, Lists, Machine, Next, RINGS, SHAPES, Storage,
 };
 use packet_filters::ebpf::{HANDLER, Workspace, verify};
 use packet_filters::{FilterSet, Line, Link, Memory, Shape, code_for, lines_for};
@@ -55,6 +55,26 @@ pub(crate) struct Fake {
 impl FrameMemory for Fake {
     fn page(&self, frame: FrameNumber) -> &Page {
         &self.memory[frame.0 as usize]
+    }
+
+    fn read(&self, frame: FrameNumber, offset: usize, into: &mut [u8]) {
+        let page = self.page(frame);
+        for (at, byte) in (offset..4096).zip(into) {
+            *byte = page[at / 8].load(Ordering::Relaxed).to_le_bytes()[at % 8];
+        }
+    }
+
+    fn write(&self, frame: FrameNumber, offset: usize, from: &[u8]) {
+        let page = self.page(frame);
+        for (at, &byte) in (offset..4096).zip(from) {
+            let mut bytes = page[at / 8].load(Ordering::Relaxed).to_le_bytes();
+            bytes[at % 8] = byte;
+            page[at / 8].store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+        }
+    }
+
+    fn clear(&self, frame: FrameNumber) {
+        self.page(frame).iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 }
 
@@ -106,7 +126,7 @@ impl Machine for Fake {
     fn link_address(&self) -> Option<[u8; 6]> {
         Some([2, 0, 0, 0, 0, 1])
     }
-    fn transmit(&self, packet: &[u8]) -> Result<(), SendError> {
+    fn transmit(&self, packet: &[u8]) -> Result<(), Error> {
         self.sent.borrow_mut().push(packet.to_vec());
         Ok(())
     }

@@ -11,8 +11,8 @@ use crate::x86_64::layout::{DEVICES, DIRECT_MAP, physical};
 use crate::x86_64::paging::{KernelTables, MappingError};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
+use exo_abi::Error;
 use exo_abi::name::PAGE_SIZE;
-use exo_core::SendError;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
 use virtio_drivers::transport::pci::PciTransport;
@@ -237,16 +237,16 @@ impl Buffers {
     }
 
     /// Queues a packet behind a header of zeros.
-    fn send(&mut self, header: usize, packet: &[u8]) -> Result<(), SendError> {
-        let buffer = self.next().ok_or(SendError::QueueFull)?;
+    fn send(&mut self, header: usize, packet: &[u8]) -> Result<(), Error> {
+        let buffer = self.next().ok_or(Error::QueueFull)?;
         let length = header + packet.len();
         let memory = self.memory[usize::from(buffer)].get_mut(..length);
-        let memory = memory.ok_or(SendError::QueueFull)?;
+        let memory = memory.ok_or(Error::QueueFull)?;
         memory[..header].fill(0);
         memory[header..].copy_from_slice(packet);
         // SAFETY: the buffer is not touched before `take_sent` has taken it out.
         let token = unsafe { self.queue.add(&[memory], &mut []) };
-        self.note(token.map_err(|_| SendError::QueueFull)?, buffer, length);
+        self.note(token.map_err(|_| Error::QueueFull)?, buffer, length);
         Ok(())
     }
 }
@@ -319,7 +319,7 @@ impl NetworkDevice {
     }
 
     /// Queues a packet.
-    pub(crate) fn transmit(&mut self, packet: &[u8]) -> Result<(), SendError> {
+    pub(crate) fn transmit(&mut self, packet: &[u8]) -> Result<(), Error> {
         self.transmit.take_sent();
         self.transmit.send(self.header, packet)
     }

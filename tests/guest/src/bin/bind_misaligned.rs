@@ -19,8 +19,7 @@ fn main(_: &Start<'_>) -> u64 {
     let frames = ground::frames::<2>();
     let request = |bits: u64| BindRequest {
         page_and_rights: GROUND | bits,
-        frame: frames[0].0,
-        capability: capability::OWN,
+        ..BindRequest::new(0, frames[0], DATA, capability::OWN)
     };
     for bits in [8, 16, 32, 64, 128, 256, 1024, 2048, 0xfff, 2, 4] {
         refused(ground::bind_call(&[request(bits)]), Error::BadArgument);
