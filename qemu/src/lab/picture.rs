@@ -169,7 +169,8 @@ fn name_levels(svg: &mut String, middle: f64, text: &str) {
     );
 }
 
-/// The way along steps, to the end of the picture; `None` where there are none.
+/// The way along steps, to the end of the picture or of who ended and holds nothing; `None` where
+/// there are none.
 fn along(steps: &Steps, (x, y): (&Scale, &Scale)) -> Option<String> {
     let mut points = steps
         .iter()
@@ -179,7 +180,8 @@ fn along(steps: &Steps, (x, y): (&Scale, &Scale)) -> Option<String> {
     for (at, level) in points {
         let _ = write!(data, "H{at:.1}V{level:.1}");
     }
-    Some(format!("{data}H{:.1}", x.end))
+    let end = steps.last().filter(|(_, count)| *count == 0).map_or(x.end, |(at, _)| x.place(*at));
+    Some(format!("{data}H{end:.1}"))
 }
 
 /// How many are held, as an area with a tooltip at each step.
@@ -309,6 +311,16 @@ mod tests {
         let scale = Scale { from: 0.0, to: 470.0, start: 0.0, end: 940.0 };
         assert_eq!(scale.lines(), [0.0, 100.0, 200.0, 300.0, 400.0]);
         assert!((scale.place(235.0) - 470.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn who_has_ended_has_no_line() {
+        let scale = || Scale { from: 0.0, to: 100.0, start: 0.0, end: 100.0 };
+        let scales = (&scale(), &scale());
+        let goes_on = vec![(0.0, 50), (10.0, 20)];
+        assert!(along(&goes_on, scales).is_some_and(|line| line.ends_with("H100.0")));
+        let ended = vec![(0.0, 50), (10.0, 0)];
+        assert!(along(&ended, scales).is_some_and(|line| line.ends_with("V0.0H10.0")));
     }
 
     #[test]
