@@ -194,6 +194,7 @@ impl<'b> Assembler<'b> {
             self.code.memory(WIDE, MULTIPLY, RCX, constant(8 * place as u32));
             self.code.registers(WIDE, ADD, RAX, RCX);
         }
+        self.code.registers(WIDE, MULTIPLY, RAX, RAX);
         self.code.shift(WIDE, shift::RIGHT, RAX, 32);
         self.code.registers(NARROW, LOAD, RCX, RAX);
         self.code.memory(WIDE, MULTIPLY, RCX, constant(layout::HOMES));

@@ -1,12 +1,13 @@
 //! The merged set as it changes, against every filter tried in turn.
 
 use filter_language::{Builder, Connection};
-use packet_filters::{Filter, InsertError, Width, overlaps};
+use packet_filters::{Filter, InsertError, Width, lines_for, overlaps};
 use proptest::prelude::*;
 
 use crate::execution::classify;
 use crate::specimen::{
     CAPACITY, empty_set, filter, filters, ipv4, owner, packet, packets_around, set_in, set_of,
+    set_with,
 };
 
 fn udp(port: u16) -> Filter {
@@ -22,6 +23,24 @@ fn connection(number: u32) -> Filter {
         local_port: 80,
     };
     Builder::tcp_connection(connection).build().expect("a filter")
+}
+
+/// A key near a simple fraction of 2^64 makes the sums of ports in a row lie in a few heaps.
+#[test]
+fn ports_in_a_row_find_room_whatever_the_key() {
+    for denominator in [1, 2, 3, 7, 50] {
+        for near in [1 << 36, 1 << 44, 0x1357_9bdf_0246] {
+            let key = |place: usize| (u64::MAX / denominator).wrapping_add(near + place as u64);
+            let mut set = set_with(lines_for(16_128), 16_128, 8, &std::array::from_fn(key));
+            for port in 10_000..15_000 {
+                let filter = Builder::udp_port(4020).source_port(port).build().expect("a filter");
+                assert!(
+                    set.insert(&filter).is_ok(),
+                    "port {port} with 2^64/{denominator} + {near}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -138,14 +138,23 @@ pub(crate) fn empty_set(filters: usize, shapes: usize) -> FilterSet<'static> {
 
 /// The same, with a table of so many lines.
 pub(crate) fn set_in(lines: usize, filters: usize, shapes: usize) -> FilterSet<'static> {
+    let secret = std::array::from_fn(|i| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    set_with(lines, filters, shapes, &secret)
+}
+
+/// The same, with a secret.
+pub(crate) fn set_with(
+    lines: usize,
+    filters: usize,
+    shapes: usize,
+    secret: &[u64; SECRET],
+) -> FilterSet<'static> {
     let memory = Memory {
         lines: Box::leak((0..lines).map(|_| Line::default()).collect()),
         links: Box::leak((0..filters).map(|_| Link::FREE).collect()),
         shapes: Box::leak((0..shapes).map(|_| Shape::FREE).collect()),
     };
-    let secret: [u64; SECRET] =
-        std::array::from_fn(|i| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    FilterSet::new(memory, &secret)
+    FilterSet::new(memory, secret)
 }
 
 /// The filters as a set: the id of each is its place in the list.
