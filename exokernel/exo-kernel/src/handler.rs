@@ -110,6 +110,7 @@ static ROUTINES: [Routine; MAX_HELPERS] = [
 /// A helper, from registers 1 to 3.
 macro_rules! routine {
     ($name:ident, |$activation:pat, $run:ident, $($argument:pat_param),*| $body:expr) => {
+        // SAFETY: only the compiled program of this run calls it, with the activation that the run made.
         unsafe extern "sysv64" fn $name(
             first: u64, second: u64, third: u64, activation: *mut Activation, _: u64, _: u64,
         ) -> u64 {

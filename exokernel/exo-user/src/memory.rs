@@ -83,6 +83,8 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, count: usize) -> 
 /// There are `count` bytes.
 #[unsafe(naked)]
 #[cfg_attr(target_env = "musl", unsafe(no_mangle))]
+// SAFETY: it writes `count` bytes at `to`, which the caller has; of the registers it changes those
+// that a function may.
 pub unsafe extern "C" fn memset(to: *mut u8, value: i32, count: usize) -> *mut u8 {
     naked_asm!(
         "mov r8, rdi",
@@ -111,6 +113,8 @@ pub unsafe extern "C" fn memset(to: *mut u8, value: i32, count: usize) -> *mut u
 /// Both places have `count` bytes.
 #[unsafe(naked)]
 #[cfg_attr(target_env = "musl", unsafe(no_mangle))]
+// SAFETY: it reads `count` bytes at each place and no others, which the caller has; it changes only
+// registers that a function may.
 pub unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, count: usize) -> i32 {
     naked_asm!(
         "xor eax, eax",
@@ -152,6 +156,7 @@ pub unsafe extern "C" fn memcmp(one: *const u8, other: *const u8, count: usize) 
 /// As [`memcmp`].
 #[unsafe(naked)]
 #[cfg_attr(target_env = "musl", unsafe(no_mangle))]
+// SAFETY: it is `memcmp`, whose promises are the caller's; the jump leaves stack and arguments as they are.
 pub unsafe extern "C" fn bcmp(one: *const u8, other: *const u8, count: usize) -> i32 {
     naked_asm!("jmp {memcmp}", memcmp = sym memcmp)
 }

@@ -208,6 +208,8 @@ global_asm!(
     "ret",
 );
 
+// SAFETY: the assembler above defines both, the first with this type; of the second only the address is
+// taken.
 unsafe extern "sysv64" {
     fn exo_posix_probe(address: u64) -> u64;
     fn exo_posix_probe_failed();

@@ -18,6 +18,7 @@ use crate::table::Line;
 /// must be readable, and the table must be that of the set that was compiled. The contents of the
 /// packet may change during the call, and the set may be changed as
 /// [`FilterSet::compile`](crate::FilterSet::compile) allows.
+// SAFETY: the generator writes no store but to the stack, and one length check before each run of loads.
 pub type Classifier =
     unsafe extern "sysv64" fn(packet: *const u8, length: u64, table: *const Line) -> u64;
 

@@ -29,6 +29,7 @@ struct Bounds {
 ///
 /// It is called by compiled programs alone, whose arguments are of the kinds that the profile says.
 /// They are claims all the same: a pointer is an offset, and nobody has checked it.
+// SAFETY: `Activation` is never made by a program, and a helper looks each pointer up in its regions.
 pub type Routine = unsafe extern "sysv64" fn(u64, u64, u64, *mut Activation, u64, u64) -> u64;
 
 /// The type of a compiled program: the activation, and what [`Activation::first`] says, so that it
@@ -41,6 +42,7 @@ pub type Routine = unsafe extern "sysv64" fn(u64, u64, u64, *mut Activation, u64
 /// length, which lies between the bounds of the profile; each helper of the profile a function that
 /// may be called with this activation. Others may change the regions' contents meanwhile. The stack
 /// must have 1 KiB left, and what the helpers need.
+// SAFETY: the verifier has proved each access to lie in a region, or has put a comparison before it.
 pub type Compiled = unsafe extern "sysv64" fn(*mut Activation, *mut u8) -> Ended;
 
 /// How a compiled program ended, as it returns it; [`Ended::outcome`] reads it.

@@ -2,6 +2,7 @@
 //! `cargo xtask ebpf packet-filters/tools/samples/echo.rs --entry handler`
 #![no_std]
 
+// SAFETY: these are helpers of the handler profile, with these types.
 unsafe extern "C" {
     fn take(from: *const u8, length: u64) -> u64;
     fn reply(length: u64) -> u64;
@@ -13,7 +14,11 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 }
 
 /// Exchanges two fields of the answer.
+///
+/// # Safety
+/// Both lie in the answer; the verifier sees to it.
 unsafe fn exchange<T>(answer: *mut u8, first: usize, second: usize) {
+    // SAFETY: the caller's promise; the fields need no alignment.
     unsafe {
         let (first, second) = (answer.add(first).cast::<T>(), answer.add(second).cast::<T>());
         let (a, b) = (first.read_unaligned(), second.read_unaligned());
@@ -30,6 +35,7 @@ unsafe extern "C" fn handler(
     answer: *mut u8,
     _filter: u64,
 ) -> u64 {
+    // SAFETY: the kernel passes the regions of the profile, and the verifier checks each access.
     unsafe {
         *state += 1;
         if length < 42 || *packet.add(12) != 8 || *packet.add(13) != 0 || *packet.add(23) != 17 {
