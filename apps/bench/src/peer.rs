@@ -2,8 +2,15 @@
 
 use crate::{handlers, mark};
 use core::sync::atomic::AtomicU64;
-use libos_posix::exo_user::Error;
+use libos_posix::exo_user::abi::EnvName;
+use libos_posix::exo_user::abi::tables::EnvEntry;
 use libos_posix::exo_user::upcall::{self, Handlers};
+use libos_posix::exo_user::{Error, contract, environment, tables, time};
+
+/// How long to wait for the other program to start, in nanoseconds.
+const PATIENCE: u64 = 1_000_000_000;
+/// How long between two looks for it, in nanoseconds.
+const TURN: u64 = 1_000_000;
 
 /// Plays a role until the machine ends; `None` if there is none of this name.
 pub(crate) fn run(role: &str) -> Option<u64> {
@@ -11,6 +18,25 @@ pub(crate) fn run(role: &str) -> Option<u64> {
         "compute" => Some(compute()),
         _ => None,
     }
+}
+
+/// The other program that plays a role, once it runs.
+///
+/// # Errors
+/// `NoEnvironment` if there is none within a second.
+pub(crate) fn find() -> Result<EnvName, Error> {
+    let me = contract::name();
+    let parent = tables::environment_named(me).map_or(0, |entry| entry.parent);
+    let deadline = time::now() + PATIENCE;
+    while time::now() < deadline {
+        let other = |entry: &EnvEntry| entry.parent == parent && entry.name != me.0;
+        let mut others = tables::environments().iter().map(|(_, entry)| entry).filter(other);
+        match others.find(|entry| entry.upcalls > 0) {
+            Some(entry) => return Ok(EnvName(entry.name)),
+            None => environment::sleep(time::now() + TURN),
+        }
+    }
+    Err(Error::NoEnvironment)
 }
 
 /// Gives the CPU up at the end of each slice, with the registers on the upcall stack.

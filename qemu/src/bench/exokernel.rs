@@ -100,6 +100,8 @@ impl<'a> Exokernel<'a> {
             let second = plan.program(SECOND)?;
             second.args = format!("role={role}");
             second.service = true;
+            // The first has reserved what the manifest says.
+            second.ports.clear();
         }
         let image = Image::make(self.workspace, &self.artifacts, &plan)?;
         let record = Record::of_run(&self.workspace.target)?;
