@@ -4,9 +4,10 @@ use crate::rule;
 use exo_user::abi::name::PAGE_SIZE;
 use exo_user::abi::request::BindRequest;
 use exo_user::abi::tables::FrameState;
+use exo_user::abi::upcall::Event;
 use exo_user::{
-    Call, EnvName, Error, FrameNumber, Kind, Rights, binding, capability, contract, frame, layout,
-    tables,
+    Call, EnvName, Error, FrameNumber, Kind, Rights, binding, capability, contract, control,
+    environment, frame, layout, tables, time,
 };
 
 /// The first page of the ground. Nothing is bound from here on until a program does so.
@@ -26,6 +27,15 @@ pub fn frames<const N: usize>() -> [FrameNumber; N] {
     let mut frames = [FrameNumber::ANY; N];
     rule::granted("frames", frame::allocate(&mut frames, capability::OWN));
     frames
+}
+
+/// Waits, deaf to every ask, until frames have been lost by force and none is owed any more.
+pub fn wait_for_loss() {
+    while contract::account(Kind::Frames).repossessed == 0 || contract::debt(Kind::Frames) > 0 {
+        control::take(Event::Revoke);
+        control::take(Event::Lost);
+        environment::sleep(time::now() + 5 * time::MILLISECOND);
+    }
 }
 
 /// A new frame, bound at a page of the ground or beyond it.

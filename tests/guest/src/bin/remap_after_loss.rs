@@ -4,8 +4,8 @@
 #![no_std]
 #![no_main]
 
-use exo_user::abi::upcall::{Event, FaultCode, PAGE_FAULT};
-use exo_user::{Error, Kind, Start, contract, control, environment, loss, tables, time};
+use exo_user::abi::upcall::{FaultCode, PAGE_FAULT};
+use exo_user::{Error, Kind, Start, contract, loss, tables};
 use guest_probes::attempt::{self, Fault};
 use guest_probes::ground::{self, DATA, page};
 use guest_probes::rule::{self, holds, same};
@@ -29,11 +29,7 @@ fn main(_: &Start<'_>) -> u64 {
         rule::granted("a page", ground::bind(page(index), frame, DATA));
         ground::store(page(index), u64::from(frame.0));
     }
-    while contract::account(Kind::Frames).repossessed == 0 || contract::debt(Kind::Frames) > 0 {
-        control::take(Event::Revoke);
-        control::take(Event::Lost);
-        environment::sleep(time::now() + 5 * time::MILLISECOND);
-    }
+    ground::wait_for_loss();
     let mut told = [false; FRAMES];
     let mut count = 0;
     let read = loss::Reader::new().frames(|frame| {

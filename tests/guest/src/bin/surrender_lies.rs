@@ -6,9 +6,8 @@
 #![no_main]
 
 use exo_user::abi::tables::FrameState;
-use exo_user::abi::upcall::Event;
 use exo_user::revocation::{self, Surrender};
-use exo_user::{FrameNumber, Kind, Start, contract, control, environment, loss, tables, time};
+use exo_user::{FrameNumber, Kind, Start, contract, loss, tables};
 use guest_probes::attempt;
 use guest_probes::ground::{self, DATA, page};
 use guest_probes::neighbour;
@@ -54,11 +53,7 @@ fn main(_: &Start<'_>) -> u64 {
     while ground::held() < FULL {
         ground::frames::<1>();
     }
-    while contract::account(Kind::Frames).repossessed == 0 || contract::debt(Kind::Frames) > 0 {
-        control::take(Event::Revoke);
-        control::take(Event::Lost);
-        environment::sleep(time::now() + 5 * time::MILLISECOND);
-    }
+    ground::wait_for_loss();
     let mut told = [nowhere; TAKEN];
     let mut count = 0;
     let read = loss::Reader::new().frames(|frame| {
