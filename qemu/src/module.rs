@@ -2,43 +2,65 @@
 
 use anyhow::{Result, ensure};
 use exo_abi::Rights;
-use exo_abi::boot::{MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment, SEGMENTS};
+use exo_abi::boot::{
+    ARCHIVE, ARCHIVE_GUARD, MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment, SEGMENT_PAGES,
+    SEGMENTS, STACK_PAGES, STACK_TOP,
+};
 
 use crate::elf::{PAGE, Program, Segment};
 
-/// Lays out the first program and the archive as the kernel wants them: a page with the header,
-/// then each segment and the archive from a page of its own on.
+/// The pages of a module.
+struct Writer {
+    bytes: Vec<u8>,
+    segments: Vec<ModuleSegment>,
+}
+
+impl Writer {
+    /// Adds a segment: its contents, and zeros up to its size.
+    fn add(&mut self, address: u64, contents: &[u8], size: u64, rights: Rights, guard: u8) {
+        if size == 0 {
+            return;
+        }
+        let (first, pages) = (self.bytes.len() as u64 / PAGE, size.div_ceil(PAGE));
+        self.bytes.extend_from_slice(contents);
+        self.bytes.resize(((first + pages) * PAGE) as usize, 0);
+        let (rights, guard) = (rights.bits().into(), guard.into());
+        self.segments.push(ModuleSegment { address, first, pages, rights, guard });
+    }
+}
+
+/// Lays out the first program, its stack and the archive as the kernel wants them: a page with the
+/// header, then the pages of each.
 ///
 /// # Errors
-/// The program has more segments than the header has room for, or one that is writable and
-/// executable.
+/// The program has more segments than the header has room for, a larger one than the kernel takes, or
+/// one that is writable and executable.
 pub fn encode(init: &Program, archive: &[u8]) -> Result<Vec<u8>> {
-    ensure!(init.segments.len() <= SEGMENTS, "the first program has more than {SEGMENTS} segments");
-    let page = usize::try_from(PAGE)?;
+    let mut writer = Writer { bytes: vec![0; usize::try_from(PAGE)?], segments: Vec::new() };
+    for segment in &init.segments {
+        let contents = &segment.contents;
+        // Nobody would mend a fault on them.
+        let rights = rights(segment)? | Rights::WIRED;
+        writer.add(segment.address, contents, segment.size, rights, 0);
+    }
+    let stack = STACK_PAGES * PAGE;
+    let rights = Rights::READ | Rights::WRITE | Rights::WIRED;
+    writer.add(STACK_TOP - stack, &[], stack, rights, 0);
+    writer.add(ARCHIVE, archive, archive.len() as u64, Rights::READ, ARCHIVE_GUARD);
+    let Writer { mut bytes, segments } = writer;
+    ensure!(segments.len() <= SEGMENTS, "the first program has more than {SEGMENTS} segments");
+    let large = segments.iter().find(|segment| segment.pages > SEGMENT_PAGES);
+    ensure!(large.is_none(), "more than {SEGMENT_PAGES} pages in a row: {large:x?}");
     let mut header = ModuleHeader {
         magic: MAGIC,
         version: MODULE_VERSION,
         entry: init.entry,
-        segment_count: init.segments.len() as u64,
+        stack: STACK_TOP,
+        argument: archive.len() as u64,
+        segment_count: segments.len() as u64,
         ..ModuleHeader::default()
     };
-    let mut bytes = vec![0; page];
-    for (place, segment) in header.segments.iter_mut().zip(&init.segments) {
-        *place = ModuleSegment {
-            address: segment.address,
-            offset: bytes.len() as u64,
-            file_size: segment.contents.len() as u64,
-            memory_size: segment.size,
-            rights: rights(segment)?.bits().into(),
-        };
-        bytes.extend_from_slice(&segment.contents);
-        bytes.resize(bytes.len().next_multiple_of(page), 0);
-    }
-    header.archive_offset = bytes.len() as u64;
-    header.archive_length = archive.len() as u64;
-    bytes.extend_from_slice(archive);
-    bytes.resize(bytes.len().next_multiple_of(page), 0);
-    header.length = bytes.len() as u64;
+    header.segments[..segments.len()].copy_from_slice(&segments);
     for (place, word) in bytes.chunks_exact_mut(8).zip(header.to_words()) {
         place.copy_from_slice(&word.to_le_bytes());
     }
@@ -84,19 +106,25 @@ mod tests {
         let init = Program { entry: 0x40_0010, segments: vec![code, data] };
         let bytes = encode(&init, b"archive").unwrap();
         let header = header(&bytes);
-        assert_eq!((header.magic, header.entry, header.segment_count), (MAGIC, 0x40_0010, 2));
-        assert_eq!(header.length, bytes.len() as u64);
-        let part = |offset: u64, length: u64| {
-            assert_eq!(offset % PAGE, 0);
-            &bytes[usize::try_from(offset).unwrap()..][..usize::try_from(length).unwrap()]
+        assert_eq!((header.magic, header.entry, header.segment_count), (MAGIC, 0x40_0010, 4));
+        assert_eq!((header.stack, header.argument), (STACK_TOP, 7));
+        let part = |segment: ModuleSegment| {
+            let (first, pages) = (segment.first as usize, segment.pages as usize);
+            &bytes[first * PAGE as usize..][..pages * PAGE as usize]
         };
-        let [first, second, ..] = header.segments;
-        assert_eq!(part(first.offset, first.file_size), text);
-        assert_eq!(first.rights, u64::from((Rights::READ | Rights::EXECUTE).bits()));
-        assert_eq!(part(second.offset, second.file_size), b"data");
-        assert_eq!(second.rights, u64::from((Rights::READ | Rights::WRITE).bits()));
-        assert_eq!(second.memory_size, 0x3000);
-        assert_eq!(part(header.archive_offset, header.archive_length), b"archive");
+        let all = |segment: ModuleSegment, contents: &[u8], rights: Rights| {
+            assert_eq!(segment.rights, u64::from(rights.bits()));
+            assert_eq!(part(segment)[..contents.len()], *contents);
+            assert!(part(segment)[contents.len()..].iter().all(|&byte| byte == 0));
+        };
+        let [first, second, stack, last, ..] = header.segments;
+        all(first, &text, Rights::READ | Rights::EXECUTE | Rights::WIRED);
+        all(second, b"data", Rights::READ | Rights::WRITE | Rights::WIRED);
+        all(stack, b"", Rights::READ | Rights::WRITE | Rights::WIRED);
+        all(last, b"archive", Rights::READ);
+        assert_eq!((second.address, second.pages), (0x50_0000, 3));
+        assert_eq!(stack.address + stack.pages * PAGE, STACK_TOP);
+        assert_eq!((last.address, last.guard), (ARCHIVE, ARCHIVE_GUARD.into()));
     }
 
     #[test]

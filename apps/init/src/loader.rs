@@ -18,8 +18,6 @@ use init::image::{Image, ImageError};
 use init::manifest::{Port, Program, Right};
 use tar_no_std::TarArchiveRef;
 
-/// The guard that the kernel gives the frames of the boot module.
-const ARCHIVE_GUARD: u8 = 255;
 /// What a program may do with its own name.
 const OWN_RIGHTS: Rights = Rights::READ
     .union(Rights::WRITE)
@@ -137,7 +135,7 @@ pub(crate) fn load(
     archive: &Archive<'_>,
     seed: u64,
 ) -> Result<Child, LoadError> {
-    if number == ARCHIVE_GUARD {
+    if number == boot::ARCHIVE_GUARD {
         return Err(LoadError::TooManyPrograms);
     }
     let file = archive.file(&program.path).ok_or(LoadError::NoFile)?;
@@ -280,7 +278,7 @@ fn grant(program: &Program, number: u8, to: EnvName) -> Result<(), Error> {
             Right::Console => put(capability::CONSOLE, own, Rights::CONSOLE)?,
         }
     }
-    let archive = CapabilityName::ROOT.child(ARCHIVE_GUARD).ok_or(Error::BadArgument)?;
+    let archive = CapabilityName::ROOT.child(boot::ARCHIVE_GUARD).ok_or(Error::BadArgument)?;
     put(capability::ARCHIVE, archive, Rights::READ)
 }
 

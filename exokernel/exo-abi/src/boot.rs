@@ -1,30 +1,33 @@
 //! The boot module: what the kernel finds beside itself in memory.
 //!
-//! One file, page-aligned: a header page, then the first program's segments as they stand in
-//! memory, then an archive that the kernel does not look into. The host tool writes it, so that
-//! neither an ELF loader nor an archive reader has to be trusted.
+//! One file, page-aligned: a header page, then pages as they shall stand in the first program's
+//! memory: its own, its stack's, and those of an archive that the kernel does not look into. The host
+//! tool writes it, so that neither an ELF loader nor an archive reader has to be trusted.
 
 /// `"exo-boot"` in the first word.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"exo-boot");
 /// The version of this layout.
-pub const MODULE_VERSION: u64 = 1;
-/// The most segments of the first program.
-pub const SEGMENTS: usize = 8;
+pub const MODULE_VERSION: u64 = 2;
+/// The most segments.
+pub const SEGMENTS: usize = 10;
+/// The most pages of a segment.
+pub const SEGMENT_PAGES: u64 = 1 << 16;
 
-/// A segment of the first program. All fields are words.
+/// Pages in a row. All fields are words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct ModuleSegment {
-    /// The address that it is linked to, a multiple of the page size.
+    /// The address of the first, a multiple of the page size.
     pub address: u64,
-    /// Where its bytes are in the module, a multiple of the page size.
-    pub offset: u64,
-    /// How many bytes there are.
-    pub file_size: u64,
-    /// How many bytes it has in memory; those beyond the file are zero.
-    pub memory_size: u64,
-    /// Its [`Rights`](crate::Rights).
+    /// Which page of the module it is.
+    pub first: u64,
+    /// How many there are: 1 to [`SEGMENT_PAGES`].
+    pub pages: u64,
+    /// Their [`Rights`](crate::Rights).
     pub rights: u64,
+    /// The part behind the root in the name that guards their frames, 1 to 255; 0 if the root guards
+    /// them.
+    pub guard: u64,
 }
 
 /// The first page of the module. All fields are words.
@@ -35,45 +38,35 @@ pub struct ModuleHeader {
     pub magic: u64,
     /// [`MODULE_VERSION`].
     pub version: u64,
-    /// The length of the whole module in bytes.
-    pub length: u64,
     /// Where the first program starts.
     pub entry: u64,
-    /// Where the archive is in the module, a multiple of the page size.
-    pub archive_offset: u64,
-    /// The length of the archive in bytes.
-    pub archive_length: u64,
+    /// Its stack pointer.
+    pub stack: u64,
+    /// Its start argument.
+    pub argument: u64,
     /// How many of the segments count.
     pub segment_count: u64,
     /// The segments.
     pub segments: [ModuleSegment; SEGMENTS],
 }
 
+/// The words in front of the segments, and those of each.
+const FIXED_WORDS: usize = 6;
+const SEGMENT_WORDS: usize = 5;
 /// The words of a [`ModuleHeader`].
-pub const HEADER_WORDS: usize = 7 + SEGMENTS * 5;
+pub const HEADER_WORDS: usize = FIXED_WORDS + SEGMENTS * SEGMENT_WORDS;
 
 impl ModuleHeader {
     /// The header as words, for the writer.
     pub fn to_words(&self) -> [u64; HEADER_WORDS] {
+        let Self { magic, version, entry, stack, argument, segment_count, segments } = *self;
         let mut words = [0; HEADER_WORDS];
-        let fields = [
-            self.magic,
-            self.version,
-            self.length,
-            self.entry,
-            self.archive_offset,
-            self.archive_length,
-            self.segment_count,
-        ];
-        words[..7].copy_from_slice(&fields);
-        for (chunk, segment) in words[7..].chunks_exact_mut(5).zip(&self.segments) {
-            chunk.copy_from_slice(&[
-                segment.address,
-                segment.offset,
-                segment.file_size,
-                segment.memory_size,
-                segment.rights,
-            ]);
+        let fixed = [magic, version, entry, stack, argument, segment_count];
+        words[..FIXED_WORDS].copy_from_slice(&fixed);
+        let chunks = words[FIXED_WORDS..].chunks_exact_mut(SEGMENT_WORDS);
+        for (chunk, segment) in chunks.zip(segments) {
+            let ModuleSegment { address, first, pages, rights, guard } = segment;
+            chunk.copy_from_slice(&[address, first, pages, rights, guard]);
         }
         words
     }
@@ -83,20 +76,20 @@ impl ModuleHeader {
         let mut header = Self {
             magic: words[0],
             version: words[1],
-            length: words[2],
-            entry: words[3],
-            archive_offset: words[4],
-            archive_length: words[5],
-            segment_count: words[6],
+            entry: words[2],
+            stack: words[3],
+            argument: words[4],
+            segment_count: words[5],
             ..Self::default()
         };
-        for (segment, chunk) in header.segments.iter_mut().zip(words[7..].chunks_exact(5)) {
+        let chunks = words[FIXED_WORDS..].chunks_exact(SEGMENT_WORDS);
+        for (segment, chunk) in header.segments.iter_mut().zip(chunks) {
             *segment = ModuleSegment {
                 address: chunk[0],
-                offset: chunk[1],
-                file_size: chunk[2],
-                memory_size: chunk[3],
-                rights: chunk[4],
+                first: chunk[1],
+                pages: chunk[2],
+                rights: chunk[3],
+                guard: chunk[4],
             };
         }
         header
@@ -106,6 +99,8 @@ impl ModuleHeader {
 /// Where the first program finds the archive: bound read-only from here on, its length in bytes in
 /// the start argument.
 pub const ARCHIVE: u64 = 0x10_0000_0000;
+/// The guard of the archive's frames, so that it can be shared without sharing more.
+pub const ARCHIVE_GUARD: u8 = 255;
 /// The first program's stack ends here.
 pub const STACK_TOP: u64 = 0x0f_0000_0000;
 /// The pages of the first program's stack.

@@ -9,19 +9,14 @@ use crate::network::RINGS;
 use core::iter;
 use core::sync::atomic::Ordering;
 use exo_abi::boot::{
-    ARCHIVE, HEADER_WORDS, MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment, SEGMENTS,
-    STACK_PAGES, STACK_TOP,
+    HEADER_WORDS, MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment, SEGMENT_PAGES, SEGMENTS,
 };
 use exo_abi::contract::Kind;
-use exo_abi::layout::{LABEL, USER_END, USER_START};
-use exo_abi::name::PAGE_SIZE;
+use exo_abi::layout::LABEL;
 use exo_abi::request::BindRequest;
 use exo_abi::rights::Capability;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 use secure_bindings::Bindings;
-
-/// The guard of the frames of the archive, so that it can be shared without sharing more.
-pub const MODULE_GUARD: u8 = 255;
 
 /// The first environment's software TLB, in frames, at least and at most.
 const TLB_FRAMES: [usize; 2] = [64, TLB_FRAMES_MAX as usize];
@@ -38,31 +33,13 @@ pub enum BootError {
     NoHeader,
     /// The header contradicts itself or the module's length.
     BadHeader,
-    /// A segment or the archive can't be bound.
+    /// A segment can't be bound.
     Refused(Error),
 }
 
 impl From<Error> for BootError {
     fn from(error: Error) -> Self {
         Self::Refused(error)
-    }
-}
-
-/// The frames of the boot module.
-#[derive(Clone, Copy)]
-struct Module {
-    first: FrameNumber,
-    frames: u64,
-}
-
-impl Module {
-    /// The frames of `length` bytes from `offset` on.
-    fn frames(self, offset: u64, length: u64) -> Result<(u32, u64), BootError> {
-        let end = offset.checked_add(length).ok_or(BootError::BadHeader)?;
-        if !offset.is_multiple_of(PAGE_SIZE) || end.div_ceil(PAGE_SIZE) > self.frames {
-            return Err(BootError::BadHeader);
-        }
-        Ok((self.first.0 + (offset / PAGE_SIZE) as u32, length.div_ceil(PAGE_SIZE)))
     }
 }
 
@@ -80,29 +57,22 @@ impl<M: Machine> Kernel<'_, M> {
     /// # Errors
     /// [`BootError`]; the machine can then do nothing.
     pub fn start_first(&mut self, first: FrameNumber, frames: u64) -> Result<(), BootError> {
-        let module = Module { first, frames };
-        let header = read_header(self.machine, module)?;
+        let header = read_header(self.machine, first, frames)?;
         let slot = 0;
-        let guard = CapabilityName::ROOT;
         self.expose_machine();
         let plan = self.first_plan(frames);
         let donated = self.donation_minimum() + plan.tlb_frames + SPARE_FRAMES;
         for index in 0..donated {
-            let frame = self.bindings.frames.allocate(FrameNumber::ANY, slot, guard)?;
-            self.lists.scratch[index] = frame;
+            let any = FrameNumber::ANY;
+            self.lists.scratch[index] =
+                self.bindings.frames.allocate(any, slot, CapabilityName::ROOT)?;
         }
         self.furnish(slot, &plan, donated)?;
         self.hold(slot, Kind::Frames, donated as u64)?;
         for segment in &header.segments[..header.segment_count as usize] {
-            self.bind_segment(slot, module, segment)?;
+            self.bind_segment(slot, (first, frames), segment)?;
         }
-        let stack = (STACK_TOP - STACK_PAGES * PAGE_SIZE, STACK_PAGES);
-        let rights = Rights::READ | Rights::WRITE | Rights::WIRED;
-        self.bind_pages(slot, stack, None, rights, guard)?;
-        let (archive, pages) = module.frames(header.archive_offset, header.archive_length)?;
-        let guard = CapabilityName::ROOT.child(MODULE_GUARD).unwrap_or_default();
-        self.bind_pages(slot, (ARCHIVE, pages), Some(archive), Rights::READ, guard)?;
-        self.start(slot, header.entry, STACK_TOP, header.archive_length)?;
+        self.start(slot, header.entry, header.stack, header.argument)?;
         let Environment { name, .. } = *self.environment(slot);
         Ok(self.slice(slot, (0, 0), name, 0).map(|_| ())?)
     }
@@ -142,66 +112,42 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
+    /// Gives the first environment pages of the module.
     fn bind_segment(
         &mut self,
         slot: u16,
-        module: Module,
+        (module, frames): (FrameNumber, u64),
         segment: &ModuleSegment,
     ) -> Result<(), BootError> {
-        let rights = u16::try_from(segment.rights).ok().and_then(Rights::from_bits);
-        let rights = rights.ok_or(BootError::BadHeader)?;
-        let pages = segment.memory_size.div_ceil(PAGE_SIZE);
-        let end = segment.address.checked_add(pages.saturating_mul(PAGE_SIZE));
-        if !segment.address.is_multiple_of(PAGE_SIZE)
-            || segment.address < USER_START
-            || end.is_none_or(|end| end > USER_END)
-            || segment.file_size > segment.memory_size
-        {
+        let ModuleSegment { address, first, pages, rights, guard } = *segment;
+        let rights = u16::try_from(rights).ok().and_then(Rights::from_bits);
+        let (rights, part) = rights.zip(u8::try_from(guard).ok()).ok_or(BootError::BadHeader)?;
+        let inside = first.checked_add(pages).is_some_and(|end| end <= frames);
+        if !inside || !(1..=SEGMENT_PAGES).contains(&pages) {
             return Err(BootError::BadHeader);
         }
-        let (first, filled) = module.frames(segment.offset, segment.file_size)?;
-        let guard = CapabilityName::ROOT;
-        self.bind_pages(slot, (segment.address, filled), Some(first), rights, guard)?;
-        let rest = (segment.address + filled * PAGE_SIZE, pages - filled);
-        Ok(self.bind_pages(slot, rest, None, rights | Rights::WIRED, guard)?)
-    }
-
-    /// Binds pages to frames of the first environment's: from `first` on, of the module, or zeroed
-    /// ones.
-    fn bind_pages(
-        &mut self,
-        slot: u16,
-        (page, count): (u64, u64),
-        first: Option<u32>,
-        rights: Rights,
-        guard: CapabilityName,
-    ) -> Result<(), Error> {
-        for index in 0..count {
-            let frame = match first.map(|first| FrameNumber(first + index as u32)) {
-                Some(frame) => {
-                    self.bindings.frames.adopt(frame, slot, guard);
-                    self.environment_mut(slot).accounts.grant_in(Kind::Frames, 1);
-                    frame
-                }
-                None => {
-                    let frame = self.bindings.frames.allocate(FrameNumber::ANY, slot, guard)?;
-                    self.machine.clear(frame);
-                    frame
-                }
-            };
-            self.hold(slot, Kind::Frames, 1)?;
-            let request = BindRequest::new(page + index * PAGE_SIZE, frame, rights, 0);
-            self.bindings.bind_all(slot, iter::once(request), |_, _| Ok(()))?;
+        let root = CapabilityName::ROOT;
+        let guard = if part == 0 { root } else { root.child(part).unwrap_or_default() };
+        let first = FrameNumber(module.0 + first as u32);
+        for number in first.0..first.0 + pages as u32 {
+            self.bindings.frames.adopt(FrameNumber(number), slot, guard);
         }
-        Ok(())
+        self.environment_mut(slot).accounts.grant_in(Kind::Frames, pages);
+        self.hold(slot, Kind::Frames, pages)?;
+        let request = BindRequest::run(address, first, pages, rights, 0);
+        Ok(self.bindings.bind_all(slot, iter::once(request), |_, _| Ok(()))?)
     }
 }
 
-fn read_header(machine: &impl Machine, module: Module) -> Result<ModuleHeader, BootError> {
-    if module.frames == 0 {
+fn read_header(
+    machine: &impl Machine,
+    first: FrameNumber,
+    frames: u64,
+) -> Result<ModuleHeader, BootError> {
+    if frames == 0 {
         return Err(BootError::NoHeader);
     }
-    let page = machine.page(module.first);
+    let page = machine.page(first);
     let mut words = [0; HEADER_WORDS];
     for (word, stored) in words.iter_mut().zip(page) {
         *word = stored.load(Ordering::Relaxed);
@@ -210,7 +156,7 @@ fn read_header(machine: &impl Machine, module: Module) -> Result<ModuleHeader, B
     if header.magic != MAGIC || header.version != MODULE_VERSION {
         return Err(BootError::NoHeader);
     }
-    if header.length > module.frames * PAGE_SIZE || header.segment_count > SEGMENTS as u64 {
+    if header.segment_count > SEGMENTS as u64 {
         return Err(BootError::BadHeader);
     }
     Ok(header)

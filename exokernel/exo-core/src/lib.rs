@@ -37,7 +37,7 @@ mod transfer;
 mod user_memory;
 
 pub use board::{Board, CpuCell, EnvCell, offsets, running};
-pub use boot::{BootError, MODULE_GUARD};
+pub use boot::BootError;
 pub use context::{Context, Frame, USER_CODE, USER_DATA};
 pub use debt::EPILOGUE;
 pub use environment::Environment;

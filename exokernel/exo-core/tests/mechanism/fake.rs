@@ -2,7 +2,7 @@
 //! can write.
 
 use ebpf_tools::interpreter::{World, interpret};
-use exo_abi::boot::{MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment};
+use exo_abi::boot::{ARCHIVE, ARCHIVE_GUARD, MAGIC, MODULE_VERSION, ModuleHeader, ModuleSegment};
 use exo_abi::tables::{
     ENV_WORDS, EnvEntry, EnvState, EnvWord, FrameEntry, MOVE_WORDS, MOVES, STATISTICS_WORDS,
 };
@@ -458,29 +458,30 @@ fn frame_table(frames: &'static [AtomicU64]) -> FrameTable<'static> {
     table
 }
 
-/// A module of a header page, a data segment and an archive page; returns its pages.
+/// A module of a header page, data and an archive page; returns its pages.
 fn write_module(machine: &Fake) -> u64 {
     let mut header = ModuleHeader {
         magic: MAGIC,
         version: MODULE_VERSION,
-        length: 3 * 4096,
         entry: DATA,
-        archive_offset: 2 * 4096,
-        archive_length: 4096,
-        segment_count: 1,
+        stack: DATA + DATA_PAGES * 4096,
+        segment_count: 2,
         ..ModuleHeader::default()
     };
-    header.segments[0] = ModuleSegment {
-        address: DATA,
-        offset: 4096,
-        file_size: 4096,
-        memory_size: DATA_PAGES * 4096,
-        rights: (Rights::READ | Rights::WRITE).bits().into(),
+    let rights = (Rights::READ | Rights::WRITE | Rights::WIRED).bits().into();
+    header.segments[0] =
+        ModuleSegment { address: DATA, first: 1, pages: DATA_PAGES, rights, guard: 0 };
+    header.segments[1] = ModuleSegment {
+        address: ARCHIVE,
+        first: 1 + DATA_PAGES,
+        pages: 1,
+        rights: Rights::READ.bits().into(),
+        guard: ARCHIVE_GUARD.into(),
     };
     for (stored, word) in machine.page(FrameNumber(MODULE_FIRST)).iter().zip(header.to_words()) {
         stored.store(word, Ordering::Relaxed);
     }
-    3
+    2 + DATA_PAGES
 }
 
 const _: () = assert!(size_of::<EnvEntry>() == ENV_WORDS * 8);
