@@ -42,6 +42,17 @@ impl CapabilityTable {
         self.derive(slot, &Capability { name: *name, rights })
     }
 
+    /// Takes rights away from all capabilities below a name.
+    pub fn revoke(&mut self, revoked: &Capability) {
+        for slot in &mut self.slots {
+            let below = slot.filter(|held| revoked.name.is_prefix_of(&held.name));
+            if let Some(Capability { name, rights }) = below {
+                let rights = rights.difference(revoked.rights);
+                *slot = (!rights.is_empty()).then_some(Capability { name, rights });
+            }
+        }
+    }
+
     /// Whether `capability` may be made from the one in slot `source`.
     ///
     /// # Errors
@@ -71,6 +82,21 @@ mod tests {
         assert_eq!(table.check(4, &name(&[1]), Rights::READ), Err(Error::NoCapability));
         assert_eq!(table.derive(3, &Capability::ROOT), Err(Error::NotDominated));
         assert_eq!(table.derive(u32::MAX, &mine), Err(Error::NoCapability));
+    }
+
+    #[test]
+    fn what_is_below_a_name_goes_with_it() {
+        let mut table = CapabilityTable::EMPTY;
+        let both = Rights::READ | Rights::WRITE;
+        for (slot, parts) in [&[][..], &[1], &[1, 2], &[1, 2, 3], &[2]].into_iter().enumerate() {
+            let capability = Capability { name: name(parts), rights: both };
+            assert_eq!(table.set(slot as u32, capability), Ok(()));
+        }
+        table.revoke(&Capability { name: name(&[1, 2]), rights: Rights::WRITE });
+        table.revoke(&Capability { name: name(&[1, 2, 3]), rights: both });
+        let rights = [0, 1, 2, 3, 4].map(|slot| table.get(slot).map(|held| held.rights));
+        let gone = Err(Error::NoCapability);
+        assert_eq!(rights, [Ok(both), Ok(both), Ok(Rights::READ), gone, Ok(both)]);
     }
 
     #[test]

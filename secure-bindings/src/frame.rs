@@ -41,7 +41,7 @@ pub(crate) const UNLISTED: FrameNumber = FrameNumber(u32::MAX - 1);
 /// What the kernel alone knows about a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameRecord {
-    guard: CapabilityName,
+    pub(crate) guard: CapabilityName,
     /// The first of the frame's bindings.
     pub(crate) chain: Link,
     /// The next frame that the same environment donated, or [`UNLISTED`].

@@ -4,17 +4,18 @@
 //! the generation, and only then is the frame free.
 
 use crate::binding::{Bindings, Shootdown};
-use crate::frame::{END, Link, UNLISTED};
+use crate::frame::{END, FrameRecord, Link, UNLISTED};
 use crate::memory::{FrameMemory, TranslationCache};
 use crate::record::Record;
 use crate::space::{CACHE_MINIMUM, Space};
 use crate::tables::{self, LEAF_SPAN, RECURSIVE_SLOT, SHARED_SLOT};
 use crate::tlb::{FRAMES_MAX, Tlb};
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 use exo_abi::layout::{LOST_FRAMES, SOFTWARE_TLB, USER_END};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::FrameState;
-use exo_abi::{Error, FrameNumber, Rights};
+use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 
 /// A list of donated frames that is being checked ends here.
 const CHECKED: FrameNumber = END;
@@ -206,6 +207,26 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             self.frames.discount_binding(frame);
         }
         self.frames.update(frame, |record| record.chain = Link::NONE);
+    }
+
+    /// Takes from all environments but one what they have bound of the frames that `name`, or one
+    /// below it, guards. Looks at these frames only.
+    pub fn revoke(&mut self, name: &CapabilityName, index: u16, frames: Range<u32>) {
+        let m = self.machine;
+        for frame in frames.map(FrameNumber) {
+            let FrameRecord { chain: mut link, guard, .. } = *self.frames.record(frame);
+            while name.is_prefix_of(&guard)
+                && let Some(entry) = self.entry_at(link)
+                && let Some(space) = self.space(link.space())
+            {
+                let (next, mut shootdown) = (entry.links().0, Shootdown::new(m, space.root));
+                if link.space() != index {
+                    self.remove(link, &mut shootdown);
+                }
+                shootdown.finish();
+                link = next;
+            }
+        }
     }
 
     /// Gives a held frame back: breaks it, then makes it free under a new generation. Returns

@@ -369,6 +369,14 @@ calls! {
     /// `packet-filters` says why. With length 0 the ring has no handler any more.
     28 HandlerInstall(ring: u32, capability: u32, address: u64, length: u64, state: u32) -> "nothing"
         ! [NoRing, BadAddress, NotBound, TooLong, NoFrame, NotOwner, FramePinned, BadProgram];
+
+    /// Takes a name back. What the capability (two words) dominates goes, with everything that was
+    /// made of it: the rights, from all capabilities below the name that anybody else holds; if
+    /// `READ`, `WRITE` or `EXECUTE` is among them, also everybody else's bindings to the frames that
+    /// the name or one below it guards. Those are looked for from frame `frame` on, a bounded number in
+    /// a call. The caller's slot `source` must dominate the capability with `GRANT`.
+    29 CapabilityRevoke(source: u32, low: u64, high: u64, frame: u64) -> "the frame to go on with, 0 at the end"
+        ! [NoCapability, NotDominated, BadArgument];
 }
 
 #[cfg(test)]

@@ -82,6 +82,9 @@ impl<M: Machine> Kernel<'_, M> {
                 let to = self.living_target(caller, environment, authority, Rights::GRANT)?;
                 self.capability_grant(caller, to, destination, source, [low, high])
             }
+            Call::CapabilityRevoke { source, low, high, frame } => {
+                self.capability_revoke(caller, source, [low, high], frame)
+            }
             Call::Slice { cpu, position, environment, capability } => {
                 self.slice(caller, (cpu, position), environment, capability)
             }

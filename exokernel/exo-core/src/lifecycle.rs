@@ -20,6 +20,8 @@ use secure_bindings::{Accounts, CapabilityTable, Record, Scan};
 const KERNEL_LABEL: &[u8] = b"kernel";
 /// The most frames of an environment's software TLB.
 pub(crate) const TLB_FRAMES_MAX: u64 = 256;
+/// How many frames one call looks at for a name that is taken back.
+const REVOKE_STEP: u64 = 1024;
 
 /// What a new environment is made of, checked.
 pub(crate) struct Plan {
@@ -209,6 +211,31 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.environment_mut(to).capabilities.set(destination, capability)?;
         Ok(0)
+    }
+
+    /// Takes a name back from everybody but the caller. First the capabilities, so that nothing is
+    /// bound anew while the frames are gone through.
+    pub(crate) fn capability_revoke(
+        &mut self,
+        caller: u16,
+        source: u32,
+        words: [u64; 2],
+        first: u64,
+    ) -> Result<u64, Error> {
+        let revoked = Capability::from_words(words).ok_or(Error::BadArgument)?;
+        let Capability { name, rights } = revoked;
+        let capabilities = &self.environment(caller).capabilities;
+        capabilities.check(source, &name, rights | Rights::GRANT)?;
+        for slot in (0..self.environments.len() as u16).filter(|&slot| slot != caller) {
+            self.environment_mut(slot).capabilities.revoke(&revoked);
+        }
+        let count = self.bindings.frames.count() as u64;
+        if !rights.intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE) || first >= count {
+            return Ok(0);
+        }
+        let end = count.min(first + REVOKE_STEP);
+        self.bindings.revoke(&name, caller, first as u32..end as u32);
+        Ok(if end < count { end } else { 0 })
     }
 
     /// Ends an environment, or frees the slot of one that has ended.

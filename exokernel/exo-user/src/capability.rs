@@ -50,3 +50,20 @@ pub fn drop(slot: u32) -> Result<(), Error> {
     let nothing = Capability { name: exo_abi::CapabilityName::ROOT, rights: Rights::empty() };
     grant(EnvName::NONE, slot, slot, slot, nothing)
 }
+
+/// Takes a name back: from all others, what the capability dominates and what they have bound by it. The
+/// caller's slot `source` must dominate it with `GRANT`. When this returns, only the caller reaches the
+/// frames that the name guards, until it grants something anew.
+///
+/// # Errors
+/// `NoCapability`, `NotDominated`.
+pub fn revoke(source: u32, capability: Capability) -> Result<(), Error> {
+    let ([low, high], mut frame) = (capability.to_words(), 0);
+    loop {
+        // SAFETY: capabilities are the kernel's, and the bindings are other environments'.
+        frame = unsafe { call(Call::CapabilityRevoke { source, low, high, frame }) }?;
+        if frame == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -50,9 +50,17 @@ pub fn bound(page: u64, rights: Rights) -> FrameNumber {
 /// # Errors
 /// What the kernel says.
 pub fn bind(page: u64, frame: FrameNumber, rights: Rights) -> Result<(), Error> {
+    bind_by(page, frame, rights, capability::OWN)
+}
+
+/// As [`bind`], for a frame that the capability in this slot is good for.
+///
+/// # Errors
+/// What the kernel says.
+pub fn bind_by(page: u64, frame: FrameNumber, rights: Rights, slot: u32) -> Result<(), Error> {
     rule::holds("the page is on the ground", page >= GROUND);
     // SAFETY: nothing on the ground is referred to: it is read and written by address alone.
-    unsafe { binding::bind(&[BindRequest::new(page, frame, rights, capability::OWN)]) }
+    unsafe { binding::bind(&[BindRequest::new(page, frame, rights, slot)]) }
 }
 
 /// The call that binds pages of the program's own. The list has to stay until the call is made.

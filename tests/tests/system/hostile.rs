@@ -71,6 +71,7 @@ fn names_and_rights_hold() -> Result<()> {
     hold([
         "witness",
         "forge_capability",
+        "revoked_name",
         "foreign_env",
         "stale_name",
         "yield_to_stale",
