@@ -17,7 +17,7 @@ use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 /// The requests to one CPU.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     wanted: AtomicU64,
     done: AtomicU64,
@@ -25,18 +25,6 @@ pub(crate) struct Mailbox {
     everything: AtomicU64,
     /// The slot of the environment whose vector registers are wanted, plus one.
     vectors: AtomicU64,
-}
-
-impl Mailbox {
-    /// Nothing is asked.
-    pub(crate) const fn new() -> Self {
-        Self {
-            wanted: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            everything: AtomicU64::new(0),
-            vectors: AtomicU64::new(0),
-        }
-    }
 }
 
 impl Hardware {

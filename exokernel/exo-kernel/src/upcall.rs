@@ -41,31 +41,11 @@ pub(crate) struct Upcall {
     pub(crate) statistics: AtomicU64,
 }
 
-const fn zero() -> AtomicU64 {
-    AtomicU64::new(0)
-}
-
 fn address<T>(words: &[T]) -> u64 {
     words.as_ptr().addr() as u64
 }
 
 impl Upcall {
-    /// Nothing.
-    pub(crate) const fn new() -> Self {
-        Self {
-            frame: zero(),
-            place: zero(),
-            entry: zero(),
-            base: zero(),
-            top: zero(),
-            low: zero(),
-            span: zero(),
-            control: zero(),
-            environment: zero(),
-            statistics: zero(),
-        }
-    }
-
     /// Leaves the next upcall to the long way.
     pub(crate) fn forget(&self) {
         self.frame.store(0, Relaxed);

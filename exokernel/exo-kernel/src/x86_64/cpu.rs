@@ -87,7 +87,7 @@ const NOBODY: u32 = u32::MAX;
 
 impl PerCpu {
     /// A block, before [`PerCpu::prepare`].
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             stack: 0,
             number: 0,
@@ -102,10 +102,10 @@ impl PerCpu {
             root: AtomicU64::new(0),
             locks: AtomicU64::new(0),
             while_idle: AtomicU32::new(0),
-            upcall: Upcall::new(),
-            switch: Switch::new(),
+            upcall: Upcall::default(),
+            switch: Switch::default(),
             vectors: Vectors::new(),
-            mailbox: Mailbox::new(),
+            mailbox: Mailbox::default(),
         }
     }
 

@@ -21,16 +21,15 @@ use crate::upcall::Upcall;
 use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::segments;
 use crate::x86_64::vectors::Vectors;
-use core::arch::global_asm;
-use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::EnvName;
 use exo_abi::calls::{ENTERED, Number, TransferMode};
 use exo_abi::tables::{EnvEntry, EnvState, Statistics};
-use exo_core::{EPILOGUE, offsets, running};
+use exo_core::offsets::{cpu as cpu_cell, environment as env_cell};
+use exo_core::{EPILOGUE, running};
 
-global_asm!(
+entry_code! {
     r#"
     // The caller's place, as if it rested, and who may enter it there.
     .macro keep_place keeper
@@ -358,65 +357,39 @@ yield_entry:
     mov eax, {yield_}
     jmp call_further
 "#,
-    environment = const offset_of!(PerCpu, environment),
-    cell = const offset_of!(PerCpu, cell),
-    system = const offset_of!(PerCpu, system),
-    current_root = const offset_of!(PerCpu, root),
-    registers = const offset_of!(PerCpu, registers),
-    switch = const offset_of!(PerCpu, switch),
-    t_cells = const offset_of!(Switch, cells),
-    t_count = const offset_of!(Switch, count),
-    t_running = const offset_of!(Switch, running),
-    t_rest = const offset_of!(Switch, rest),
-    t_name = const offset_of!(Switch, name),
-    t_start = const offset_of!(Switch, start),
-    t_scale = const offset_of!(Switch, scale),
-    t_next_wake = const offset_of!(Switch, next_wake),
-    t_idle = const offset_of!(Switch, idle),
-    t_slice = const offset_of!(Switch, slice),
-    t_timer = const offset_of!(Switch, timer),
-    t_ticks = const offset_of!(Switch, ticks),
-    upcall = const offset_of!(PerCpu, upcall),
-    u_control = const offset_of!(Upcall, control),
-    u_environment = const offset_of!(Upcall, environment),
-    u_frame = const offset_of!(Upcall, frame),
-    vectors = const offset_of!(PerCpu, vectors),
-    v_owner = const Vectors::OWNER,
-    v_trap = const Vectors::TRAP,
-    v_used = const Vectors::USED,
-    entry = const offsets::environment::ENTRY,
-    root = const offsets::environment::ROOT,
-    control = const offsets::environment::CONTROL,
-    rip = const offsets::environment::RIP,
-    rsp = const offsets::environment::RSP,
-    rflags = const offsets::environment::RFLAGS,
-    status = const offsets::environment::STATUS,
-    keeper = const offsets::environment::KEEPER,
-    posted = const offsets::environment::POSTED,
-    fs = const offsets::environment::FS,
-    gs = const offsets::environment::GS,
-    wake_at = const offsets::environment::WAKE_AT,
-    heir = const offsets::environment::HEIR,
-    reproach = const offsets::environment::REPROACH,
-    size = const offsets::environment::SIZE,
-    p_statistics = const offsets::cpu::STATISTICS,
-    p_current = const offsets::cpu::CURRENT,
-    p_slices = const offsets::cpu::SLICES,
-    p_held = const offsets::cpu::HELD,
-    p_position = const offsets::cpu::POSITION,
-    p_holder = const offsets::cpu::HOLDER,
-    p_owing = const offsets::cpu::OWING,
-    p_epilogue = const offsets::cpu::EPILOGUE,
-    p_since = const offsets::cpu::SINCE,
-    e_name = const offset_of!(EnvEntry, name),
-    e_state = const offset_of!(EnvEntry, state),
-    e_run_time = const offset_of!(EnvEntry, run_time),
-    e_calls = const offset_of!(EnvEntry, calls),
-    e_transfers = const offset_of!(EnvEntry, transfers),
-    s_calls = const offset_of!(Statistics, calls),
-    s_switches = const offset_of!(Statistics, switches),
-    s_slice_end = const offset_of!(Statistics, slice_end),
-    s_transfers = const offset_of!(Statistics, transfers),
+    fields {
+        PerCpu {
+            environment = environment, cell = cell, system = system, current_root = root,
+            registers = registers, switch = switch, upcall = upcall, vectors = vectors,
+        }
+        Switch {
+            t_cells = cells, t_count = count, t_running = running, t_rest = rest, t_name = name,
+            t_start = start, t_scale = scale, t_next_wake = next_wake, t_idle = idle,
+            t_slice = slice, t_timer = timer, t_ticks = ticks,
+        }
+        Upcall { u_control = control, u_environment = environment, u_frame = frame }
+        EnvEntry {
+            e_name = name, e_state = state, e_run_time = run_time, e_calls = calls,
+            e_transfers = transfers,
+        }
+        Statistics {
+            s_calls = calls, s_switches = switches, s_slice_end = slice_end,
+            s_transfers = transfers,
+        }
+    }
+    constants {
+        Vectors { v_owner = OWNER, v_trap = TRAP, v_used = USED }
+        env_cell {
+            entry = ENTRY, root = ROOT, control = CONTROL, rip = RIP, rsp = RSP, rflags = RFLAGS,
+            status = STATUS, keeper = KEEPER, posted = POSTED, fs = FS, gs = GS, wake_at = WAKE_AT,
+            heir = HEIR, reproach = REPROACH, size = SIZE,
+        }
+        cpu_cell {
+            p_statistics = STATISTICS, p_current = CURRENT, p_slices = SLICES, p_held = HELD,
+            p_position = POSITION, p_holder = HOLDER, p_owing = OWING, p_epilogue = EPILOGUE,
+            p_since = SINCE,
+        }
+    }
     anybody = const EnvName::ANYBODY.0 as i64,
     entered = const ENTERED as i64,
     asleep = const EnvState::Asleep as u64,
@@ -431,12 +404,12 @@ yield_entry:
     resume = sym resume,
     bill = sym bill,
     epilogue = const EPILOGUE,
-);
+}
 
 /// The bit of CR0 that makes vector instructions trap.
 const TASK_SWITCHED: u64 = 1 << 3;
 
-/// What the short ways need to know, for one CPU. All but the name stay as they are.
+/// What the short ways need to know, for one CPU. All but the name stay as they are once they are open.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Switch {
@@ -464,29 +437,7 @@ pub(crate) struct Switch {
     timer: AtomicU64,
 }
 
-const fn zero() -> AtomicU64 {
-    AtomicU64::new(0)
-}
-
 impl Switch {
-    /// All go the long ways.
-    pub(crate) const fn new() -> Self {
-        Self {
-            cells: zero(),
-            count: zero(),
-            running: zero(),
-            rest: [const { zero() }; 3],
-            name: zero(),
-            start: zero(),
-            scale: zero(),
-            next_wake: zero(),
-            idle: zero(),
-            slice: zero(),
-            ticks: zero(),
-            timer: zero(),
-        }
-    }
-
     /// Opens the short ways on a CPU, if it has what that takes.
     pub(crate) fn open(&self, system: &'static System, cpu: usize) {
         if !segments::has_instructions() {

@@ -12,15 +12,13 @@
 use crate::entry::{call, exception, inside, interrupt, page_fault, vector_use};
 use crate::upcall::Upcall;
 use crate::x86_64::cpu::PerCpu;
-use core::arch::global_asm;
-use core::mem::offset_of;
 use exo_abi::calls::Number;
 use exo_abi::control::ControlPage;
 use exo_abi::tables::{EnvEntry, Statistics};
 use exo_abi::upcall::{HANDLER_FLAGS_OFF, UpcallFrame};
 use exo_core::{Context, Frame};
 
-global_asm!(
+entry_code! {
     r#"
     .macro push_rest            // of the registers that a function may change, behind the first five
     push r8
@@ -280,66 +278,42 @@ call_further:
 leave_kernel:
     jmp all_return
 "#,
+    fields {
+        Context { kept = frame }
+        PerCpu {
+            context = context, registers = registers, system = system, cell = cell,
+            environment = environment, upcall = upcall,
+        }
+        Upcall {
+            u_frame = frame, u_place = place, u_entry = entry, u_base = base, u_top = top,
+            u_low = low, u_span = span, u_control = control, u_environment = environment,
+            u_statistics = statistics,
+        }
+        ControlPage { c_entry = entry, c_base = stack_base, c_top = stack_top, c_mask = mask }
+        UpcallFrame {
+            f_rax = rax, f_rcx = rcx, f_rdx = rdx, f_rsi = rsi, f_rdi = rdi, f_mask = mask,
+            f_cause = cause, f_code = code, f_address = address, f_rip = rip, f_rflags = rflags,
+            f_rsp = rsp,
+        }
+        Statistics { s_exceptions = exceptions, s_upcalls = upcalls }
+        EnvEntry { e_exceptions = exceptions, e_upcalls = upcalls }
+        Frame {
+            cs = cs, rcx = rcx, rip = rip, rflags = rflags, rsp = rsp, rax = rax, rdx = rdx,
+            rsi = rsi, rdi = rdi, r8 = r8, r9 = r9, r10 = r10,
+        }
+    }
+    constants {}
     size = const STUB,
-    kept = const offset_of!(Context, frame),
-    context = const offset_of!(PerCpu, context),
-    registers = const offset_of!(PerCpu, registers),
     transfer = const Number::Transfer as u64,
     yield_ = const Number::Yield as u64,
-    system = const offset_of!(PerCpu, system),
-    cell = const offset_of!(PerCpu, cell),
-    environment = const offset_of!(PerCpu, environment),
-    upcall = const offset_of!(PerCpu, upcall),
-    u_frame = const offset_of!(Upcall, frame),
-    u_place = const offset_of!(Upcall, place),
-    u_entry = const offset_of!(Upcall, entry),
-    u_base = const offset_of!(Upcall, base),
-    u_top = const offset_of!(Upcall, top),
-    u_low = const offset_of!(Upcall, low),
-    u_span = const offset_of!(Upcall, span),
-    u_control = const offset_of!(Upcall, control),
-    u_environment = const offset_of!(Upcall, environment),
-    u_statistics = const offset_of!(Upcall, statistics),
-    c_entry = const offset_of!(ControlPage, entry),
-    c_base = const offset_of!(ControlPage, stack_base),
-    c_top = const offset_of!(ControlPage, stack_top),
-    c_mask = const offset_of!(ControlPage, mask),
-    f_rax = const offset_of!(UpcallFrame, rax),
-    f_rcx = const offset_of!(UpcallFrame, rcx),
-    f_rdx = const offset_of!(UpcallFrame, rdx),
-    f_rsi = const offset_of!(UpcallFrame, rsi),
-    f_rdi = const offset_of!(UpcallFrame, rdi),
-    f_mask = const offset_of!(UpcallFrame, mask),
-    f_cause = const offset_of!(UpcallFrame, cause),
-    f_code = const offset_of!(UpcallFrame, code),
-    f_address = const offset_of!(UpcallFrame, address),
-    f_rip = const offset_of!(UpcallFrame, rip),
-    f_rflags = const offset_of!(UpcallFrame, rflags),
-    f_rsp = const offset_of!(UpcallFrame, rsp),
     handler_flags = const !HANDLER_FLAGS_OFF as i32,
-    s_exceptions = const offset_of!(Statistics, exceptions),
-    s_upcalls = const offset_of!(Statistics, upcalls),
-    e_exceptions = const offset_of!(EnvEntry, exceptions),
-    e_upcalls = const offset_of!(EnvEntry, upcalls),
-    cs = const offset_of!(Frame, cs),
-    rcx = const offset_of!(Frame, rcx),
-    rip = const offset_of!(Frame, rip),
-    rflags = const offset_of!(Frame, rflags),
-    rsp = const offset_of!(Frame, rsp),
-    rax = const offset_of!(Frame, rax),
-    rdx = const offset_of!(Frame, rdx),
-    rsi = const offset_of!(Frame, rsi),
-    rdi = const offset_of!(Frame, rdi),
-    r8 = const offset_of!(Frame, r8),
-    r9 = const offset_of!(Frame, r9),
-    r10 = const offset_of!(Frame, r10),
     exception = sym exception,
     page_fault = sym page_fault,
     vector_use = sym vector_use,
     interrupt = sym interrupt,
     inside = sym inside,
     call = sym call,
-);
+}
 
 /// The bytes of a stub.
 const STUB: usize = 32;
