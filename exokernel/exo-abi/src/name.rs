@@ -91,7 +91,16 @@ impl CapabilityName {
 
     /// Whether this name is a prefix of `other` (or equal to it).
     pub fn is_prefix_of(&self, other: &Self) -> bool {
-        other.parts().starts_with(self.parts())
+        // As words, and not byte by byte: every call that needs a right asks this.
+        let common = (self.word() ^ other.word()).trailing_zeros() / 8;
+        self.length <= other.length && common >= self.length.into()
+    }
+
+    /// The parts, the first in the lowest byte.
+    fn word(&self) -> u128 {
+        let mut bytes = [0; 16];
+        bytes[..NAME_PARTS].copy_from_slice(&self.parts);
+        u128::from_le_bytes(bytes)
     }
 
     pub(crate) fn to_bytes(self) -> [u8; NAME_PARTS + 1] {

@@ -4,7 +4,7 @@ use crate::environment::Environment;
 use crate::exposed::SystemWord;
 use crate::kernel::Kernel;
 use crate::lifecycle::{Plan, TLB_FRAMES_MAX};
-use crate::machine::{FILTERS, Machine};
+use crate::machine::{Devices, FILTERS, Machine};
 use crate::network::RINGS;
 use core::iter;
 use core::sync::atomic::Ordering;
@@ -85,7 +85,7 @@ impl<M: Machine> Kernel<'_, M> {
     fn expose_machine(&mut self) {
         let minimum = self.donation_minimum() as u64;
         self.exposed.set_system(SystemWord::DonationMinimum, minimum);
-        let address = self.machine.link_address().unwrap_or_default();
+        let address = self.devices.link_address().unwrap_or_default();
         let word = address.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         self.exposed.set_system(SystemWord::LinkAddress, word);
     }

@@ -1,7 +1,7 @@
 //! The console, which programs share by the line.
 
 use crate::kernel::Kernel;
-use crate::machine::Machine;
+use crate::machine::{Devices, Machine};
 use exo_abi::layout::{CONSOLE_MAX, LABEL};
 use exo_abi::upcall::Event;
 use exo_abi::{Error, Rights};
@@ -111,7 +111,7 @@ impl<M: Machine> Kernel<'_, M> {
             text[length..length + piece.len()].copy_from_slice(piece);
             length += piece.len();
         }
-        self.machine.console_write(&text[..length]);
+        self.devices.console_write(&text[..length]);
     }
 
     /// Writes what an ending environment has left of a line.
@@ -143,7 +143,7 @@ impl<M: Machine> Kernel<'_, M> {
     pub fn console_input(&mut self) {
         let mut any = false;
         for _ in 0..INPUT {
-            let Some(byte) = self.machine.console_read() else { break };
+            let Some(byte) = self.devices.console_read() else { break };
             self.input.push(byte);
             any = true;
         }

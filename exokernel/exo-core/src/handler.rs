@@ -5,7 +5,7 @@
 //! may send where its owner could. Whatever goes wrong in it leaves the packet deliverable.
 
 use crate::kernel::Kernel;
-use crate::machine::Machine;
+use crate::machine::{Devices, Machine};
 use core::mem;
 use exo_abi::layout::PROGRAM_MAX;
 use exo_abi::tables::StatisticsWord;
@@ -64,7 +64,7 @@ impl<M: Machine> Kernel<'_, M> {
             if before.is_none_or(|before| before.state != state) {
                 self.bindings.frames.owned(state, caller)?;
             }
-            if !self.machine.load_handler(id, program) {
+            if !self.devices.load_handler(id, program) {
                 return Err(Error::BadProgram);
             }
             self.bindings.frames.pin(state);
@@ -89,10 +89,11 @@ impl<M: Machine> Kernel<'_, M> {
             return (true, true);
         };
         let sends = self.check_own(owner, capability, Rights::NETWORK);
-        let may_send = |packet: &[u8]| sends.is_ok() && self.environment(owner).may_send(packet);
+        let sender = &self.environments[usize::from(owner)];
+        let may_send = |packet: &[u8]| sends.is_ok() && sender.may_send(packet);
         let arrival = Arrival { packet, filter, state, may_send: &may_send };
         let start = self.machine.now();
-        let (result, sent) = self.machine.run_handler(ring, &arrival);
+        let (result, sent) = self.devices.run_handler(ring, &arrival);
         time += self.machine.now() - start;
         // Whoever the interrupts have met does not pay for it.
         if time >= CHARGE {
@@ -100,7 +101,6 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.lists.rings[ring].handler = Some(Handler { state, capability, time });
         if sent > 0 {
-            self.machine.doorbell();
             self.count(StatisticsWord::Sent, sent);
         }
         let word = result.map_or(StatisticsWord::Trapped, |_| StatisticsWord::Handled);

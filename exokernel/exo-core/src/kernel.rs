@@ -57,9 +57,10 @@ impl Lists {
 }
 
 /// The kernel: everything that changes under its lock. What is used without it is the board's.
-pub struct Kernel<'a, M> {
+pub struct Kernel<'a, M: Machine> {
     /// What it runs on.
     pub(crate) machine: &'a M,
+    pub(crate) devices: M::Devices,
     pub(crate) bindings: Bindings<'a, M>,
     pub(crate) environments: &'a mut [Environment],
     pub(crate) exposed: Exposed<'a>,
@@ -73,9 +74,10 @@ pub struct Kernel<'a, M> {
 
 impl<'a, M: Machine> Kernel<'a, M> {
     /// A kernel without environments; [`Kernel::start_first`] makes the first.
-    pub fn new(machine: &'a M, storage: Storage<'a>) -> Self {
+    pub fn new(machine: &'a M, devices: M::Devices, storage: Storage<'a>) -> Self {
         Self {
             machine,
+            devices,
             bindings: Bindings::new(machine, storage.frames, storage.spaces),
             environments: storage.environments,
             exposed: storage.board.exposed,
@@ -85,6 +87,11 @@ impl<'a, M: Machine> Kernel<'a, M> {
             input: Input::default(),
             taking: None,
         }
+    }
+
+    /// What it alone uses.
+    pub fn devices(&mut self) -> &mut M::Devices {
+        &mut self.devices
     }
 
     pub(crate) fn count(&self, word: StatisticsWord, value: u64) {

@@ -18,6 +18,9 @@ pub const SHAPES: usize = 64;
 /// None of these waits for anything but other CPUs' translation caches and vector registers, and
 /// none calls back. What concerns a CPU concerns the one that asks.
 pub trait Machine: FrameMemory + TranslationCache {
+    /// What the kernel alone uses.
+    type Devices: Devices;
+
     /// The number of the CPU that asks.
     fn cpu(&self) -> usize;
 
@@ -54,39 +57,6 @@ pub trait Machine: FrameMemory + TranslationCache {
     /// is `now`. The last request counts.
     fn set_alarm(&self, now: u64, at: u64);
 
-    /// Writes bytes to the console.
-    fn console_write(&self, bytes: &[u8]);
-
-    /// The next byte typed at the console.
-    fn console_read(&self) -> Option<u8>;
-
-    /// The network device's link address.
-    fn link_address(&self) -> Option<[u8; 6]>;
-
-    /// Queues a packet for sending; `doorbell` tells the device.
-    ///
-    /// # Errors
-    /// [`Error::NoDevice`], [`Error::QueueFull`].
-    fn transmit(&self, packet: &[u8]) -> Result<(), Error>;
-
-    /// Tells the network device that packets were queued.
-    fn doorbell(&self);
-
-    /// Replaces the machine code that classifies packets by that of `filters`. When it returns, no
-    /// CPU is in the code of before.
-    fn load_classifier(&self, filters: &mut FilterSet<'_>);
-
-    /// The filter that a packet matches, by the code last loaded and the table of `filters`, which
-    /// it was loaded for.
-    fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32>;
-
-    /// Verifies a program against [`HANDLER`](packet_filters::ebpf::HANDLER) and compiles it as the
-    /// handler of a ring. Returns whether it could; if not, the ring's handler is the one before.
-    fn load_handler(&self, ring: usize, program: &[u8]) -> bool;
-
-    /// Runs the handler of a ring.
-    fn run_handler(&self, ring: usize, arrival: &Arrival<'_>) -> Handled;
-
     /// Says whose vector registers are wanted from now on. Saving and loading is lazy; see
     /// [`EnvCell::vectors`](crate::EnvCell::vectors).
     fn switch_vectors(&self, slot: u16);
@@ -103,4 +73,46 @@ pub trait Machine: FrameMemory + TranslationCache {
 
     /// Ends the machine with a code. On hardware this does not return.
     fn exit(&self, code: u64);
+}
+
+/// The console, the network device, and the machine code that looks at packets. The kernel has them
+/// for itself, so that its lock is the only one.
+pub trait Devices {
+    /// Writes bytes to the console.
+    fn console_write(&mut self, bytes: &[u8]);
+
+    /// The next byte typed at the console.
+    fn console_read(&mut self) -> Option<u8>;
+
+    /// The network device's link address.
+    fn link_address(&self) -> Option<[u8; 6]>;
+
+    /// Queues a packet of so many bytes for sending, if `write` puts one into memory where no program
+    /// can change it; `doorbell` tells the device.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`], [`Error::QueueFull`], and those of `write`.
+    fn transmit(
+        &mut self,
+        length: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+
+    /// Tells the network device that packets were queued.
+    fn doorbell(&mut self);
+
+    /// Replaces the machine code that classifies packets by that of `filters`. When it returns, no
+    /// CPU is in the code of before.
+    fn load_classifier(&mut self, filters: &mut FilterSet<'_>);
+
+    /// The filter that a packet matches, by the code last loaded and the table of `filters`, which
+    /// it was loaded for.
+    fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32>;
+
+    /// Verifies a program against [`HANDLER`](packet_filters::ebpf::HANDLER) and compiles it as the
+    /// handler of a ring. Returns whether it could; if not, the ring's handler is the one before.
+    fn load_handler(&mut self, ring: usize, program: &[u8]) -> bool;
+
+    /// Runs the handler of a ring.
+    fn run_handler(&mut self, ring: usize, arrival: &Arrival<'_>) -> Handled;
 }

@@ -2,8 +2,8 @@
 
 use crate::handler::Handler;
 use crate::kernel::Kernel;
-use crate::machine::{FILTERS, Machine, RESERVATIONS};
-use crate::user_memory::read_words;
+use crate::machine::{Devices, FILTERS, Machine, RESERVATIONS};
+use crate::user_memory::{read_bytes, read_words};
 use core::sync::atomic::Ordering;
 use exo_abi::contract::Kind;
 use exo_abi::layout::{LIST_MAX, PACKET_MAX, PACKET_MIN};
@@ -271,7 +271,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     pub(crate) fn load_filters(&mut self) {
         if self.filters.is_stale() {
-            self.machine.load_classifier(&mut self.filters);
+            self.devices.load_classifier(&mut self.filters);
         }
     }
 
@@ -285,13 +285,13 @@ impl<M: Machine> Kernel<'_, M> {
         self.drop_filters(slot, |_| true);
     }
 
-    /// A packet has arrived.
+    /// A packet has arrived. What its handler sends waits for [`Devices::doorbell`].
     pub fn received(&mut self, packet: &[u8]) {
         self.count(StatisticsWord::Received, 1);
         if packet.len() as u64 > PACKET_MAX || (packet.len() as u64) < PACKET_MIN {
             return self.count(StatisticsWord::Unclaimed, 1);
         }
-        let filter = self.machine.classify(&self.filters, packet);
+        let filter = self.devices.classify(&self.filters, packet);
         let filter = filter.filter(|&id| self.filter_holder(id).is_some());
         let id = filter.map_or(RINGS, |id| self.exposed.filter(id).1 as usize);
         let owner = self.lists.rings.get(id).and_then(|ring| ring.owner);
@@ -324,30 +324,29 @@ impl<M: Machine> Kernel<'_, M> {
         let mut result = Ok(0);
         while sent < count && result.is_ok() {
             let request = list.checked_add(8 * SEND_WORDS as u64 * sent).ok_or(Error::BadAddress);
-            result = request.and_then(|request| self.send_one(caller, request));
+            result = request.and_then(|request| self.send_one(caller, request)).map(|()| 0);
             sent += u64::from(result.is_ok());
         }
         if sent > 0 {
-            self.machine.doorbell();
+            self.devices.doorbell();
             self.count(StatisticsWord::Sent, sent);
             return Ok(sent);
         }
         result
     }
 
-    fn send_one(&self, caller: u16, request: u64) -> Result<u64, Error> {
+    fn send_one(&mut self, caller: u16, request: u64) -> Result<(), Error> {
         let mut words = [0; SEND_WORDS];
         read_words(&self.bindings, self.machine, caller, request, &mut words)?;
         let [address, length] = words;
         if !(PACKET_MIN..=PACKET_MAX).contains(&length) {
             return Err(Error::BadPacket);
         }
-        let mut packet = [0; PACKET_MAX as usize];
-        let packet = &mut packet[..length as usize];
-        self.read_user(caller, address, packet)?;
-        if !self.environment(caller).may_send(packet) {
-            return Err(Error::NotReserved);
-        }
-        self.machine.transmit(packet).map(|()| 0)
+        let (bindings, machine) = (&self.bindings, self.machine);
+        let sender = &mut self.environments[usize::from(caller)];
+        self.devices.transmit(length as usize, |packet| {
+            read_bytes(bindings, machine, caller, address, packet)?;
+            if sender.may_send(packet) { Ok(()) } else { Err(Error::NotReserved) }
+        })
     }
 }

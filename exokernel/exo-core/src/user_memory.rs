@@ -62,13 +62,24 @@ pub(crate) fn read_words<M: Machine>(
     })
 }
 
+/// Copies bytes out of a program's memory.
+pub(crate) fn read_bytes<M: Machine>(
+    bindings: &Bindings<'_, M>,
+    machine: &M,
+    slot: u16,
+    address: u64,
+    into: &mut [u8],
+) -> Result<(), Error> {
+    let range = (address, into.len());
+    for_each_piece(bindings, slot, range, Rights::READ, |frame, offset, piece| {
+        machine.read(frame, offset, &mut into[piece]);
+    })
+}
+
 impl<M: Machine> Kernel<'_, M> {
-    /// Copies bytes out of a program's memory.
+    /// As [`read_bytes`].
     pub(crate) fn read_user(&self, slot: u16, address: u64, into: &mut [u8]) -> Result<(), Error> {
-        let range = (address, into.len());
-        for_each_piece(&self.bindings, slot, range, Rights::READ, |frame, offset, piece| {
-            self.machine.read(frame, offset, &mut into[piece]);
-        })
+        read_bytes(&self.bindings, self.machine, slot, address, into)
     }
 
     /// Copies bytes into a program's memory: all, or none if a page is not bound for writing.

@@ -1,8 +1,7 @@
 //! What the entry code calls: first the board, which needs no lock, then what needs one.
 
-use crate::drivers::network::BUFFER;
+use crate::drivers::network::NetworkDevice;
 use crate::hardware::Hardware;
-use crate::lock::{Lock, Rank};
 use crate::panic::fatal;
 use crate::x86_64::apic::{ATTENTION, NETWORK, SERIAL, TIMER};
 use crate::x86_64::cpu::PerCpu;
@@ -10,7 +9,7 @@ use crate::x86_64::trap;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::calls::Number;
 use exo_core::{Context, CpuCell, EnvCell, Exception, Kernel, Machine, Next};
-use spin::Once;
+use spin::{Mutex, MutexGuard, Once};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
@@ -20,7 +19,7 @@ type Environment = EnvCell<'static>;
 /// The kernel and the machine that it runs on.
 pub(crate) struct System {
     pub(crate) hardware: Hardware,
-    pub(crate) kernel: Once<Lock<Kernel<'static, Hardware>>>,
+    pub(crate) kernel: Once<Mutex<Kernel<'static, Hardware>>>,
 }
 
 static SYSTEM: Once<System> = Once::new();
@@ -42,13 +41,33 @@ impl System {
 
     /// Puts the kernel of this machine in its place. To be called once, before any program runs.
     pub(crate) fn start(&self, kernel: Kernel<'static, Hardware>) {
-        self.kernel.call_once(|| Lock::new(Rank::Kernel, kernel));
+        self.kernel.call_once(|| Mutex::new(kernel));
     }
 
-    /// Changes what environments own.
+    /// Changes what environments own, when no other CPU does. Interrupts are off in the kernel, so that
+    /// nobody takes its lock twice.
+    #[inline]
     fn with_kernel(&self, change: impl FnOnce(&mut Kernel<'static, Hardware>)) {
-        if let Some(kernel) = self.kernel.get() {
-            change(&mut self.hardware.lock(kernel));
+        let Some(kernel) = self.kernel.get() else { return };
+        let cpu = PerCpu::here();
+        assert!(!cpu.has_kernel.load(Relaxed), "the kernel's lock is taken twice");
+        cpu.has_kernel.store(true, Relaxed);
+        let mut guard = kernel.try_lock().unwrap_or_else(|| self.wait_for(kernel));
+        change(&mut guard);
+        drop(guard);
+        cpu.has_kernel.store(false, Relaxed);
+    }
+
+    /// Waits for the lock, serving the other CPUs meanwhile: who holds it may be waiting for this CPU's
+    /// translations to be gone.
+    #[cold]
+    #[inline(never)]
+    fn wait_for<'a, T>(&self, lock: &'a Mutex<T>) -> MutexGuard<'a, T> {
+        loop {
+            self.hardware.pause();
+            if let Some(guard) = lock.try_lock() {
+                return guard;
+            }
         }
     }
 
@@ -88,50 +107,55 @@ impl System {
     }
 
     /// Handles an interrupt.
+    #[inline]
     fn interrupt(&self, cpu: &Cpu, context: &mut Context, vector: u8) {
-        let hardware = &self.hardware;
         match vector {
-            TIMER => {
-                hardware.apic.acknowledge();
-                if hardware.board.tick(hardware, cpu, context) {
-                    self.with_kernel(|kernel| kernel.collect());
-                }
-            }
-            SERIAL => {
-                self.with_kernel(|kernel| kernel.console_input());
-                hardware.apic.acknowledge();
-            }
-            NETWORK => {
-                self.receive();
-                hardware.apic.acknowledge();
-            }
+            TIMER => self.tick(cpu, context),
+            SERIAL => self.console_input(),
+            NETWORK => self.receive(),
             // Raised by nobody; it must not be acknowledged.
             _ => {}
         }
     }
 
-    /// Hands the packets that have arrived to the kernel.
+    #[inline(never)]
+    fn tick(&self, cpu: &Cpu, context: &mut Context) {
+        self.hardware.apic.acknowledge();
+        if self.hardware.board.tick(&self.hardware, cpu, context) {
+            self.with_kernel(|kernel| kernel.collect());
+        }
+    }
+
+    #[inline(never)]
+    fn console_input(&self) {
+        self.with_kernel(|kernel| kernel.console_input());
+        self.hardware.apic.acknowledge();
+    }
+
+    /// Hands the packets that have arrived to the kernel, and tells the device once of all that was
+    /// sent meanwhile.
     #[inline(never)]
     fn receive(&self) {
-        let hardware = &self.hardware;
-        let mut packet = [0; BUFFER];
-        if let Some(network) = &mut *hardware.lock(&hardware.network) {
-            network.acknowledge();
-        }
-        let mut taken = 0;
-        while taken < BATCH {
-            let next = hardware.lock(&hardware.network).as_mut().map(|n| n.receive(&mut packet));
-            let Some(length) = next.flatten() else { break };
-            self.with_kernel(|kernel| kernel.received(&packet[..length]));
-            taken += 1;
-        }
-        if let Some(network) = &mut *hardware.lock(&hardware.network) {
-            network.replenish();
-        }
-        if taken == BATCH {
-            // The device has been acknowledged: for what is left it does not interrupt again.
-            hardware.apic.raise(NETWORK);
-        }
+        self.with_kernel(|kernel| {
+            let device = kernel.devices().network.as_mut();
+            let Some(receiver) = device.and_then(NetworkDevice::interrupted) else { return };
+            let mut taken = 0;
+            while taken < BATCH
+                && let Some(packet) = receiver.next()
+            {
+                kernel.received(packet);
+                taken += 1;
+            }
+            if let Some(device) = &mut kernel.devices().network {
+                device.doorbell();
+                device.replenish(receiver);
+            }
+            if taken == BATCH {
+                // The device has been acknowledged: for what is left it does not interrupt again.
+                self.hardware.apic.raise(NETWORK);
+            }
+        });
+        self.hardware.apic.acknowledge();
     }
 }
 

@@ -1,10 +1,11 @@
 //! The handlers' code, two pages for each ring, and running it.
 
-use crate::hardware::Hardware;
+use crate::drivers::network::NetworkDevice;
 use crate::jit::Code;
 use core::{mem, ptr, slice};
+use exo_abi::Error;
 use exo_abi::layout::{PACKET_MAX, PACKET_MIN};
-use exo_core::{Arrival, Handled, Machine, RINGS};
+use exo_core::{Arrival, Handled, RINGS};
 use packet_filters::BufferTooSmall;
 use packet_filters::ebpf::{
     Activation, Compiled, HANDLER, MAX_HELPERS, Routine, Workspace, verify,
@@ -56,7 +57,7 @@ impl Handlers {
     /// Runs the handler of a ring. `state` is the page that it may write.
     pub(crate) fn run(
         &mut self,
-        hardware: &Hardware,
+        device: Option<&mut NetworkDevice>,
         ring: usize,
         arrival: &Arrival<'_>,
         state: *mut u8,
@@ -65,7 +66,7 @@ impl Handlers {
             return (Some(0), 0);
         };
         let reply = self.memory.1.as_mut_ptr();
-        let mut run = Run { hardware, arrival, state, reply, length: 0, sent: 0 };
+        let mut run = Run { device, arrival, state, reply, length: 0, sent: 0 };
         let owner = (&raw mut run).cast();
         let arguments = [0, 0, 0, 0, arrival.filter.into()];
         let mut activation = Activation::new(fuel, arguments, &raw const ROUTINES, owner);
@@ -84,7 +85,7 @@ impl Handlers {
 
 /// One run, as the helpers see it. They alone use it while the program runs.
 struct Run<'a> {
-    hardware: &'a Hardware,
+    device: Option<&'a mut NetworkDevice>,
     arrival: &'a Arrival<'a>,
     state: *mut u8,
     reply: *mut u8,
@@ -155,7 +156,12 @@ routine!(reply, |_, run, length, _, _| {
     }
     // SAFETY: so much of the buffer has been filled, and nobody writes it meanwhile.
     let packet = unsafe { slice::from_raw_parts(run.reply, length as usize) };
-    let sent = u64::from((run.arrival.may_send)(packet) && run.hardware.transmit(packet).is_ok());
+    let Some(device) = &mut run.device else { return 0 };
+    let write = |room: &mut [u8]| {
+        room.copy_from_slice(packet);
+        if (run.arrival.may_send)(room) { Ok(()) } else { Err(Error::NotReserved) }
+    };
+    let sent = u64::from(device.transmit(packet.len(), write).is_ok());
     run.sent += sent;
     sent
 });

@@ -1,10 +1,6 @@
 //! The machine, as the kernel's mechanism sees it.
 
-use crate::drivers::network::NetworkDevice;
-use crate::drivers::serial::Serial;
-use crate::handler::Handlers;
-use crate::jit::Jit;
-use crate::lock::{Guard, Lock};
+use crate::devices::Devices;
 use crate::x86_64::apic::LocalApic;
 use crate::x86_64::clock::Clock;
 use crate::x86_64::cpu::PerCpu;
@@ -12,11 +8,10 @@ use crate::x86_64::layout::physical;
 use crate::x86_64::segments;
 use crate::x86_64::vectors::Format;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use exo_abi::FrameNumber;
 use exo_abi::boot::{VERDICT_BASE, VERDICT_MAX, VERDICT_PANIC, VERDICT_PORT};
 use exo_abi::name::PAGE_SIZE;
-use exo_abi::{Error, FrameNumber};
-use exo_core::{Arrival, Board, Handled, Machine};
-use packet_filters::FilterSet;
+use exo_core::{Board, Machine};
 use secure_bindings::{FrameMemory, Page, TranslationCache};
 use x86_64::PhysAddr;
 use x86_64::instructions::port::Port;
@@ -30,12 +25,6 @@ pub(crate) struct Hardware {
     pub(crate) clock: Clock,
     pub(crate) apic: LocalApic,
     pub(crate) blocks: &'static [PerCpu],
-    pub(crate) serial: Lock<Serial>,
-    pub(crate) network: Lock<Option<NetworkDevice>>,
-    /// The network device's link address.
-    pub(crate) link_address: Option<[u8; 6]>,
-    pub(crate) jit: Lock<Jit>,
-    pub(crate) handlers: Lock<Handlers>,
     pub(crate) format: Format,
     /// The kernel's own top-level table.
     pub(crate) root: FrameNumber,
@@ -47,11 +36,6 @@ impl Hardware {
     /// The CPUs that run, by number.
     pub(crate) fn cpus(&self) -> &'static [PerCpu] {
         self.blocks
-    }
-
-    /// Takes a lock, serving the other CPUs meanwhile.
-    pub(crate) fn lock<'a, T>(&self, lock: &'a Lock<T>) -> Guard<'a, T> {
-        lock.lock(|| self.pause())
     }
 
     fn load_root(&self, root: FrameNumber) {
@@ -67,7 +51,8 @@ impl Hardware {
         unsafe { Cr3::write(frame, Cr3Flags::empty()) };
     }
 
-    fn bytes(&self, frame: FrameNumber) -> *mut u8 {
+    /// A frame's memory.
+    pub(crate) fn bytes(&self, frame: FrameNumber) -> *mut u8 {
         assert!((frame.0 as usize) < self.frames, "a frame beyond the frame table");
         physical(frame.address())
     }
@@ -111,6 +96,8 @@ impl TranslationCache for Hardware {
 }
 
 impl Machine for Hardware {
+    type Devices = Devices;
+
     fn cpu(&self) -> usize {
         PerCpu::here().number as usize
     }
@@ -155,45 +142,6 @@ impl Machine for Hardware {
 
     fn set_alarm(&self, now: u64, at: u64) {
         self.apic.interrupt_in(at.saturating_sub(now));
-    }
-
-    fn console_write(&self, bytes: &[u8]) {
-        self.lock(&self.serial).write(bytes);
-    }
-
-    fn console_read(&self) -> Option<u8> {
-        self.lock(&self.serial).read()
-    }
-
-    fn link_address(&self) -> Option<[u8; 6]> {
-        self.link_address
-    }
-
-    fn transmit(&self, packet: &[u8]) -> Result<(), Error> {
-        self.lock(&self.network).as_mut().ok_or(Error::NoDevice)?.transmit(packet)
-    }
-
-    fn doorbell(&self) {
-        if let Some(network) = &mut *self.lock(&self.network) {
-            network.doorbell();
-        }
-    }
-
-    fn load_classifier(&self, filters: &mut FilterSet<'_>) {
-        self.lock(&self.jit).load(filters, || self.shoot_down_everything());
-    }
-
-    fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32> {
-        self.lock(&self.jit).classify(filters, packet)
-    }
-
-    fn load_handler(&self, ring: usize, program: &[u8]) -> bool {
-        self.lock(&self.handlers).load(ring, program, || self.shoot_down_everything())
-    }
-
-    fn run_handler(&self, ring: usize, arrival: &Arrival<'_>) -> Handled {
-        let state = self.bytes(arrival.state);
-        self.lock(&self.handlers).run(self, ring, arrival, state)
     }
 
     fn switch_vectors(&self, slot: u16) {

@@ -12,12 +12,12 @@
 #![no_main]
 
 mod boot;
+mod devices;
 mod drivers;
 mod entry;
 mod handler;
 mod hardware;
 mod jit;
-mod lock;
 mod panic;
 mod shootdown;
 mod start;

@@ -4,13 +4,13 @@ use crate::boot::acpi::{self, PROCESSORS, Processors};
 use crate::boot::memory::EarlyMemory;
 use crate::boot::processors::{self, Shared};
 use crate::boot::pvh::BootInformation;
+use crate::devices::Devices;
 use crate::drivers::network::{self, NetworkDevice, Wiring};
 use crate::drivers::serial::{self, Serial};
 use crate::entry::{self, System};
 use crate::handler::Handlers;
 use crate::hardware::Hardware;
 use crate::jit::Jit;
-use crate::lock::{Lock, Rank};
 use crate::x86_64::apic::{self, LocalApic};
 use crate::x86_64::clock::Clock;
 use crate::x86_64::cpu::{self, PerCpu};
@@ -67,9 +67,12 @@ pub(crate) extern "sysv64" fn main(start_info: u64) -> ! {
     let boot = unsafe { BootInformation::read(start_info) };
     let Some(boot) = boot else { panic!("no start info: boot by PVH, as QEMU -kernel does") };
     let Some(mut early) = EarlyMemory::new(&boot) else { panic!("no usable memory") };
-    let (hardware, storage) = bring_up(&boot, &mut early);
+    let (hardware, (serial, network), storage) = bring_up(&boot, &mut early);
     let system = System::install(hardware);
-    let mut kernel = Kernel::new(&system.hardware, storage);
+    let hardware = &system.hardware;
+    let (jit, handlers) = (Jit::new(), Handlers::new());
+    let devices = Devices { hardware, serial, network, jit, handlers };
+    let mut kernel = Kernel::new(hardware, devices, storage);
     early.for_each_free(&boot, |frame| kernel.add_free(frame));
     let Some(module) = boot.module() else { panic!("no boot module: pass one with -initrd") };
     let first = FrameNumber((module.start / PAGE_SIZE) as u32);
@@ -83,7 +86,10 @@ pub(crate) extern "sysv64" fn main(start_info: u64) -> ! {
 }
 
 /// Sets the machine up and takes memory for the kernel.
-fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> (Hardware, Storage<'static>) {
+fn bring_up(
+    boot: &BootInformation,
+    early: &mut EarlyMemory,
+) -> (Hardware, (Serial, Option<NetworkDevice>), Storage<'static>) {
     let features = cpu::initialise();
     // SAFETY: nobody else uses the port.
     let mut serial = unsafe { Serial::new() };
@@ -117,16 +123,11 @@ fn bring_up(boot: &BootInformation, early: &mut EarlyMemory) -> (Hardware, Stora
         clock,
         apic,
         blocks: &blocks[..cpus],
-        serial: Lock::new(Rank::Serial, serial),
-        link_address: network.as_ref().map(NetworkDevice::address),
-        network: Lock::new(Rank::Network, network),
-        jit: Lock::new(Rank::Filters, Jit::new()),
-        handlers: Lock::new(Rank::Handlers, Handlers::new()),
         format: Format::new(&features),
         root,
         frames: built.frames,
     };
-    (hardware, built.storage)
+    (hardware, (serial, network), built.storage)
 }
 
 /// All memory of the machine, for what firmware has written there.

@@ -223,8 +223,9 @@ pub const FIGURES: &[Figure] = &[
     tables("extents_64", 6_300, "sparse appel1, a table of extents, pages 64 apart"),
     tables("extents_256", 8_600, "sparse appel1, a table of extents, pages 256 apart"),
     tables("extents_1024", 12_000, "sparse appel1, a table of extents, pages 1,024 apart"),
-    network("echo_user", 3_500, "a packet of 100 bytes and its echo by a program that polls"),
-    network("handler_echo", 1_130, "the same by a handler: at most a third of that"),
+    network("echo_user", 2_000, "a packet of 100 bytes and its echo by a program that polls"),
+    network("echo_asleep", 4_000, "the same by a program that sleeps until a packet comes"),
+    network("handler_echo", 1_230, "the same by a handler: at most a third of the last"),
 ];
 
 /// The fastest way that Linux has.

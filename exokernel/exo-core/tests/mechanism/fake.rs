@@ -8,8 +8,8 @@ use exo_abi::tables::{
 };
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
-    Arrival, Board, Context, CpuCell, EnvCell, Environment, Exception, Exposed, FILTERS, Handled,
-    Kernel, Lists, Machine, Next, RINGS, SHAPES, Storage,
+    Arrival, Board, Context, CpuCell, Devices, EnvCell, Environment, Exception, Exposed, FILTERS,
+    Handled, Kernel, Lists, Machine, Next, RINGS, SHAPES, Storage,
 };
 use packet_filters::ebpf::{HANDLER, Workspace, verify};
 use packet_filters::{FilterSet, Line, Link, Memory, Shape, code_for, lines_for};
@@ -84,6 +84,8 @@ impl TranslationCache for Fake {
 }
 
 impl Machine for Fake {
+    type Devices = &'static Self;
+
     fn cpu(&self) -> usize {
         self.cpu.get()
     }
@@ -116,22 +118,40 @@ impl Machine for Fake {
     fn set_alarm(&self, _now: u64, at: u64) {
         self.alarm.set(at);
     }
-    fn console_write(&self, bytes: &[u8]) {
+    fn switch_vectors(&self, _slot: u16) {}
+    fn forget_vectors(&self, _slot: u16) {}
+    fn segment_bases(&self) -> [u64; 2] {
+        [0; 2]
+    }
+    fn set_segment_bases(&self, _bases: [u64; 2]) {}
+    fn exit(&self, code: u64) {
+        self.exit.set(Some(code));
+    }
+}
+
+impl Devices for &'static Fake {
+    fn console_write(&mut self, bytes: &[u8]) {
         self.console.borrow_mut().extend_from_slice(bytes);
     }
-    fn console_read(&self) -> Option<u8> {
+    fn console_read(&mut self) -> Option<u8> {
         let mut typed = self.typed.borrow_mut();
         if typed.is_empty() { None } else { Some(typed.remove(0)) }
     }
     fn link_address(&self) -> Option<[u8; 6]> {
         Some([2, 0, 0, 0, 0, 1])
     }
-    fn transmit(&self, packet: &[u8]) -> Result<(), Error> {
-        self.sent.borrow_mut().push(packet.to_vec());
+    fn transmit(
+        &mut self,
+        length: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut packet = vec![0; length];
+        write(&mut packet)?;
+        self.sent.borrow_mut().push(packet);
         Ok(())
     }
-    fn doorbell(&self) {}
-    fn load_classifier(&self, filters: &mut FilterSet<'_>) {
+    fn doorbell(&mut self) {}
+    fn load_classifier(&mut self, filters: &mut FilterSet<'_>) {
         filters.compile(&mut vec![0; code_for(SHAPES)]).unwrap();
     }
     fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32> {
@@ -139,7 +159,7 @@ impl Machine for Fake {
         let matching = all.filter(|(_, filter)| filter.matches(packet));
         matching.min_by(|(_, a), (_, b)| a.precedence(b)).map(|(id, _)| id)
     }
-    fn load_handler(&self, ring: usize, program: &[u8]) -> bool {
+    fn load_handler(&mut self, ring: usize, program: &[u8]) -> bool {
         let accepted = verify(program, &HANDLER, &mut Box::new(Workspace::new()))
             .is_ok_and(|verified| verified.fuel(HANDLER_BUDGET).is_some());
         if accepted {
@@ -147,7 +167,7 @@ impl Machine for Fake {
         }
         accepted
     }
-    fn run_handler(&self, ring: usize, arrival: &Arrival<'_>) -> Handled {
+    fn run_handler(&mut self, ring: usize, arrival: &Arrival<'_>) -> Handled {
         let mut workspace = Box::new(Workspace::new());
         let handlers = self.handlers.borrow();
         let verified = verify(&handlers[ring], &HANDLER, &mut workspace).unwrap();
@@ -162,15 +182,6 @@ impl Machine for Fake {
         self.write(arrival.state, 0, &run.state);
         (outcome.ok(), run.sent)
     }
-    fn switch_vectors(&self, _slot: u16) {}
-    fn forget_vectors(&self, _slot: u16) {}
-    fn segment_bases(&self) -> [u64; 2] {
-        [0; 2]
-    }
-    fn set_segment_bases(&self, _bases: [u64; 2]) {}
-    fn exit(&self, code: u64) {
-        self.exit.set(Some(code));
-    }
 }
 
 /// The most instructions that a packet may cost a handler.
@@ -178,7 +189,7 @@ const HANDLER_BUDGET: u64 = 8192;
 
 /// A handler's world on the fake machine.
 struct HandlerRun<'a> {
-    machine: &'a Fake,
+    machine: &'static Fake,
     arrival: &'a Arrival<'a>,
     packet: Vec<u8>,
     state: Vec<u8>,
@@ -204,7 +215,7 @@ impl World for HandlerRun<'_> {
             3 if (14..=self.reply.len() as u64).contains(&first)
                 && (self.arrival.may_send)(&self.reply[..first as usize]) =>
             {
-                self.machine.transmit(&self.reply[..first as usize]).unwrap();
+                self.machine.sent.borrow_mut().push(self.reply[..first as usize].to_vec());
                 self.sent += 1;
                 1
             }
@@ -271,6 +282,7 @@ impl Bench {
         let cpus = cpus.collect::<Vec<_>>();
         let board = Box::leak(Box::new(Board::new(cells.leak(), cpus.leak(), exposed, SLICE)));
         let mut kernel = Kernel::new(
+            machine,
             machine,
             Storage {
                 frames: frame_table(frames),

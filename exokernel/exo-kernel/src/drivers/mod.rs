@@ -2,4 +2,5 @@
 
 pub(crate) mod network;
 pub(crate) mod pci;
+pub(crate) mod queue;
 pub(crate) mod serial;

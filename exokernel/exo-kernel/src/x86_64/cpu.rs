@@ -13,7 +13,7 @@ use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use exo_core::{Context, CpuCell, EnvCell};
 use x86_64::VirtAddr;
 use x86_64::instructions::random::RdRand;
@@ -54,8 +54,8 @@ pub(crate) struct PerCpu {
     pub(crate) context: UnsafeCell<Registers>,
     /// The physical address of the top-level table that is current.
     pub(crate) root: AtomicU64,
-    /// The locks that it holds: a bit for each [`Rank`](crate::lock::Rank).
-    pub(crate) locks: AtomicU64,
+    /// Whether it holds the kernel's lock.
+    pub(crate) has_kernel: AtomicBool,
     /// Interrupts that came while it was idle: a bit for each, from vector 32 on.
     pub(crate) while_idle: AtomicU32,
     /// For the short way of an upcall.
@@ -100,7 +100,7 @@ impl PerCpu {
             registers: AtomicPtr::new(core::ptr::null_mut()),
             context: UnsafeCell::new(Registers(Context::start(0, 0, 0))),
             root: AtomicU64::new(0),
-            locks: AtomicU64::new(0),
+            has_kernel: AtomicBool::new(false),
             while_idle: AtomicU32::new(0),
             upcall: Upcall::default(),
             switch: Switch::default(),
