@@ -28,6 +28,7 @@ pub mod memory;
 
 pub use exo_user;
 pub use exo_user::{Start, print, println};
+pub use filter_language;
 
 /// Makes a program of a function, with a heap that pages itself.
 ///

@@ -275,6 +275,7 @@ fn grant(program: &Program, number: u8, to: EnvName) -> Result<(), Error> {
             // Not the root: nobody takes frames from this program.
             Right::Revoke => put(capability::REVOKE, capability::programs(), Rights::REVOKE)?,
             Right::Network => put(capability::NETWORK, own, Rights::NETWORK)?,
+            Right::Filters => put(capability::FILTERS, CapabilityName::ROOT, Rights::NETWORK)?,
             Right::Console => put(capability::CONSOLE, own, Rights::CONSOLE)?,
         }
     }

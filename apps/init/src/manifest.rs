@@ -101,6 +101,8 @@ pub enum Port {
 pub enum Right {
     /// Bind rings and send packets.
     Network,
+    /// Lead packets to any program, and reserve them for it.
+    Filters,
     /// Ask other environments for their resources back.
     Revoke,
     /// Receive what is typed on the console.
@@ -114,7 +116,7 @@ pub enum ManifestError {
     UnknownPort,
     /// The number after `tcp:` or `udp:` is not between 1 and 65535.
     BadPortNumber,
-    /// Not one of `network`, `revoke`, `console`.
+    /// Not one of `network`, `filters`, `revoke`, `console`.
     UnknownRight,
 }
 
@@ -123,7 +125,7 @@ impl fmt::Display for ManifestError {
         f.write_str(match self {
             Self::UnknownPort => "a port is one of tcp:PORT, udp:PORT, arp, icmp",
             Self::BadPortNumber => "a port number is between 1 and 65535",
-            Self::UnknownRight => "a right is one of network, revoke, console",
+            Self::UnknownRight => "a right is one of network, filters, revoke, console",
         })
     }
 }
@@ -154,6 +156,7 @@ impl FromStr for Right {
     fn from_str(text: &str) -> Result<Self, ManifestError> {
         match text {
             "network" => Ok(Self::Network),
+            "filters" => Ok(Self::Filters),
             "revoke" => Ok(Self::Revoke),
             "console" => Ok(Self::Console),
             _ => Err(ManifestError::UnknownRight),

@@ -1,5 +1,6 @@
 //! The commands.
 
+use crate::filters::Added;
 use crate::{listing, number, revocation};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -36,6 +37,16 @@ const COMMANDS: &[Command] = &[
         about: "ask a program for N of its frames, slices, filters or rings",
         run: |_, words| revocation::revoke(words),
     },
+    Command {
+        usage: "filter add 'EXPRESSION' --to PROGRAM",
+        about: "lead packets to the first ring of a program",
+        run: |shell, words| shell.added.execute(words),
+    },
+    Command {
+        usage: "filter list | remove ID",
+        about: "what filters matched; take one out",
+        run: |shell, words| shell.added.execute(words),
+    },
     Command { usage: "exit [CODE]", about: "end", run: |_, _| Ok(()) },
 ];
 
@@ -67,15 +78,31 @@ pub(crate) enum Outcome {
     Exit(u64),
 }
 
+/// The words of a line; what is between quotes is one.
+fn words(line: &str) -> Vec<&str> {
+    let quotes = line.split(['\'', '"']).enumerate();
+    let parts = quotes.map(|(index, part)| (index % 2 == 1, part));
+    let mut words = Vec::new();
+    for (quoted, part) in parts {
+        if quoted { words.push(part) } else { words.extend(part.split_whitespace()) }
+    }
+    words
+}
+
 /// The files that can be named and what is open.
 pub(crate) struct Shell<'a> {
     tree: Tree<'a>,
     descriptors: Descriptors<'a>,
+    added: Added,
 }
 
 impl Shell<'static> {
     pub(crate) fn new(start: &Start<'_>) -> Result<Self, FileError> {
-        Ok(Self { tree: files::boot_files(start)?, descriptors: Descriptors::default() })
+        Ok(Self {
+            tree: files::boot_files(start)?,
+            descriptors: Descriptors::default(),
+            added: Added::default(),
+        })
     }
 }
 
@@ -87,7 +114,7 @@ impl<'a> Shell<'a> {
     /// Executes a line. The console shows whole lines only, so the command is repeated before what
     /// it prints.
     pub(crate) fn execute(&mut self, line: &str) -> Outcome {
-        let words: Vec<_> = line.split_whitespace().collect();
+        let words = words(line);
         let Some((&command, arguments)) = words.split_first() else { return Outcome::Done };
         println!("$ {line}");
         if command == "exit" {

@@ -1,6 +1,6 @@
 //! A shell on the console: shows who holds what, reads files, and asks programs for frames.
 //!
-//! Whatever it shows it loads from the kernel's tables; only `revoke` is a call. With arguments, it
+//! Whatever it shows it loads from the kernel's tables; only `revoke` and `filter` are calls. With arguments, it
 //! executes them, one command after each `;`, and ends.
 #![no_std]
 #![no_main]
@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod command;
+mod filters;
 mod listing;
 mod revocation;
 

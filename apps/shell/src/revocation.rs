@@ -77,7 +77,7 @@ pub(crate) fn revoke(words: &[&str]) -> Result<(), String> {
 }
 
 /// Why the kernel has refused, in its own words.
-fn reason(error: Error) -> &'static str {
+pub(crate) fn reason(error: Error) -> &'static str {
     Error::ALL
         .iter()
         .find(|(known, ..)| *known == error)

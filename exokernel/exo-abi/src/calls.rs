@@ -321,13 +321,15 @@ calls! {
     /// another environment; the capability then needs `NETWORK` with the root name. Filters and
     /// reservations of different environments must not overlap. With `SEND_TEMPLATE` plus up to 7, and
     /// the same right, it is a template of packets that the environment may send, in the place of the
-    /// one before; there is no id, and no limit counts it. Children begin with their parent's.
+    /// one before; there is no id, and no limit counts it. Children begin with their parent's. With the
+    /// same right, a filter of another environment's leads to one of its rings, reserved or not.
     21 FilterInstall(environment: EnvName, capability: u32, address: u64, length: u64, ring: u64) -> "the filter's id"
         ! [BadAddress, NotBound, TooLong, BadFilter, NoEnvironment, StaleEnvironment, WrongState,
            NoCapability, NotDominated, NoRing, NotReserved, FilterOverlaps, OverLimit, NoFreeFilters];
 
-    /// Removes a filter or reservation of the caller's.
-    22 FilterRemove(filter: u32) -> "nothing" ! [NoFilter];
+    /// Removes a filter or reservation of the caller's, or of anybody's if the capability has `NETWORK`
+    /// with the root name.
+    22 FilterRemove(filter: u32, capability: u32) -> "nothing" ! [NoFilter];
 
     /// Sends packets, from a list of send requests. The capability needs `NETWORK`, and each packet
     /// has to match a send template of the caller's. Stops at the first that cannot be sent; refused

@@ -12,6 +12,7 @@ use exo_abi::calls::Number;
 use exo_abi::layout::BATCH_MAX;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::request::NOBODY;
+use exo_abi::tables::{NO_RING, SEND_TEMPLATE};
 use exo_abi::{Call, EnvName, Error, Registers, Rights};
 use secure_bindings::Page;
 
@@ -37,7 +38,12 @@ fn undoing(call: &Call, value: u64) -> Option<Call> {
         Call::Null {} => Some(Call::Null {}),
         Call::FrameAllocate { list, count, .. } => Some(Call::FrameFree { list, count }),
         Call::RingCreate { .. } => Some(Call::RingDestroy { ring: name }),
-        Call::FilterInstall { .. } => Some(Call::FilterRemove { filter: name }),
+        // A template has no id, and the one before it is gone.
+        Call::FilterInstall { capability, ring, .. }
+            if !(SEND_TEMPLATE..NO_RING).contains(&ring) =>
+        {
+            Some(Call::FilterRemove { filter: name, capability })
+        }
         Call::Slice { cpu, position, environment, capability } if environment != NOBODY => {
             Some(Call::Slice { cpu, position, environment: NOBODY, capability })
         }

@@ -54,7 +54,9 @@ impl<M: Machine> Kernel<'_, M> {
                 let filter = self.read_filter(caller, address, length)?;
                 self.filter_install(caller, environment, capability, &filter, ring)
             }
-            Call::FilterRemove { filter } => self.filter_remove(caller, filter),
+            Call::FilterRemove { filter, capability } => {
+                self.filter_remove(caller, filter, capability)
+            }
             Call::Send { capability, list, count } => self.send(caller, capability, list, count),
             Call::HandlerInstall { ring, capability, address, length, state } => {
                 let state = FrameNumber(state);

@@ -30,8 +30,8 @@ pub struct Arrival<'a> {
 }
 
 /// What a handler has made of a packet: its result, [`KEEP`] and [`QUIET`], or nothing if it was ended
-/// before its exit; and how many packets were queued for sending.
-pub type Handled = (Option<u64>, u64);
+/// before its exit.
+pub type Handled = Option<u64>;
 
 /// The handler of a ring. Its code is the machine's.
 #[derive(Clone, Copy, Debug)]
@@ -93,16 +93,13 @@ impl<M: Machine> Kernel<'_, M> {
         let may_send = |packet: &[u8]| sends.is_ok() && sender.may_send(packet);
         let arrival = Arrival { packet, filter, state, may_send: &may_send };
         let start = self.machine.now();
-        let (result, sent) = self.devices.run_handler(ring, &arrival);
+        let result = self.devices.run_handler(ring, &arrival);
         time += self.machine.now() - start;
         // Whoever the interrupts have met does not pay for it.
         if time >= CHARGE {
             self.board.here(self.machine).charge_owed(owner, mem::take(&mut time));
         }
         self.lists.rings[ring].handler = Some(Handler { state, capability, time });
-        if sent > 0 {
-            self.count(StatisticsWord::Sent, sent);
-        }
         let word = result.map_or(StatisticsWord::Trapped, |_| StatisticsWord::Handled);
         self.count(word, 1);
         let result = result.unwrap_or(0);

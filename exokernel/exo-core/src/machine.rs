@@ -98,8 +98,8 @@ pub trait Devices {
         write: impl FnOnce(&mut [u8]) -> Result<(), Error>,
     ) -> Result<(), Error>;
 
-    /// Tells the network device that packets were queued.
-    fn doorbell(&mut self);
+    /// Tells the network device of the packets that were queued since the last time. Returns how many.
+    fn doorbell(&mut self) -> u64;
 
     /// Replaces the machine code that classifies packets by that of `filters`. When it returns, no
     /// CPU is in the code of before.

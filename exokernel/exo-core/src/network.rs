@@ -107,11 +107,8 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     pub(crate) fn own_ring(&self, caller: u16, id: u64) -> Result<usize, Error> {
-        let id = usize::try_from(id).map_err(|_| Error::NoRing)?;
-        match self.lists.rings.get(id) {
-            Some(ring) if ring.owner == Some(caller) => Ok(id),
-            _ => Err(Error::NoRing),
-        }
+        let ring = self.lists.rings.get(id as usize);
+        ring.filter(|ring| ring.owner == Some(caller)).map(|_| id as usize).ok_or(Error::NoRing)
     }
 
     pub(crate) fn ring_destroy(&mut self, caller: u16, ring: u32) -> Result<u64, Error> {
@@ -153,6 +150,12 @@ impl<M: Machine> Kernel<'_, M> {
         Filter::decode(bytes).map_err(|_| Error::BadFilter)
     }
 
+    /// Whether the caller may say who gets which packets.
+    fn rules_packets(&self, caller: u16, capability: u32) -> Result<(), Error> {
+        let capabilities = &self.environment(caller).capabilities;
+        capabilities.check(capability, &CapabilityName::ROOT, Rights::NETWORK)
+    }
+
     pub(crate) fn filter_install(
         &mut self,
         caller: u16,
@@ -161,14 +164,14 @@ impl<M: Machine> Kernel<'_, M> {
         filter: &Filter,
         ring: u64,
     ) -> Result<u64, Error> {
-        let owner = if ring >= SEND_TEMPLATE {
-            let capabilities = &self.environment(caller).capabilities;
-            capabilities.check(capability, &CapabilityName::ROOT, Rights::NETWORK)?;
-            if environment.is_none() { caller } else { self.find_alive(environment)? }
-        } else {
-            self.own_ring(caller, ring)?;
-            caller
-        };
+        let other = !environment.is_none();
+        if other || ring >= SEND_TEMPLATE {
+            self.rules_packets(caller, capability)?;
+        }
+        let owner = if other { self.find_alive(environment)? } else { caller };
+        if ring < SEND_TEMPLATE {
+            self.own_ring(owner, ring)?;
+        }
         let templates = &mut self.environment_mut(owner).templates;
         let place = ring.checked_sub(SEND_TEMPLATE).map_or(usize::MAX, |place| place as usize);
         if let Some(template) = templates.get_mut(place) {
@@ -178,7 +181,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.hold(owner, Kind::Filters, 1)?;
         let id = match ring {
             NO_RING => self.add_reservation(owner, filter),
-            _ => self.add_filter(owner, filter),
+            _ => self.add_filter(owner, filter, other),
         };
         match id {
             Ok(id) => self.exposed.set_filter(id, self.environment(owner).name, ring),
@@ -198,10 +201,13 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(FIRST_RESERVATION + place as u32)
     }
 
-    fn add_filter(&mut self, owner: u16, filter: &Filter) -> Result<u32, Error> {
+    /// Whoever could reserve it need not.
+    fn add_filter(&mut self, owner: u16, filter: &Filter, may: bool) -> Result<u32, Error> {
         if !self.reserved(owner, filter) {
             self.refuse_overlap(owner, filter)?;
-            return Err(Error::NotReserved);
+            if !may {
+                return Err(Error::NotReserved);
+            }
         }
         let id = self.filters.insert(filter).map_err(|error| match error {
             InsertError::Duplicate(_) => Error::FilterOverlaps,
@@ -237,11 +243,17 @@ impl<M: Machine> Kernel<'_, M> {
             .any(|(id, pattern)| self.filter_holder(id) == Some(owner) && contains(pattern, filter))
     }
 
-    pub(crate) fn filter_remove(&mut self, caller: u16, id: u32) -> Result<u64, Error> {
-        if id as usize >= FILTERS || self.filter_holder(id) != Some(caller) {
+    pub(crate) fn filter_remove(
+        &mut self,
+        caller: u16,
+        id: u32,
+        capability: u32,
+    ) -> Result<u64, Error> {
+        let holder = self.filter_holder(id).ok_or(Error::NoFilter)?;
+        if holder != caller && self.rules_packets(caller, capability).is_err() {
             return Err(Error::NoFilter);
         }
-        self.drop_filter(caller, id);
+        self.drop_filter(holder, id);
         self.load_filters();
         Ok(0)
     }
@@ -285,7 +297,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.drop_filters(slot, |_| true);
     }
 
-    /// A packet has arrived. What its handler sends waits for [`Devices::doorbell`].
+    /// A packet has arrived. What its handler sends waits for [`Kernel::doorbell`].
     pub fn received(&mut self, packet: &[u8]) {
         self.count(StatisticsWord::Received, 1);
         if packet.len() as u64 > PACKET_MAX || (packet.len() as u64) < PACKET_MIN {
@@ -309,6 +321,12 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
+    /// Tells the device of what was sent.
+    pub fn doorbell(&mut self) {
+        let sent = self.devices.doorbell();
+        self.count(StatisticsWord::Sent, sent);
+    }
+
     pub(crate) fn send(
         &mut self,
         caller: u16,
@@ -328,8 +346,7 @@ impl<M: Machine> Kernel<'_, M> {
             sent += u64::from(result.is_ok());
         }
         if sent > 0 {
-            self.devices.doorbell();
-            self.count(StatisticsWord::Sent, sent);
+            self.doorbell();
             return Ok(sent);
         }
         result

@@ -39,10 +39,8 @@ impl exo_core::Devices for Devices {
         self.network.as_mut().ok_or(Error::NoDevice)?.transmit(length, write)
     }
 
-    fn doorbell(&mut self) {
-        if let Some(device) = &mut self.network {
-            device.doorbell();
-        }
+    fn doorbell(&mut self) -> u64 {
+        self.network.as_mut().map_or(0, NetworkDevice::doorbell)
     }
 
     fn load_classifier(&mut self, filters: &mut FilterSet<'_>) {

@@ -146,8 +146,8 @@ impl System {
                 kernel.received(packet);
                 taken += 1;
             }
+            kernel.doorbell();
             if let Some(device) = &mut kernel.devices().network {
-                device.doorbell();
                 device.replenish(receiver);
             }
             if taken == BATCH {

@@ -63,10 +63,10 @@ impl Handlers {
         state: *mut u8,
     ) -> Handled {
         let Some((compiled, fuel)) = self.loaded[ring] else {
-            return (Some(0), 0);
+            return Some(0);
         };
         let reply = self.memory.1.as_mut_ptr();
-        let mut run = Run { device, arrival, state, reply, length: 0, sent: 0 };
+        let mut run = Run { device, arrival, state, reply, length: 0 };
         let owner = (&raw mut run).cast();
         let arguments = [0, 0, 0, 0, arrival.filter.into()];
         let mut activation = Activation::new(fuel, arguments, &raw const ROUTINES, owner);
@@ -79,7 +79,7 @@ impl Handlers {
         // state is a page of its own and pinned, the reply is empty and grows in its buffer. The
         // routines are those of `HANDLER`, and `run` outlives the call.
         let ended = unsafe { compiled(&raw mut activation, first) };
-        (ended.outcome().ok(), run.sent)
+        ended.outcome().ok()
     }
 }
 
@@ -91,7 +91,6 @@ struct Run<'a> {
     reply: *mut u8,
     /// How much of the reply there is.
     length: usize,
-    sent: u64,
 }
 
 impl Run<'_> {
@@ -161,7 +160,5 @@ routine!(reply, |_, run, length, _, _| {
         room.copy_from_slice(packet);
         if (run.arrival.may_send)(room) { Ok(()) } else { Err(Error::NotReserved) }
     };
-    let sent = u64::from(device.transmit(packet.len(), write).is_ok());
-    run.sent += sent;
-    sent
+    u64::from(device.transmit(packet.len(), write).is_ok())
 });

@@ -20,7 +20,7 @@ use crate::x86_64::paging::{ENTRY_STACK, KernelTables, LAST_STACK, MappingError}
 use crate::x86_64::vectors::Format;
 use core::fmt::Write;
 use core::iter;
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::FrameNumber;
@@ -286,21 +286,16 @@ fn build_board(
 }
 
 /// The words of the system page.
-const MAGIC_WORD: usize = 0;
-const TSC_FREQUENCY_WORD: usize = 3;
-const SLICE_WORD: usize = 5;
-const TABLES_WORD: usize = 12;
+const MAGIC_WORD: usize = offset_of!(SystemPage, magic) / 8;
+const TSC_FREQUENCY_WORD: usize = offset_of!(SystemPage, tsc_frequency) / 8;
+const SLICE_WORD: usize = offset_of!(SystemPage, slice) / 8;
+const TABLES_WORD: usize = offset_of!(SystemPage, statistics) / 8;
 
 const _: () = {
-    use core::mem::offset_of;
-    assert!(offset_of!(SystemPage, magic) == MAGIC_WORD * 8);
-    assert!(offset_of!(SystemPage, tsc_frequency) == TSC_FREQUENCY_WORD * 8);
-    assert!(offset_of!(SystemPage, slice) == SLICE_WORD * 8);
     // The shape of the machine: four words in a row.
     assert!(offset_of!(SystemPage, cpus) == (SLICE_WORD + 1) * 8);
     assert!(offset_of!(SystemPage, positions) == (SLICE_WORD + 2) * 8);
     assert!(offset_of!(SystemPage, frames_total) == (SLICE_WORD + 3) * 8);
-    assert!(offset_of!(SystemPage, statistics) == TABLES_WORD * 8);
 };
 
 fn store(words: &[AtomicU64], first: usize, values: &[u64]) {

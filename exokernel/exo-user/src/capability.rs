@@ -14,6 +14,9 @@ pub const CONSOLE: u32 = 3;
 /// The name of the boot archive's frames, with `READ`.
 pub const ARCHIVE: u32 = 4;
 
+/// The root name with `NETWORK`, if the contract has the right `filters`.
+pub const FILTERS: u32 = 5;
+
 /// The part with which the names of all programs begin.
 const PROGRAMS_PART: u8 = 1;
 

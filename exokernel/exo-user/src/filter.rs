@@ -14,6 +14,20 @@ pub fn install(encoded: &[u8], ring: u32) -> Result<u32, Error> {
     put(EnvName::NONE, 0, encoded, ring.into())
 }
 
+/// Installs an encoded filter that leads to another environment's ring, reserved or not; it is that
+/// environment's. The capability needs `NETWORK` with the root name. Returns its id.
+///
+/// # Errors
+/// As [`reserve`], and `NoRing`.
+pub fn lead(
+    environment: EnvName,
+    capability: u32,
+    encoded: &[u8],
+    ring: u32,
+) -> Result<u32, Error> {
+    put(environment, capability, encoded, ring.into())
+}
+
 /// Reserves the packets of an encoded filter for an environment (none: the caller). The capability
 /// needs `NETWORK` with the root name. Returns the reservation's id.
 ///
@@ -53,6 +67,14 @@ fn put(environment: EnvName, capability: u32, encoded: &[u8], ring: u64) -> Resu
 /// # Errors
 /// `NoFilter`.
 pub fn remove(filter: u32) -> Result<(), Error> {
+    remove_by(0, filter)
+}
+
+/// Removes anybody's filter or reservation. The capability needs `NETWORK` with the root name.
+///
+/// # Errors
+/// `NoFilter`.
+pub fn remove_by(capability: u32, filter: u32) -> Result<(), Error> {
     // SAFETY: it touches no memory of the caller's.
-    unsafe { call(Call::FilterRemove { filter }) }.map(|_| ())
+    unsafe { call(Call::FilterRemove { filter, capability }) }.map(|_| ())
 }

@@ -242,3 +242,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn words_of_tcpdump_make_the_builders_filters() {
+    use filter_language::{ExpressionError as Error, expression};
+    let web = Builder::tcp_port(80).source_ip([10, 0, 2, 2]).source_port(1234);
+    for (text, builder) in [
+        ("udp port 7", Builder::udp_port(7)),
+        (" udp  and dst port 7 ", Builder::udp_port(7)),
+        ("tcp port 80 and src host 10.0.2.2 and src port 1234", web),
+        ("ip host 10.0.2.15", Builder::ethertype(0x0800).destination_ip([10, 0, 2, 15])),
+        ("arp", Builder::ethertype(0x0806)),
+        ("icmp", Builder::icmp()),
+    ] {
+        assert_eq!(expression(text), Ok(builder.build().unwrap()), "{text}");
+    }
+    for (text, error) in [
+        ("", Error::Empty),
+        ("and", Error::Empty),
+        ("port 7", Error::Unknown("port")),
+        ("udp harbour 7", Error::Unknown("harbour")),
+        ("udp port seven", Error::Unknown("seven")),
+        ("udp port 65536", Error::Unknown("65536")),
+        ("udp port", Error::Incomplete("port")),
+        ("udp src", Error::Incomplete("src")),
+        ("icmp port 7", Error::PortOfWhat),
+        ("ip host 10.0.2", Error::Unknown("10.0.2")),
+        ("arp host 10.0.2.15", Error::Unknown("host")),
+        ("udp port 7 port 8", Error::Invalid(FilterError::Contradiction(6))),
+    ] {
+        assert_eq!(expression(text), Err(error), "{text}");
+    }
+}

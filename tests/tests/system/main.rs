@@ -3,6 +3,7 @@
 mod boot;
 mod console;
 mod counting;
+mod filters;
 mod hostile;
 mod laboratory;
 mod network;

@@ -40,6 +40,8 @@ pub(crate) struct Fake {
     pub(crate) console: RefCell<Vec<u8>>,
     pub(crate) typed: RefCell<Vec<u8>>,
     pub(crate) sent: RefCell<Vec<Vec<u8>>>,
+    /// How many of them the device was not told of yet.
+    queued: Cell<u64>,
     pub(crate) exit: Cell<Option<u64>>,
     /// The top-level table that is current on each CPU.
     pub(crate) active: [Cell<Option<FrameNumber>>; CPUS],
@@ -50,6 +52,13 @@ pub(crate) struct Fake {
     pub(crate) kicked: RefCell<Vec<usize>>,
     /// The programs of the rings' handlers.
     handlers: RefCell<[Vec<u8>; RINGS]>,
+}
+
+impl Fake {
+    fn queue(&self, packet: Vec<u8>) {
+        self.sent.borrow_mut().push(packet);
+        self.queued.set(self.queued.get() + 1);
+    }
 }
 
 impl FrameMemory for Fake {
@@ -147,10 +156,12 @@ impl Devices for &'static Fake {
     ) -> Result<(), Error> {
         let mut packet = vec![0; length];
         write(&mut packet)?;
-        self.sent.borrow_mut().push(packet);
+        self.queue(packet);
         Ok(())
     }
-    fn doorbell(&mut self) {}
+    fn doorbell(&mut self) -> u64 {
+        self.queued.take()
+    }
     fn load_classifier(&mut self, filters: &mut FilterSet<'_>) {
         filters.compile(&mut vec![0; code_for(SHAPES)]).unwrap();
     }
@@ -175,12 +186,11 @@ impl Devices for &'static Fake {
         let mut state = vec![0; 4096];
         self.read(arrival.state, 0, &mut state);
         let packet = arrival.packet.to_vec();
-        let mut run =
-            HandlerRun { machine: self, arrival, packet, state, reply: Vec::new(), sent: 0 };
+        let mut run = HandlerRun { machine: self, arrival, packet, state, reply: Vec::new() };
         let arguments = [0, 0, 0, 0, arrival.filter.into()];
         let outcome = interpret(&verified, &mut run, arguments, fuel).outcome;
         self.write(arrival.state, 0, &run.state);
-        (outcome.ok(), run.sent)
+        outcome.ok()
     }
 }
 
@@ -194,7 +204,6 @@ struct HandlerRun<'a> {
     packet: Vec<u8>,
     state: Vec<u8>,
     reply: Vec<u8>,
-    sent: u64,
 }
 
 impl World for HandlerRun<'_> {
@@ -215,8 +224,7 @@ impl World for HandlerRun<'_> {
             3 if (14..=self.reply.len() as u64).contains(&first)
                 && (self.arrival.may_send)(&self.reply[..first as usize]) =>
             {
-                self.machine.sent.borrow_mut().push(self.reply[..first as usize].to_vec());
-                self.sent += 1;
+                self.machine.queue(self.reply[..first as usize].to_vec());
                 1
             }
             _ => 0,
@@ -258,6 +266,7 @@ impl Bench {
             console: RefCell::default(),
             typed: RefCell::default(),
             sent: RefCell::default(),
+            queued: Cell::new(0),
             exit: Cell::new(None),
             active: Default::default(),
             loaded: Default::default(),

@@ -104,8 +104,37 @@ fn a_filter_must_be_reserved_and_must_not_overlap() {
     assert_eq!(result, Err(Error::NotReserved));
     let result = install(&mut bench, EnvName::NONE, &Filter::ANY, NO_RING);
     assert_eq!(result, Err(Error::FilterOverlaps), "it covers the child's");
-    let call = Call::FilterRemove { filter: 0 };
+    let call = Call::FilterRemove { filter: 0, capability: 0 };
     assert_eq!(bench.call(call), Err(Error::NoFilter), "the child's");
+}
+
+#[test]
+fn who_rules_packets_leads_them_and_nobody_else() {
+    let mut bench = Bench::new();
+    let (own, child) = (bench.name(0), create(&mut bench, 300, 0, 100));
+    let reservation = install(&mut bench, child, &filter(0x0806), NO_RING).unwrap() as u32;
+    let (id, frames) = ring(&mut bench, 2);
+    let led = install(&mut bench, own, &filter(0x0800), id).unwrap() as u32;
+    bench.kernel.received(&packet(0x0800));
+    let header = bench.machine.page(FrameNumber(frames[0]));
+    assert_eq!(header[PRODUCED].load(Ordering::Relaxed), 1, "nobody has reserved it");
+    let overlapping = install(&mut bench, own, &filter(0x0806), id);
+    assert_eq!(overlapping, Err(Error::FilterOverlaps), "the child's");
+    assert_eq!(install(&mut bench, child, &filter(0x0801), id), Err(Error::NoRing), "not its ring");
+    let length = filter_language::encode(&filter(0x0806)).as_ref().len() as u64;
+    let (address, ring) = (FILTER, id);
+    let call = Call::FilterInstall { environment: own, capability: 9, address, length, ring };
+    assert_eq!(bench.call(call), Err(Error::NoCapability));
+    let remove = |filter, capability| Call::FilterRemove { filter, capability };
+    assert_eq!(bench.call(remove(reservation, 9)), Err(Error::NoFilter), "without the right");
+    assert_eq!(bench.environment(1, EnvWord::Filters), 1);
+    bench.call(remove(reservation, 0)).unwrap();
+    assert_eq!(bench.environment(1, EnvWord::Filters), 0);
+    assert_eq!(bench.call(remove(reservation, 0)), Err(Error::NoFilter), "it is gone");
+    bench.call(remove(led, 9)).unwrap();
+    for filter in [16_384, u32::MAX] {
+        assert_eq!(bench.call(remove(filter, 0)), Err(Error::NoFilter));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use exo_abi::batch::{BATCH_WORDS, BatchEntry, BatchFlags};
 use exo_abi::calls::{ENTERED, TransferMode};
 use exo_abi::control::ControlWord;
 use exo_abi::tables::EnvState;
+use exo_abi::tables::SEND_TEMPLATE;
 use exo_abi::{Call, EnvName, Error};
 use std::sync::atomic::Ordering;
 
@@ -259,6 +260,10 @@ fn a_batch_stops_at_the_first_refusal_or_undoes_all() {
     assert_eq!(result(&mut bench, 0), Err(Error::NotInBatch));
     let calls = [Call::Acknowledge { kind: exo_abi::Kind::Frames, epoch: 0 }];
     assert_eq!(batch(&mut bench, &calls, BatchFlags::ROLL_BACK), Err(Error::NotInBatch));
+    // What was at the place of a template is gone, and a template has no id.
+    let (environment, capability, ring) = (EnvName::NONE, 0, SEND_TEMPLATE);
+    let template = Call::FilterInstall { environment, capability, address: 0, length: 0, ring };
+    assert_eq!(batch(&mut bench, &[template], BatchFlags::ROLL_BACK), Err(Error::NotInBatch));
     let call = |list, count| Call::Batch { list, count, flags: BatchFlags::empty() };
     assert_eq!(bench.call(call(LIST + 8, 1)), Err(Error::BadAddress));
     assert_eq!(bench.call(call(LIST, 65)), Err(Error::TooLong));

@@ -160,8 +160,8 @@ pub(crate) struct NetworkDevice {
     transmit: Queue,
     /// A buffer for the next packet, since the last was refused.
     spare: Option<Taken>,
-    /// Whether the device has to be told of a packet.
-    queued: bool,
+    /// How many packets the device has not been told of.
+    queued: u64,
     /// The bytes before each packet.
     header: usize,
     address: [u8; 6],
@@ -192,7 +192,7 @@ impl NetworkDevice {
         let header = if features.contains(Features::VERSION_1) { 12 } else { 10 };
         let receiver = Receiver { queue, header, last: None };
         let receiver = early.collect(core::iter::once(receiver))?.first_mut();
-        Some(Self { transport, receiver, transmit, spare: None, queued: false, header, address })
+        Some(Self { transport, receiver, transmit, spare: None, queued: 0, header, address })
     }
 
     /// The link address.
@@ -230,14 +230,15 @@ impl NetworkDevice {
             Ok(()) => self.transmit.offer(buffer, end),
             Err(_) => self.spare = Some(buffer),
         }
-        self.queued |= written.is_ok();
+        self.queued += u64::from(written.is_ok());
         written
     }
 
-    /// Tells the device that packets are queued, if any are.
-    pub(crate) fn doorbell(&mut self) {
-        if core::mem::take(&mut self.queued) && self.transmit.wants_notice() {
+    /// Tells the device of the packets that are queued, if there are any. Returns how many.
+    pub(crate) fn doorbell(&mut self) -> u64 {
+        if self.queued > 0 && self.transmit.wants_notice() {
             self.transport.notify(TRANSMIT);
         }
+        core::mem::take(&mut self.queued)
     }
 }

@@ -50,11 +50,17 @@ fn main(_: &Start<'_>) -> u64 {
     }
     for (id, entry) in tables::filters().iter() {
         if entry.holder != exo_user::contract::name().0 {
-            refused(Call::FilterRemove { filter: id as u32 }, Error::NoFilter);
+            refused(
+                Call::FilterRemove { filter: id as u32, capability: capability::NETWORK },
+                Error::NoFilter,
+            );
         }
     }
-    refused(Call::FilterRemove { filter: u32::MAX }, Error::NoFilter);
+    refused(
+        Call::FilterRemove { filter: u32::MAX, capability: capability::NETWORK },
+        Error::NoFilter,
+    );
     rule::granted("to remove its own", filter::remove(own));
-    refused(Call::FilterRemove { filter: own }, Error::NoFilter);
+    refused(Call::FilterRemove { filter: own, capability: capability::NETWORK }, Error::NoFilter);
     0
 }
