@@ -1,4 +1,4 @@
-//! Echoes: by the program, which polls or sleeps, and by its handler at arrival. The host sends packets, each when it has the
+//! Echoes: by the program, and by its handler at arrival. The host sends packets, each when it has the
 //! echo of the one before, and a short one at last.
 
 use crate::mark;
@@ -10,11 +10,8 @@ use libos_posix::exo_user::abi::name::PAGE_SIZE;
 use libos_posix::exo_user::abi::ring::{
     CONSUMED, Descriptor, HEADER_WORDS, PRODUCED, SLOT_SIZE, SLOTS, SLOTS_PER_FRAME,
 };
-use libos_posix::exo_user::abi::upcall::Event;
 use libos_posix::exo_user::packet::{self, Packet};
-use libos_posix::exo_user::{
-    Error, capability, control, environment, filter, handler, layout, ring, tables,
-};
+use libos_posix::exo_user::{Error, capability, filter, handler, layout, ring, tables};
 
 /// How many packets the host sends.
 const PACKETS: u64 = 200;
@@ -40,12 +37,7 @@ const FILTER_LENGTH: usize = 33;
 /// The program does it, which looks at nothing else: it exchanges addresses and ports in the ring, and
 /// sends from there.
 pub(crate) fn echo_user(measurement: &mut Measurement) -> Result<(), Error> {
-    Echo::new()?.measure(measurement, Echo::poll)
-}
-
-/// The same, but for that it sleeps until a packet comes, as programs do that are not alone.
-pub(crate) fn echo_asleep(measurement: &mut Measurement) -> Result<(), Error> {
-    Echo::new()?.measure(measurement, Echo::sleep)
+    Echo::new()?.measure(measurement)
 }
 
 /// Its handler does the same, and passes the last packet on.
@@ -55,7 +47,7 @@ pub(crate) fn handler_echo(measurement: &mut Measurement) -> Result<(), Error> {
     let state = echo.pages.frames[1 + FRAMES as usize];
     // SAFETY: nothing refers to the page.
     unsafe { handler::install(echo.ring, capability::NETWORK, program.as_flattened(), state)? };
-    echo.measure(measurement, Echo::poll)
+    echo.measure(measurement)
 }
 
 /// A ring for the packets.
@@ -74,13 +66,13 @@ impl Echo {
     }
 
     /// Counts everything from the message that packets may come to the last of them, and ends the ring.
-    fn measure(self, measurement: &mut Measurement, wait: impl Fn(&Self)) -> Result<(), Error> {
+    fn measure(self, measurement: &mut Measurement) -> Result<(), Error> {
         let mut ready = Ok(());
         measurement.marked(|| {
             mark::begin();
             ready = self.ready();
             while ready.is_ok() && !self.answer() {
-                wait(&self);
+                self.wait();
             }
             mark::end();
             PACKETS
@@ -100,16 +92,10 @@ impl Echo {
         packet::send(&[Packet::new(&frame)], capability::NETWORK).map(|_| ())
     }
 
-    /// Waits until a packet is in the ring, without sleeping.
-    fn poll(&self) {
+    /// Waits until a packet is in the ring, without sleeping: how often an idle CPU ticks depends on how
+    /// long the host takes.
+    fn wait(&self) {
         mark::wait_until(self.word(PRODUCED), self.word(CONSUMED).load(Ordering::Relaxed) + 1);
-    }
-
-    /// Waits until a packet is in the ring. Nothing else wakes it; what has come since it last looked
-    /// keeps it awake.
-    fn sleep(&self) {
-        environment::sleep(u64::MAX);
-        control::take(Event::Packet);
     }
 
     fn word(&self, word: usize) -> &AtomicU64 {
@@ -195,4 +181,4 @@ fn handler() -> Vec<[u8; 8]> {
 
 /// The benches of this file.
 pub(crate) const BENCHES: &[crate::Bench] =
-    &[("echo_user", echo_user), ("echo_asleep", echo_asleep), ("handler_echo", handler_echo)];
+    &[("echo_user", echo_user), ("handler_echo", handler_echo)];
