@@ -105,45 +105,51 @@ impl Instruction {
     /// What it does.
     ///
     /// # Errors
-    /// It is none.
+    /// It is none that libpcap knows.
     pub fn operation(&self) -> Result<Operation> {
         let operand = if self.code & 0x08 == 0 { Operand::K } else { Operand::X };
-        Ok(match self.code & 0x07 {
-            0 => Operation::Load(self.source()?),
-            1 => Operation::LoadIndex(self.source()?),
-            2 => Operation::Store,
-            3 => Operation::StoreIndex,
-            4 => Operation::Compute(self.arithmetic()?, operand),
-            5 => match self.code & 0xf0 {
-                0x00 => Operation::Jump,
-                0x10 => Operation::Branch(Comparison::Equal, operand),
-                0x20 => Operation::Branch(Comparison::Greater, operand),
-                0x30 => Operation::Branch(Comparison::NotLess, operand),
-                0x40 => Operation::Branch(Comparison::AnyBit, operand),
-                _ => bail!("unknown jump {:#x}", self.code),
+        Ok(match self.code {
+            0x02 => Operation::Store,
+            0x03 => Operation::StoreIndex,
+            0x05 => Operation::Jump,
+            0x06 => Operation::Return,
+            0x16 => Operation::ReturnAccumulator,
+            0x07 => Operation::ToIndex,
+            0x87 => Operation::FromIndex,
+            0x8c | 0x100.. => bail!("unknown instruction {:#x}", self.code),
+            code => match code & 0x07 {
+                0 => Operation::Load(self.source()?),
+                1 => Operation::LoadIndex(self.source()?),
+                4 => Operation::Compute(self.arithmetic()?, operand),
+                5 => Operation::Branch(self.comparison()?, operand),
+                _ => bail!("unknown instruction {code:#x}"),
             },
-            6 if self.code & 0x18 == 0x10 => Operation::ReturnAccumulator,
-            6 => Operation::Return,
-            _ if self.code & 0xf8 == 0x80 => Operation::FromIndex,
-            _ => Operation::ToIndex,
         })
     }
 
     fn source(&self) -> Result<Source> {
-        let width = match self.code & 0x18 {
-            0x00 => 4,
-            0x08 => 2,
-            0x10 => 1,
-            _ => bail!("unknown width in {:#x}", self.code),
-        };
-        Ok(match self.code & 0xe0 {
-            0x00 => Source::Immediate,
-            0x20 => Source::Absolute(width),
-            0x40 => Source::Indirect(width),
-            0x60 => Source::Memory,
-            0x80 => Source::Length,
-            0xa0 => Source::Header,
-            _ => bail!("unknown load {:#x}", self.code),
+        Ok(match self.code {
+            0x00 | 0x01 => Source::Immediate,
+            0x20 => Source::Absolute(4),
+            0x28 => Source::Absolute(2),
+            0x30 => Source::Absolute(1),
+            0x40 => Source::Indirect(4),
+            0x48 => Source::Indirect(2),
+            0x50 => Source::Indirect(1),
+            0x60 | 0x61 => Source::Memory,
+            0x80 | 0x81 => Source::Length,
+            0xb1 => Source::Header,
+            code => bail!("unknown load {code:#x}"),
+        })
+    }
+
+    fn comparison(&self) -> Result<Comparison> {
+        Ok(match self.code & 0xf0 {
+            0x10 => Comparison::Equal,
+            0x20 => Comparison::Greater,
+            0x30 => Comparison::NotLess,
+            0x40 => Comparison::AnyBit,
+            _ => bail!("unknown jump {:#x}", self.code),
         })
     }
 
@@ -221,6 +227,11 @@ impl Program {
                 Operation::Return | Operation::ReturnAccumulator => continue,
                 _ => 0,
             };
+            let divides = matches!(
+                operation,
+                Operation::Compute(Arithmetic::Divide | Arithmetic::Modulo, Operand::K)
+            );
+            ensure!(!divides || instruction.k != 0, "instruction {at}: divides by zero");
             let inside = farthest < count && at + 1 + farthest < count;
             ensure!(inside, "instruction {at}: leaves the program, or goes back in it");
             let memory = matches!(

@@ -4,6 +4,11 @@
 //! union of masked compares, and so the program a union of filters. Where a value is computed in a
 //! way that filters cannot express, the condition on it is left out, so that the filters match more
 //! than the program accepts, and the program itself is what remains: the residual.
+//!
+//! A load that is outside of the packet refuses it, whatever becomes of the value. So a filter has to
+//! look as far as the path has loaded, but for the Ethernet header, which is always there. One
+//! difference is left: where a mask leaves out the last bytes of a load, a packet that ends there is
+//! refused by the program only. Headers that are cut in the middle are nobody's anyway.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +22,10 @@ const MOST: usize = 2048;
 /// The most filters that one path becomes. Exclusions multiply: what is not one address and not
 /// another takes 32 by 32 compares, and costs less as a residual.
 const PRODUCT: usize = 64;
+/// No packet is longer.
+const LONGEST: u32 = 65_535;
+/// Every packet has so many bytes.
+const LINK_HEADER: u32 = 14;
 
 /// What came out.
 #[derive(Clone, Debug)]
@@ -50,6 +59,10 @@ struct State {
     a: Value,
     x: Value,
     memory: Vec<Value>,
+    /// What has been loaded.
+    loads: Vec<Field>,
+    /// Why it is not known where else the packet may have been refused.
+    doubt: Option<&'static str>,
 }
 
 /// One branch that a path took.
@@ -71,8 +84,13 @@ struct Path {
 /// What happens next.
 enum Next {
     Go(State),
-    End(bool),
-    Branch { condition: Option<(Field, Condition)>, taken: State, other: State },
+    /// Accepted or not, or that depends on a value.
+    End(Option<bool>),
+    Branch {
+        condition: Option<(Field, Condition)>,
+        taken: State,
+        other: State,
+    },
 }
 
 /// Lifts a program.
@@ -108,7 +126,8 @@ impl Lifter<'_> {
     fn all(&mut self) {
         let zero = Value::Constant(0);
         let memory = vec![zero.clone(); MEMORY];
-        let state = State { at: 0, a: zero.clone(), x: zero, memory };
+        let (a, x) = (zero.clone(), zero);
+        let state = State { at: 0, a, x, memory, loads: Vec::new(), doubt: None };
         let mut open = vec![Path { state, steps: Vec::new() }];
         let mut paths = 0;
         while let Some(mut path) = open.pop() {
@@ -117,8 +136,8 @@ impl Lifter<'_> {
                     path.state = state;
                     open.push(path);
                 }
-                Next::End(false) => {}
-                Next::End(true) => {
+                Next::End(Some(false)) => {}
+                Next::End(_) => {
                     paths += 1;
                     self.accept(path);
                 }
@@ -151,24 +170,40 @@ impl Lifter<'_> {
         let mut next = State { at: state.at + 1, ..state.clone() };
         let operand =
             |operand| if operand == Operand::K { Value::Constant(k) } else { next.x.clone() };
-        let Ok(operation) = instruction.operation() else { return Next::End(false) };
+        let refused = Next::End(Some(false));
+        let Ok(operation) = instruction.operation() else { return refused };
         match operation {
-            Operation::Load(source) => next.a = read(source, k, state),
-            Operation::LoadIndex(source) => next.x = read(source, k, state),
+            Operation::Load(source) | Operation::LoadIndex(source) => {
+                let Some((value, load)) = read(source, k, state) else { return refused };
+                next.loads.extend(load);
+                if value == ANYWHERE {
+                    next.doubt = Some("a load at a place that is computed");
+                }
+                let is_index = matches!(operation, Operation::LoadIndex(_));
+                *(if is_index { &mut next.x } else { &mut next.a }) = value;
+            }
             Operation::Store => next.memory[k as usize] = state.a.clone(),
             Operation::StoreIndex => next.memory[k as usize] = state.x.clone(),
             Operation::Compute(arithmetic, with) => {
-                next.a = compute(arithmetic, &state.a, &operand(with));
+                let (with, divides) = (operand(with), [Arithmetic::Divide, Arithmetic::Modulo]);
+                let divides = divides.contains(&arithmetic);
+                match with {
+                    Value::Constant(0) if divides => return refused,
+                    Value::Constant(_) => {}
+                    _ if divides => next.doubt = Some("a division by what may be zero"),
+                    _ => {}
+                }
+                next.a = compute(arithmetic, &state.a, &with);
             }
             Operation::Jump => next.at += k as usize,
             Operation::ToIndex => next.x = state.a.clone(),
             Operation::FromIndex => next.a = state.x.clone(),
-            Operation::Return => return Next::End(k != 0),
+            Operation::Return => return Next::End(Some(k != 0)),
             Operation::ReturnAccumulator => match state.a {
-                Value::Constant(value) => return Next::End(value != 0),
+                Value::Constant(value) => return Next::End(Some(value != 0)),
                 _ => {
                     self.residual.push(format!("instruction {}: returns a value", state.at));
-                    return Next::End(true);
+                    return Next::End(None);
                 }
             },
             Operation::Branch(comparison, with) => {
@@ -209,10 +244,8 @@ impl Lifter<'_> {
     /// Turns a path that accepts into filters.
     fn accept(&mut self, mut path: Path) {
         self.drop_needless(&mut path);
-        let mut fields: BTreeMap<Field, Vec<Condition>> = BTreeMap::new();
-        for step in path.steps {
-            fields.entry(step.field).or_default().push(step.condition);
-        }
+        self.residual.extend(path.state.doubt.map(str::to_owned));
+        let fields = by_field(&path.steps);
         let mut unions: Vec<Vec<Atoms>> = vec![vec![Atoms::default()]];
         for (field, conditions) in &fields {
             match cover(field.width, conditions, PRODUCT) {
@@ -239,6 +272,10 @@ impl Lifter<'_> {
                 .collect();
         }
         for conjunction in conjunctions {
+            let short = path.state.loads.iter().find(|load| !conjunction.reaches(load));
+            self.residual.extend(short.map(|load| {
+                format!("a load of {} bytes at {} that is not compared", load.width, load.offset)
+            }));
             self.add(conjunction);
         }
     }
@@ -266,25 +303,28 @@ impl Lifter<'_> {
         for place in (0..path.steps.len()).rev() {
             let mut rest = path.steps.clone();
             let step = rest.remove(place);
-            let facts = |condition: Condition| {
-                let mut facts = rest.clone();
-                facts.push(Step { condition, ..step.clone() });
-                facts
-            };
-            if self.surely_accepts(step.other.clone(), &facts(step.condition.negated())) {
-                path.steps.remove(place);
+            let condition = step.condition.negated();
+            let facts = [&rest[..], &[Step { condition, ..step.clone() }]].concat();
+            if let Some(loads) = self.surely_accepts(step.other.clone(), &facts)
+                && path.state.loads.iter().chain(&loads).all(|load| reach(&rest, load))
+            {
+                path.steps = rest;
             }
         }
         self.residual.truncate(reasons);
     }
 
-    /// Whether every packet for which the facts hold is accepted from here.
-    fn surely_accepts(&mut self, mut state: State, facts: &[Step]) -> bool {
+    /// If every packet for which the facts hold is accepted from here, as long as it reaches as far
+    /// as is loaded: what is loaded.
+    fn surely_accepts(&mut self, mut state: State, facts: &[Step]) -> Option<Vec<Field>> {
         loop {
             state = match self.step(&state) {
                 Next::Go(state) => state,
-                Next::End(accepted) => return accepted,
-                Next::Branch { condition: None, .. } => return false,
+                Next::End(accepted) => {
+                    let sure = accepted == Some(true) && state.doubt.is_none();
+                    return sure.then_some(state.loads);
+                }
+                Next::Branch { condition: None, .. } => return None,
                 Next::Branch { condition: Some((field, condition)), taken, other } => {
                     let about = facts.iter().filter(|fact| fact.field == field);
                     let known: Vec<Condition> = about.map(|fact| fact.condition).collect();
@@ -293,7 +333,7 @@ impl Lifter<'_> {
                     match (can(condition), can(condition.negated())) {
                         (true, false) => taken,
                         (false, true) => other,
-                        _ => return false,
+                        _ => return None,
                     }
                 }
             };
@@ -320,29 +360,67 @@ fn follow(
     Some(Path { state: to.clone(), steps })
 }
 
-/// What a load gives.
-fn read(source: Source, k: u32, state: &State) -> Value {
-    let load = |base: Vec<Header>, offset: u32, width: u8| Value::Load {
-        field: Field { base, offset, width },
-        mask: u32::MAX >> (32 - 8 * u32::from(width)),
-        shifts: (0, 0),
-    };
-    match source {
-        Source::Immediate => Value::Constant(k),
-        Source::Absolute(width) => load(Vec::new(), k, width),
-        Source::Memory => state.memory[k as usize].clone(),
-        Source::Length => Value::Other("the length of the packet"),
-        Source::Header => Value::Headers(vec![Header { offset: k, mask: 0x0f, shift: 2 }], 0),
-        Source::Indirect(width) => match &state.x {
-            Value::Constant(x) => load(Vec::new(), x.wrapping_add(k), width),
-            Value::Headers(headers, more) => load(headers.clone(), more.wrapping_add(k), width),
-            Value::Load { .. } => match as_header(&state.x) {
-                Some(([], header)) => load(vec![header], k, width),
-                _ => Value::Other("a load at a place that is computed"),
-            },
-            Value::Other(_) => Value::Other("a load at a place that is computed"),
-        },
+/// The conditions on each field.
+fn by_field(steps: &[Step]) -> BTreeMap<&Field, Vec<Condition>> {
+    let mut fields: BTreeMap<&Field, Vec<Condition>> = BTreeMap::new();
+    for step in steps {
+        fields.entry(&step.field).or_default().push(step.condition);
     }
+    fields
+}
+
+/// Whether a packet that meets these conditions is sure to reach the first byte of this.
+fn reach(steps: &[Step], load: &Field) -> bool {
+    Atoms::default().reaches(load)
+        || by_field(steps).iter().any(|(field, conditions)| {
+            let covers = cover(field.width, conditions, PRODUCT).unwrap_or_default();
+            let reaches = |(mask, _): &(u32, u32)| Atoms::of(field, *mask, 0).reaches(load);
+            !covers.is_empty() && covers.iter().all(reaches)
+        })
+}
+
+/// What is loaded from where nobody knows.
+const ANYWHERE: Value = Value::Other("a load at a place that is computed");
+
+/// What a load gives, and what is loaded for that if it is known; nothing if no packet is so long.
+fn read(source: Source, k: u32, state: &State) -> Option<(Value, Option<Field>)> {
+    let load = |base: &[Header], offset: u32, width: u8| {
+        let field = Field { base: base.to_vec(), offset, width };
+        let mask = u32::MAX >> (32 - 8 * u32::from(width));
+        (Value::Load { field: field.clone(), mask, shifts: (0, 0) }, Some(field))
+    };
+    let within = |offset: &u32| *offset <= LONGEST;
+    let known = match source {
+        Source::Immediate => (Value::Constant(k), None),
+        Source::Memory => (state.memory[k as usize].clone(), None),
+        Source::Length => (Value::Other("the length of the packet"), None),
+        Source::Absolute(width) => load(&[], Some(k).filter(within)?, width),
+        Source::Header => {
+            let headers = vec![Header { offset: k, mask: 0x0f, shift: 2 }];
+            (Value::Headers(headers, 0), load(&[], Some(k).filter(within)?, 1).1)
+        }
+        Source::Indirect(width) => {
+            let header;
+            let (base, more) = match &state.x {
+                Value::Constant(x) => (&[][..], *x),
+                Value::Headers(headers, more) => (&headers[..], *more),
+                value => match as_header(value) {
+                    Some(([], found)) => {
+                        header = [found];
+                        (&header[..], 0)
+                    }
+                    _ => return Some((ANYWHERE, None)),
+                },
+            };
+            match more.checked_add(k).filter(within) {
+                Some(offset) => load(base, offset, width),
+                None if base.is_empty() => return None,
+                // The header's length may make it small again.
+                None => (ANYWHERE, None),
+            }
+        }
+    };
+    Some(known)
 }
 
 /// A loaded byte as the length of a header: the base it was loaded from, and the header.
@@ -432,6 +510,19 @@ impl Atoms {
 
     fn and(&self, other: &Self) -> Self {
         Self { compares: [&self.compares[..], &other.compares[..]].concat() }
+    }
+
+    /// Whether a packet that it matches is sure to reach the first byte of this.
+    fn reaches(&self, load: &Field) -> bool {
+        load.base.is_empty() && load.offset + u32::from(load.width) <= LINK_HEADER
+            || self.compares.iter().filter(|(_, mask, _)| *mask != 0).any(|(field, mask, _)| {
+                let unread = mask.trailing_zeros() / 8;
+                let last = field.offset + u32::from(field.width) - unread;
+                let headers = field.base.iter().enumerate().map(|(at, h)| (at, h.offset + 1));
+                let behind = field.base.starts_with(&load.base);
+                let mut ends = headers.chain([(field.base.len(), last)]);
+                behind && ends.any(|(level, end)| level >= load.base.len() && end > load.offset)
+            })
     }
 
     /// The filter. Bases come in the order of their headers, since one is the start of the next.
