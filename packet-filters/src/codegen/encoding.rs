@@ -95,9 +95,11 @@ impl Code<'_> {
         self.emit(&[by]);
     }
 
-    /// Loads a constant, in the shortest form that does.
+    /// Loads a constant, in the shortest form that does. Changes the flags.
     pub(crate) fn constant(&mut self, register: u8, value: u64) {
-        if let Ok(value) = u32::try_from(value) {
+        if value == 0 {
+            self.registers(NARROW, 0x33, register, register); // xor
+        } else if let Ok(value) = u32::try_from(value) {
             self.numbered(NARROW, 0xb8, register);
             self.emit(&value.to_le_bytes());
         } else if let Ok(value) = i32::try_from(value.cast_signed()) {

@@ -75,6 +75,7 @@ impl Activation {
     }
 
     /// Says where a region is. A helper may call it to make the region longer, never shorter.
+    #[inline]
     pub fn set_region(&mut self, region: u8, start: *mut u8, length: u64) {
         if let Some(bounds) = self.regions.get_mut(usize::from(region)) {
             *bounds =
@@ -83,6 +84,7 @@ impl Activation {
     }
 
     /// The start of region 0.
+    #[inline]
     pub fn first(&self) -> *mut u8 {
         self.regions[0].start
     }
@@ -106,6 +108,7 @@ impl Activation {
 
 impl Ended {
     /// The value of register 0 at the exit, or why there was none.
+    #[inline]
     pub fn outcome(self) -> Result<u64, Trap> {
         self.status.checked_sub(1).map_or(Ok(self.value), |at| Err(Trap(at as u16)))
     }

@@ -2,7 +2,7 @@
 //!
 //! | register | holds |
 //! |---|---|
-//! | rax, rdi, rsi, rdx, r8, r9, rbx, r13, r14, r15 | registers 0 to 9 |
+//! | rax, rdi, rsi, rdx, r8, r9, rbx, r13, r14, r15 | registers 0 to 9, those that are used |
 //! | rsp | the stack of the function, 512 bytes; register 10 is always the offset of its end |
 //! | rbp | the activation |
 //! | r10 | the start of region 0; other regions' starts are loaded when they are used |
@@ -14,7 +14,8 @@
 //! number of places in the region at which an access of its size may start. That is one unsigned
 //! comparison, right for every offset.
 //!
-//! Helpers take registers 1 to 5 where they are, and the activation in rcx.
+//! Helpers take registers 1 to 5 where they are, and the activation in rcx. A program that calls none
+//! has its registers, then the activation, in the first of those above: most need to save nothing.
 
 use core::mem;
 
@@ -30,12 +31,9 @@ use crate::codegen::encoding::*;
 /// Registers 0 to 9.
 const REGISTERS: [u8; 10] = [RAX, RDI, RSI, RDX, R8, R9, RBX, R13, R14, R15];
 
-/// What the caller of a compiled program wants to find unchanged: the fuel, which only a program
-/// that goes back burns, and registers 6 to 9.
-const SAVED: [u8; 5] = [R12, RBX, R13, R14, R15];
-
-/// The start of region 0, in the activation.
-const FIRST: Memory = Memory::at(RBP, 0);
+/// What the caller of a compiled program wants to find unchanged. The second is the fuel, which only
+/// a program that goes back burns.
+const SAVED: [u8; 6] = [RBP, R12, RBX, R13, R14, R15];
 
 impl Verified<'_> {
     /// Writes the program as machine code of the type [`Compiled`](super::Compiled) to the front of
@@ -45,16 +43,35 @@ impl Verified<'_> {
     /// calls the activation's helpers, and keeps to the System V calling convention. After an error
     /// the contents of the buffer have no meaning.
     pub fn compile(&mut self, buffer: &mut [u8]) -> Result<usize, BufferTooSmall> {
-        let used = |slot: &Slot| [slot.instruction.to, slot.instruction.from];
-        let used = self.slots.iter().flat_map(used);
-        let most = used.filter(|register| *register < 10).max().unwrap_or(0);
-        let mut slots = self.slots.iter().enumerate();
-        let loops = slots.any(|(at, slot)| slot.instruction.goes_back(at));
-        let saved = usize::from(!loops)..usize::from(most.saturating_sub(5)) + 1;
+        let slots = &*self.slots;
+        let loops = slots.iter().enumerate().any(|(at, slot)| slot.instruction.goes_back(at));
+        let calls = slots.iter().any(|slot| slot.instruction.code == class::JUMP | CALL << 4);
+        let used = |number: usize| {
+            let names = |register: u8| usize::from(register) == number;
+            slots.iter().any(|slot| names(slot.instruction.to) || names(slot.instruction.from))
+        };
+        let mut free = REGISTERS.into_iter();
+        let registers = core::array::from_fn(|number| match REGISTERS.get(number) {
+            Some(own) if calls => Some(*own).filter(|_| number < 6 || used(number)),
+            Some(_) if used(number) => free.next(),
+            _ => None,
+        });
+        let activation = free.next().filter(|_| !calls).unwrap_or(RBP);
+        let changed = |register: &u8| {
+            let held = registers.contains(&Some(*register)) || *register == activation;
+            held || loops && *register == R12
+        };
+        let saved = SAVED.map(|register| Some(register).filter(changed));
+        // Helpers want a multiple of 16, with what is saved and the return address.
+        let odd = calls && saved.iter().flatten().count().is_multiple_of(2);
+        let stack = if used(10) { STACK as i32 } else { 0 };
         let mut compiler = Compiler {
             code: Code::new(buffer),
             slots: self.slots,
-            saved: SAVED.get(saved).unwrap_or(&SAVED),
+            registers,
+            activation,
+            saved,
+            frame: stack + if odd { 8 } else { 0 },
             done: Label::new(),
             trapped: Label::new(),
         };
@@ -70,8 +87,13 @@ impl Verified<'_> {
 struct Compiler<'c, 'b> {
     code: Code<'b>,
     slots: &'c mut [Slot],
-    /// Those of [`SAVED`] that the program changes.
-    saved: &'static [u8],
+    /// What holds registers 0 to 9, as far as they are used.
+    registers: [Option<u8>; 10],
+    activation: u8,
+    /// Those of [`SAVED`] that are changed.
+    saved: [Option<u8>; 6],
+    /// What is taken of the stack.
+    frame: i32,
     /// The program has exited.
     done: Label,
     /// The program has trapped, and edx says how.
@@ -79,26 +101,21 @@ struct Compiler<'c, 'b> {
 }
 
 impl Compiler<'_, '_> {
-    /// What is taken of the stack: that of the program, and 8 bytes where they keep it a multiple of
-    /// 16 behind the return address, rbp and the saved registers.
-    fn frame(&self) -> i32 {
-        STACK as i32 + if self.saved.len().is_multiple_of(2) { 0 } else { 8 }
-    }
-
     fn prologue(&mut self, arguments: &[Argument; 5]) {
-        let frame = self.frame();
-        let code = &mut self.code;
-        code.push(RBP);
-        self.saved.iter().for_each(|register| code.push(*register));
-        code.registers(WIDE, LOAD, RBP, RDI);
+        let (code, activation) = (&mut self.code, self.activation);
+        self.saved.iter().flatten().for_each(|register| code.push(*register));
         code.registers(WIDE, LOAD, R10, RSI);
-        if self.saved.first() == Some(&R12) {
-            code.memory(WIDE, LOAD, R12, Memory::at(RBP, Activation::FUEL));
+        code.registers(WIDE, LOAD, activation, RDI);
+        if self.saved.contains(&Some(R12)) {
+            code.memory(WIDE, LOAD, R12, Memory::at(activation, Activation::FUEL));
         }
-        code.immediate(WIDE, group::SUB, RSP, frame);
-        for ((argument, register), index) in arguments.iter().zip([RDI, RSI, RDX, R8, R9]).zip(0..)
-        {
-            let mut load = |held| code.memory(WIDE, LOAD, register, Memory::at(RBP, held));
+        if self.frame != 0 {
+            code.immediate(WIDE, group::SUB, RSP, self.frame);
+        }
+        let registers = self.registers.iter().skip(1);
+        for ((argument, register), index) in arguments.iter().zip(registers).zip(0..) {
+            let Some(register) = *register else { continue };
+            let mut load = |held| code.memory(WIDE, LOAD, register, Memory::at(activation, held));
             match *argument {
                 Argument::Nothing => (),
                 Argument::Pointer(_) => code.constant(register, 0),
@@ -110,14 +127,14 @@ impl Compiler<'_, '_> {
 
     /// Behind the last instruction: the way out, and the ways that lead there from what trapped.
     fn epilogue(&mut self) {
-        let frame = self.frame();
         let code = &mut self.code;
         code.bind(mem::take(&mut self.done));
         code.constant(RDX, 0);
         let finish = code.position();
-        code.immediate(WIDE, group::ADD, RSP, frame);
-        self.saved.iter().rev().for_each(|register| code.pop(*register));
-        code.pop(RBP);
+        if self.frame != 0 {
+            code.immediate(WIDE, group::ADD, RSP, self.frame);
+        }
+        self.saved.iter().rev().flatten().for_each(|register| code.pop(*register));
         code.emit(&[0xc3]); // ret
         for (slot, status) in self.slots.iter_mut().zip(1..) {
             if slot.trap.is_used() {
@@ -149,7 +166,8 @@ impl Compiler<'_, '_> {
         match (instruction.class(), instruction.operation()) {
             (class::CONSTANT, _) if code == Instruction::CONSTANT => {
                 let next = self.slots.get(at + 1).map(|next| next.instruction);
-                self.code.constant(register(to), instruction.constant(&next.unwrap_or_default()));
+                self.code
+                    .constant(self.register(to), instruction.constant(&next.unwrap_or_default()));
             }
             (class::CONSTANT, _) => (),
             (class::LOAD, _) => {
@@ -160,7 +178,7 @@ impl Compiler<'_, '_> {
                     (4, true) => (WIDE, 0x63), // movsxd
                     (size, _) => (size == 8, LOAD),
                 };
-                self.code.memory(wide, opcode, register(to), memory);
+                self.code.memory(wide, opcode, self.register(to), memory);
             }
             (class::STORE | class::STORE_CONSTANT, _) => {
                 let memory = self.operand(at, to);
@@ -169,10 +187,10 @@ impl Compiler<'_, '_> {
             (class::NARROW | class::WIDE, _) => self.arithmetic(instruction),
             (_, JA) => self.jump(at, instruction, None),
             (class::JUMP, CALL) => {
-                self.code.registers(WIDE, LOAD, RCX, RBP);
-                self.code.memory(WIDE, LOAD, R11, Memory::at(RBP, Activation::HELPERS));
+                self.code.registers(WIDE, LOAD, RCX, self.activation);
+                self.code.memory(WIDE, LOAD, R11, self.held(Activation::HELPERS));
                 self.code.memory(NARROW, 0xff, 2, Memory::at(R11, 8 * immediate)); // call
-                self.code.memory(WIDE, LOAD, R10, FIRST);
+                self.code.memory(WIDE, LOAD, R10, self.held(Activation::start_of(0)));
             }
             (class::JUMP, EXIT) if at + 1 == self.slots.len() => (),
             (class::JUMP, EXIT) => self.code.jump(None, &mut self.done),
@@ -201,13 +219,23 @@ impl Compiler<'_, '_> {
         }
     }
 
+    /// The register that holds a register of the program; r11 for the stack's end.
+    fn register(&self, number: u8) -> u8 {
+        self.registers.get(usize::from(number)).copied().flatten().unwrap_or(R11)
+    }
+
+    /// A place in the activation.
+    fn held(&self, at: i32) -> Memory {
+        Memory::at(self.activation, at)
+    }
+
     /// The register that holds a register of the program; the offset of the stack's end is put
     /// into r11.
     fn read(&mut self, number: u8) -> u8 {
         if number == 10 {
             self.code.constant(R11, STACK);
         }
-        register(number)
+        self.register(number)
     }
 
     /// A register that holds the second operand; an immediate is put into r11.
@@ -244,7 +272,7 @@ impl Compiler<'_, '_> {
     }
 
     fn arithmetic(&mut self, instruction: &Instruction) {
-        let (wide, to) = (instruction.is_wide(), register(instruction.to));
+        let (wide, to) = (instruction.is_wide(), self.register(instruction.to));
         match instruction.operation() {
             ADD => self.group(instruction, group::ADD, to),
             SUB => self.group(instruction, group::SUB, to),
@@ -285,8 +313,10 @@ impl Compiler<'_, '_> {
             (true, 32) => self.code.registers(NARROW, LOAD, to, to),
             (true, _) => (),
             (false, bits) => {
-                self.code.numbered(WIDE, 0x0fc8, to); // bswap
-                self.code.shift(WIDE, shift::RIGHT, to, 64 - bits as u8);
+                self.code.numbered(bits == 64, 0x0fc8, to); // bswap
+                if bits == 16 {
+                    self.code.shift(NARROW, shift::RIGHT, to, 16);
+                }
             }
         }
     }
@@ -296,7 +326,7 @@ impl Compiler<'_, '_> {
         let wide = instruction.is_wide();
         match instruction.source() {
             Some(source) => {
-                self.code.registers(NARROW, LOAD, RCX, register(source));
+                self.code.registers(NARROW, LOAD, RCX, self.register(source));
                 self.code.registers(wide, 0xd3, field, to);
             }
             None => self.code.shift(wide, field, to, instruction.immediate as u8),
@@ -339,41 +369,45 @@ impl Compiler<'_, '_> {
 
     /// The operand of an access, behind its guard if it needs one.
     fn operand(&mut self, at: usize, base: u8) -> Memory {
-        let Some(slot) = self.slots.get(at) else { return FIRST };
-        let Slot { region, fixed, guarded, ref instruction, .. } = *slot;
+        let Some(slot) = self.slots.get(at) else { return Memory::at(R10, 0) };
+        let Slot { region, fixed, guarded, wanted, ref instruction, .. } = *slot;
         let (size, displacement) = (instruction.size(), instruction.offset.into());
         let start = match region {
             STACK_REGION => RSP,
             0 => R10,
             _ => {
-                let held = Memory::at(RBP, Activation::start_of(region));
+                let held = self.held(Activation::start_of(region));
                 self.code.memory(WIDE, LOAD, R11, held);
                 R11
             }
         };
-        let places = Memory::at(RBP, Activation::places_of(region, size));
         match fixed {
             Some(place) => {
                 if guarded {
-                    self.code.memory(WIDE, 0x81, group::CMP, places);
-                    self.code.emit(&place.to_le_bytes());
-                    self.trap_if(Condition::NotAbove, at);
+                    let length = self.held(Activation::places_of(region, 1));
+                    self.code.memory(WIDE, 0x81, group::CMP, length);
+                    self.code.emit(&wanted.to_le_bytes());
+                    self.trap_if(Condition::Below, at);
                 }
                 Memory::at(start, place.cast_signed())
             }
             None if guarded => {
-                let moved = Memory::at(register(base), displacement);
-                self.code.memory(WIDE, ADDRESS, RCX, moved);
+                let mut place = self.register(base);
+                if displacement != 0 {
+                    self.code.memory(WIDE, ADDRESS, RCX, Memory::at(place, displacement));
+                    place = RCX;
+                }
                 if region == STACK_REGION {
                     let places = STACK as i32 - size.cast_signed() + 1;
-                    self.code.immediate(WIDE, group::CMP, RCX, places);
+                    self.code.immediate(WIDE, group::CMP, place, places);
                 } else {
-                    self.code.memory(WIDE, 0x3b, RCX, places); // cmp
+                    let places = self.held(Activation::places_of(region, size));
+                    self.code.memory(WIDE, 0x3b, place, places); // cmp
                 }
                 self.trap_if(Condition::NotBelow, at);
-                Memory { base: start, index: Some((RCX, 0)), displacement: 0 }
+                Memory { base: start, index: Some((place, 0)), displacement: 0 }
             }
-            None => Memory { base: start, index: Some((register(base), 0)), displacement },
+            None => Memory { base: start, index: Some((self.register(base), 0)), displacement },
         }
     }
 
@@ -391,11 +425,6 @@ impl Compiler<'_, '_> {
         self.code.memory(size == 8, if size == 1 { 0xc6 } else { 0xc7 }, 0, memory);
         self.code.emit(bytes.get(..size as usize).unwrap_or(&bytes));
     }
-}
-
-/// The register that holds a register of the program; r11 for the stack's end.
-fn register(number: u8) -> u8 {
-    REGISTERS.get(usize::from(number)).copied().unwrap_or(R11)
 }
 
 /// For each test when it holds; those that are none never stand here.

@@ -5,12 +5,12 @@
 //! states are joined. A loop is gone through until the state at its start does not change any more;
 //! then the last pass has shown that the states hold for every way through the program. An access
 //! that is not shown to be in bounds gets a guard: one comparison before it, and behind it the
-//! region is known to be as long as the access needed.
+//! region is known to be as long as the access needed. Guards of places that are known merge.
 //!
 //! The work is bounded by [`PASSES`] times the length of the program, whatever the program is.
 
 use super::instruction::{Instruction, MAX_SLOTS, class, decode, operation::*};
-use super::profile::{Argument, Helper, Profile};
+use super::profile::{Argument, Helper, MAX_REGIONS, Profile};
 use super::range::{EXCHANGED, NEGATED, Range};
 use super::refusal::{Reason, Refusal};
 use super::state::{Kind, NUMBER, POINTER, STACK, STACK_REGION, State, Value};
@@ -40,6 +40,8 @@ pub struct Slot {
     pub reached: bool,
     /// Whether an access needs a guard.
     pub guarded: bool,
+    /// How long the guard of an access that is always at the same place wants the region to be.
+    pub wanted: u32,
     /// The region of an access, or [`STACK_REGION`].
     pub region: u8,
     /// Where in the region, if it is always the same place.
@@ -81,6 +83,7 @@ pub fn verify<'w>(
         verifier.changed = false;
         verifier.pass()?;
         if !verifier.changed {
+            verifier.merge_guards();
             return Ok(Verified { profile, slots: verifier.slots });
         }
     }
@@ -101,7 +104,7 @@ impl Slot {
     pub(super) const fn new(instruction: Instruction) -> Self {
         let (jumps, trap) = (Label::new(), Label::new());
         Slot {
-            instruction, reached: false, guarded: false, region: 0, fixed: None, cost: 0,
+            instruction, reached: false, guarded: false, wanted: 0, region: 0, fixed: None, cost: 0,
             target: None, position: 0, jumps, trap,
         }
     }
@@ -215,6 +218,38 @@ impl<'a> Verifier<'a> {
         current.map_or(Ok(()), |_| Err(Refusal { at, reason }))
     }
 
+    /// Lets one guard speak for those of the accesses behind it: as long as all are at known places,
+    /// nothing that others can see happens in between, and there is no other way to them.
+    fn merge_guards(&mut self) {
+        let mut next = [None; MAX_REGIONS];
+        for at in (0..self.slots.len()).rev() {
+            let Some((slot, behind)) = self.slots.get_mut(at..).and_then(<[_]>::split_first_mut)
+            else {
+                continue;
+            };
+            let class = slot.instruction.class();
+            let jumps = matches!(class, class::JUMP | class::NARROW_JUMP);
+            let stores = matches!(class, class::STORE | class::STORE_CONSTANT);
+            if jumps || stores && slot.region != STACK_REGION {
+                next = [None; MAX_REGIONS];
+            }
+            if slot.guarded
+                && slot.fixed.is_some()
+                && let Some(next) = next.get_mut(usize::from(slot.region))
+            {
+                let covered =
+                    next.replace(at).and_then(|next: usize| behind.get_mut(next - at - 1));
+                if let Some(covered) = covered {
+                    covered.guarded = false;
+                    slot.wanted = slot.wanted.max(covered.wanted);
+                }
+            }
+            if slot.target.is_some() {
+                next = [None; MAX_REGIONS];
+            }
+        }
+    }
+
     /// The state that is joined at a slot, if jumps go there.
     fn saved(&mut self, at: usize) -> Option<&mut Option<State>> {
         self.states.get_mut(usize::from(self.slots.get(at)?.target?))
@@ -297,6 +332,7 @@ impl<'a> Verifier<'a> {
             slot.guarded = last_end > state.known(region);
             slot.region = region;
             slot.fixed = place.value().and_then(|place| u32::try_from(place).ok());
+            slot.wanted = first_end as u32;
         }
         state.learn(region, first_end);
         let bytes = Range { min: place.min, max: last_end.min(most) };

@@ -186,8 +186,15 @@ fn what_is_shown_to_be_in_bounds_is_not_guarded() {
         ("mov r0, 0\nstdw [r3], 1\nstdw [r3+56], 1\nstb [r10-1], 2", (0, 3)),
         // The first load proves the ones before it in the packet.
         ("ldxw r0, [r1+12]\nldxb r0, [r1]\nldxdw r0, [r1+8]", (1, 2)),
-        ("ldxb r0, [r1]\nldxb r0, [r1+1]", (2, 0)),
-        ("ldxdw r0, [r1]\nldxb r0, [r1+7]\nldxb r0, [r1+8]", (2, 1)),
+        // One guard speaks for those behind it, unless somebody could see what is in between.
+        ("ldxb r0, [r1]\nldxb r0, [r1+1]", (1, 1)),
+        ("ldxdw r0, [r1]\nldxb r0, [r1+7]\nldxb r0, [r1+8]", (1, 2)),
+        ("ldxb r0, [r1]\nstb [r10-1], 1\nldxb r0, [r1+1]", (1, 2)),
+        ("ldxb r0, [r1]\nldxb r0, [r5+8]\nldxb r0, [r1+1]\nldxb r0, [r5+9]", (2, 2)),
+        ("ldxb r0, [r1]\nstb [r3], 1\nldxb r0, [r1+1]", (2, 1)),
+        ("ldxb r0, [r1]\njeq r0, 0, exit\nldxb r0, [r1+1]", (2, 0)),
+        ("mov r0, 0\njeq r2, 3, on\nldxb r0, [r1]\non:\nldxb r0, [r1+1]", (2, 0)),
+        ("mov r6, r5\nldxb r0, [r6+8]\nmov r1, 1\ncall 5\nldxb r0, [r6+9]", (2, 0)),
         ("mov r0, 0\njlt r2, 14, exit\nldxh r0, [r1+12]", (0, 1)),
         ("mov r0, 0\njgt r2, 13, more\nexit\nmore:\nldxh r0, [r1+12]", (0, 1)),
         ("mov r0, 0\nmov r6, 14\njgt r6, r2, exit\nldxh r0, [r1+12]", (0, 1)),

@@ -160,6 +160,9 @@ impl<W: World> Interpreter<'_, W> {
             region => self.world.region(region),
         };
         let start = usize::try_from(place).unwrap_or(usize::MAX);
+        if slot.guarded && slot.fixed.is_some() && region.len() < slot.wanted as usize {
+            return Err(Stopped);
+        }
         let bytes = region.get_mut(start..start.saturating_add(instruction.size() as usize));
         assert!(bytes.is_some() || slot.guarded, "out of bounds without a guard");
         bytes.ok_or(Stopped)

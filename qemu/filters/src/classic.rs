@@ -172,6 +172,18 @@ impl Instruction {
 }
 
 impl Arithmetic {
+    /// Whether zero is no second operand of it.
+    #[must_use]
+    pub fn divides(self) -> bool {
+        matches!(self, Self::Divide | Self::Modulo)
+    }
+
+    /// Whether it shifts.
+    #[must_use]
+    pub fn shifts(self) -> bool {
+        matches!(self, Self::ShiftLeft | Self::ShiftRight)
+    }
+
     /// The result; `None` for a division by zero.
     #[must_use]
     pub fn apply(self, a: u32, b: u32) -> Option<u32> {
@@ -227,11 +239,13 @@ impl Program {
                 Operation::Return | Operation::ReturnAccumulator => continue,
                 _ => 0,
             };
-            let divides = matches!(
-                operation,
-                Operation::Compute(Arithmetic::Divide | Arithmetic::Modulo, Operand::K)
-            );
-            ensure!(!divides || instruction.k != 0, "instruction {at}: divides by zero");
+            // What libpcap, or Linux, would not run either.
+            if let Operation::Compute(arithmetic, Operand::K) = operation {
+                let zero = arithmetic.divides() && instruction.k == 0;
+                ensure!(!zero, "instruction {at}: divides by zero");
+                let far = arithmetic.shifts() && instruction.k > 31;
+                ensure!(!far, "instruction {at}: shifts by more than 31 bits");
+            }
             let inside = farthest < count && at + 1 + farthest < count;
             ensure!(inside, "instruction {at}: leaves the program, or goes back in it");
             let memory = matches!(

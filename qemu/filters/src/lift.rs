@@ -185,8 +185,7 @@ impl Lifter<'_> {
             Operation::Store => next.memory[k as usize] = state.a.clone(),
             Operation::StoreIndex => next.memory[k as usize] = state.x.clone(),
             Operation::Compute(arithmetic, with) => {
-                let (with, divides) = (operand(with), [Arithmetic::Divide, Arithmetic::Modulo]);
-                let divides = divides.contains(&arithmetic);
+                let (with, divides) = (operand(with), arithmetic.divides());
                 match with {
                     Value::Constant(0) if divides => return refused,
                     Value::Constant(_) => {}

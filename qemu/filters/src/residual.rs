@@ -170,16 +170,11 @@ impl Writer {
             Arithmetic::Modulo => 0x94,
             Arithmetic::ExclusiveOr => 0xa4,
         };
-        let divides = matches!(arithmetic, Arithmetic::Divide | Arithmetic::Modulo);
-        let shifts = matches!(arithmetic, Arithmetic::ShiftLeft | Arithmetic::ShiftRight);
-        if divides && operand == Operand::X {
+        if arithmetic.divides() && operand == Operand::X {
             self.jump(0x16, [X, 0], 0, self.end); // refuse if x is zero
         }
-        if shifts && operand == Operand::K && k > 31 {
-            return self.plain(0xb4, A, 0, 0);
-        }
         // A shift by a register takes the lower bits of it only; classic shifts everything out.
-        if shifts && operand == Operand::X {
+        if arithmetic.shifts() && operand == Operand::X {
             self.offset(0xa6, X, 0, 2, 32); // if x < 32, skip two
             self.plain(0xb4, A, 0, 0);
             self.offset(0x05, 0, 0, 1, 0);

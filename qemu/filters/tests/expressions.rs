@@ -131,6 +131,7 @@ fn classic_programs_by_hand_are_lifted_as_libpcap_reads_them() {
         ("2\n161 0 0 14\n6 0 0 1", "unknown load"),
         ("2\n140 0 0 0\n6 0 0 1", "unknown instruction"),
         ("2\n52 0 0 0\n6 0 0 1", "divides by zero"),
+        ("2\n100 0 0 32\n6 0 0 1", "shifts by more than 31 bits"),
     ] {
         let error = format!("{:#}", Program::parse(text).unwrap_err());
         assert!(error.contains(why), "{text}: {error}");
