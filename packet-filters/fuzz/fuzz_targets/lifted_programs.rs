@@ -18,6 +18,7 @@ static LIBPCAP: LazyLock<Option<Libpcap>> = LazyLock::new(|| Libpcap::load().ok(
 
 const MOST: usize = 28;
 /// What operands often are: places of headers, masks, shifts, values that meet them.
+#[rustfmt::skip]
 const OPERANDS: [u32; 24] = [
     0, 1, 2, 3, 4, 5, 6, 12, 14, 15, 16, 17, 20, 23, 26, 31, 32, 0x3c, 0x50, 0xf0, 0xff, 0x0800,
     0xffff, 0xffff_fffc,
@@ -49,7 +50,8 @@ impl Choices<'_> {
             4 => self.of(&[0xb1, 0xb1, 0x80, 0x81]),
             5 => self.of(&[0x40, 0x48, 0x50]),
             6 | 7 => {
-                let operation = self.of(&[0x50, 0x50, 0x60, 0x70, 0, 0x10, 0x20, 0x30, 0x90, 0xa0, 0x40, 0x80]);
+                let operation =
+                    self.of(&[0x50, 0x50, 0x60, 0x70, 0, 0x10, 0x20, 0x30, 0x90, 0xa0, 0x40, 0x80]);
                 0x04 | operation | self.of(&[0, 0, 0, 8])
             }
             8..12 => 0x05 | self.of(&[0x10, 0x10, 0x20, 0x30, 0x40]) | self.of(&[0, 0, 0, 0, 0, 8]),
@@ -95,8 +97,7 @@ fuzz_target!(|data: &[u8]| {
         if let Some(oracle) = &oracle {
             assert_eq!(accepted, oracle.accepts(&packet), "libpcap: {}", show());
         }
-        let mut activation =
-            Activation::new(0, [0; 5], std::ptr::null(), std::ptr::null_mut());
+        let mut activation = Activation::new(0, [0; 5], std::ptr::null(), std::ptr::null_mut());
         activation.set_region(0, packet.as_ptr().cast_mut(), packet.len() as u64);
         // SAFETY: the region is read only, and there are no helpers.
         let value = unsafe { residual.run(&mut activation) };

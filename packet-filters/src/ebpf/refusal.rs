@@ -1,6 +1,4 @@
-//! Why a program is refused.
-
-use core::fmt;
+//! Why a program is refused. People are told in other words, by the crate `ebpf-tools`.
 
 /// Why a program was refused, and at which slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,60 +9,63 @@ pub struct Refusal {
     pub reason: Reason,
 }
 
-/// Each reason with its text, which is its documentation too.
-macro_rules! reasons {
-    ($($name:ident: $text:literal,)*) => {
-        /// What is wrong with a program.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Reason {
-            $(#[doc = $text] $name,)*
-        }
-
-        impl fmt::Display for Reason {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Reason::$name => $text,)*
-                })
-            }
-        }
-    };
+/// What is wrong with a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The program is empty, longer than [`MAX_SLOTS`](super::MAX_SLOTS), or no whole number of slots.
+    Length,
+    /// No instruction of the RFC.
+    UnknownOpcode,
+    /// A call of something else than a helper.
+    FunctionCall,
+    /// An atomic operation.
+    Atomic,
+    /// An access to the packet as classic BPF has it.
+    LegacyPacket,
+    /// A constant that stands for something of a loader: a map, a variable.
+    MapReference,
+    /// A constant of 64 bits without its second slot.
+    WideCut,
+    /// A field that the encoding does not use is not zero, or it has no such value.
+    ReservedField,
+    /// A register above 10.
+    NoRegister,
+    /// A write to register 10.
+    FrameWritten,
+    /// A jump out of the program.
+    JumpOutside,
+    /// A jump to the second slot of a constant.
+    JumpIntoWide,
+    /// Control goes on behind the last slot.
+    EndReached,
+    /// A register that, on one way at least, holds nothing or another kind of value.
+    UnsetRegister,
+    /// A part of the stack that may hold nothing, or only a part of a pointer.
+    UnsetStack,
+    /// An access through a number.
+    NotAPointer,
+    /// A pointer where only numbers make sense, or two of different regions.
+    PointerArithmetic,
+    /// A pointer stored elsewhere than whole on the stack, at a known place.
+    PointerStored,
+    /// A pointer as the result.
+    PointerReturned,
+    /// A store to a place on the stack that is not known, where a pointer may be.
+    PointerOverwritten,
+    /// A store to a region that programs may not change.
+    ReadOnly,
+    /// An access that is outside of its region each time.
+    OutOfBounds,
+    /// A helper that the profile does not have.
+    NoHelper,
+    /// An argument of another kind than the helper wants.
+    WrongArgument,
+    /// A jump back, where the profile has no loops.
+    Loop,
+    /// More than [`MAX_TARGETS`](super::MAX_TARGETS) places that are jumped to.
+    TooManyTargets,
+    /// What registers hold still changes after the last pass that is made.
+    TooTangled,
+    /// One way has more instructions than can be counted.
+    TooCostly,
 }
-
-reasons! {
-    Length: "the program is empty, too long, or no whole number of slots",
-    UnknownOpcode: "unknown instruction",
-    FunctionCall: "only helpers can be called, by number: functions have to be inlined",
-    Atomic: "atomic operations are not supported",
-    LegacyPacket: "the legacy way to read packets is not supported",
-    MapReference: "there are no maps, variables or addresses",
-    WideCut: "the second half of the constant is missing",
-    ReservedField: "a field that is not used is not zero, or has no such value",
-    NoRegister: "there are registers 0 to 10",
-    FrameWritten: "r10 can't be written",
-    JumpOutside: "jumps out of the program",
-    JumpIntoWide: "jumps into the middle of a constant",
-    EndReached: "runs over the end of the program",
-    UnsetRegister: "reads a register that may hold nothing, or different kinds of values, here",
-    UnsetStack: "reads a part of the stack that may hold nothing, or a part of a pointer",
-    NotAPointer: "the access is not through a pointer",
-    PointerArithmetic: "pointers can be moved by numbers, and subtracted and compared in one region",
-    PointerStored: "a pointer may be stored only on the stack, whole, at a known place",
-    PointerReturned: "the result has to be a number",
-    PointerOverwritten: "may overwrite a pointer on the stack, at a place that is not known",
-    ReadOnly: "the region can't be written",
-    OutOfBounds: "the access is always out of bounds",
-    NoHelper: "there is no such helper",
-    WrongArgument: "an argument is not what the helper wants",
-    Loop: "goes back, and there may be no loops",
-    TooManyTargets: "too many places are jumped to",
-    TooTangled: "what registers hold changes with every pass over the program",
-    TooCostly: "too much may happen on one way through the program",
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "slot {}: {}", self.at, self.reason)
-    }
-}
-
-impl core::error::Error for Refusal {}

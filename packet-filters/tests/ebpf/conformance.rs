@@ -83,7 +83,7 @@ fn every_vector_passes_or_is_refused_with_a_reason() {
                 }
             }
             Err(refusal) if may_be_refused(&name, refusal.reason) => refused += 1,
-            Err(refusal) => wrong.push(format!("{name}: {refusal}")),
+            Err(refusal) => wrong.push(format!("{name}: {refusal:?}")),
         }
     }
     println!("{passed} vectors pass, {refused} are refused");

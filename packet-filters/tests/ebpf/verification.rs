@@ -257,7 +257,7 @@ fn loops_end() {
             assert!(run.is_none_or(|run| run.outcome == Err(Trap(at))), "{text}");
         }
         let refusal = refusal(&program, &PREDICATE).expect("loops");
-        assert!(matches!(refusal.reason, Reason::Loop | Reason::NoHelper), "{text}: {refusal}");
+        assert!(matches!(refusal.reason, Reason::Loop | Reason::NoHelper), "{text}: {refusal:?}");
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`interpreter`] | runs a verified program, checking everything each time: the reference |
 //! | [`profile`] | profiles beside the handlers' |
 //! | [`native`] | runs compiled code |
+//! | [`refusal`] | says in words why a program is refused |
 
 mod arithmetic;
 pub mod assembler;
@@ -15,4 +16,5 @@ pub mod interpreter;
 pub mod native;
 pub mod object;
 pub mod profile;
+pub mod refusal;
 pub mod source;

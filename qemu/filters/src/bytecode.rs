@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use ebpf_tools::assembler::assemble;
 use ebpf_tools::native::{Executable, compile};
+use ebpf_tools::refusal::Explained;
 use packet_filters::ebpf::{Activation, Argument, Profile, Region, Workspace, verify};
 
 use crate::measure::Timing;
@@ -223,7 +224,7 @@ fn compare(text: &str) -> Result<(f64, f64)> {
     let program = assembled(text)?;
     let mut workspace = Box::new(Workspace::new());
     let verified = verify(&program, &PROFILE, &mut workspace);
-    let mut verified = verified.map_err(|refusal| anyhow!("{refusal}"))?;
+    let mut verified = verified.map_err(Explained)?;
     let executable = Executable::new(&compile(&mut verified))?;
     let mut machine = rbpf::EbpfVmRaw::new(Some(&program)).context("rbpf")?;
     machine.jit_compile().context("rbpf")?;

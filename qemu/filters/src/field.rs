@@ -84,14 +84,22 @@ impl Condition {
     }
 }
 
+/// How many prefixes are looked at: conditions can exclude each other so that each load by itself
+/// has to be.
+const WORK: usize = 4096;
+
 /// The loads that meet all conditions, as masked compares (mask, value), no two of which overlap. At
-/// most so many; `None` if there are more.
+/// most so many; `None` if there are more, or it would take too long to say.
 #[must_use]
 pub fn cover(width: u8, conditions: &[Condition], most: usize) -> Option<Vec<(u32, u32)>> {
     let mut found = Vec::new();
     let all = u32::MAX >> (32 - 8 * u32::from(width));
-    let mut open = vec![(0u32, 0u32)];
+    let (mut open, mut work) = (vec![(0u32, 0u32)], 0);
     while let Some((known, value)) = open.pop() {
+        work += 1;
+        if work > WORK {
+            return None;
+        }
         let undecided = |c: &&Condition| c.decided(known, value).is_none();
         if conditions.iter().any(|c| c.decided(known, value) == Some(false)) {
             continue;
@@ -110,7 +118,7 @@ pub fn cover(width: u8, conditions: &[Condition], most: usize) -> Option<Vec<(u3
     Some(found)
 }
 
-/// Whether a load can meet all conditions.
+/// Whether a load can meet all conditions; also if that is not known.
 #[must_use]
 pub fn possible(width: u8, conditions: &[Condition]) -> bool {
     cover(width, conditions, 0).is_none_or(|found| !found.is_empty())
@@ -153,6 +161,15 @@ mod tests {
         assert!(!possible(2, &[equal, equal.negated()]));
         let shifted = Condition { mask: 0xf0, shifts: (4, 0), constant: 4, ..equal };
         assert_eq!(cover(1, &[shifted], 9), Some(vec![(0xf0, 0x40)]));
+        // The lowest bit is to be two things, but is looked at last, on each of two to the fifteen ways.
+        let whole = Condition { mask: u32::MAX, ..condition(Comparison::AnyBit, 0, true) };
+        let pair = |bit: u32| Condition { constant: 0x0001_0002_u32 << bit, ..whole };
+        let lowest =
+            |constant| Condition { mask: 1, ..condition(Comparison::Equal, constant, true) };
+        let mut many: Vec<Condition> = (0..15).map(pair).collect();
+        many.extend([lowest(0), lowest(1)]);
+        assert_eq!(cover(4, &many, 9), None);
+        assert!(possible(4, &many), "as far as was looked");
         let bits = Condition { mask: 0xff, ..condition(Comparison::AnyBit, 0x12, true) };
         assert_eq!(cover(1, &[bits], 9).unwrap().len(), 2);
     }

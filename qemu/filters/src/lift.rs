@@ -82,6 +82,7 @@ struct Path {
 }
 
 /// What happens next.
+#[expect(clippy::large_enum_variant, reason = "taken apart as soon as it is made")]
 enum Next {
     Go(State),
     /// Accepted or not, or that depends on a value.

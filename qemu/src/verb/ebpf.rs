@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use ebpf_tools::native::compile;
 use ebpf_tools::profile::{PREDICATE, RESIDUAL};
+use ebpf_tools::refusal::Explained;
 use ebpf_tools::source;
 use packet_filters::ebpf::{HANDLER, Profile, STACK_REGION, Slot, Verified, Workspace, verify};
 use qemu::workspace::Workspace as Sources;
@@ -70,7 +71,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             {
                 println!("{at:5}: {slot:02x?}");
             }
-            println!("refused: {refusal}");
+            println!("refused: {}", Explained(refusal));
             Ok(ExitCode::FAILURE)
         }
     }
