@@ -23,10 +23,6 @@ impl Filter {
 /// The load at `base + offset` in network order; `None` unless all of it lies in the packet. A base
 /// is at most four shifts of 15 bits.
 fn load(packet: &[u8], base: usize, offset: u16, width: Width) -> Option<u32> {
-    let bytes = packet.get(base + usize::from(offset)..)?;
-    Some(match width {
-        Width::One => u32::from(*bytes.first()?),
-        Width::Two => u32::from(u16::from_be_bytes(*bytes.first_chunk()?)),
-        Width::Four => u32::from_be_bytes(*bytes.first_chunk()?),
-    })
+    let bytes = packet.get(base + usize::from(offset)..)?.get(..usize::from(width.bytes()))?;
+    Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
 }

@@ -102,11 +102,20 @@ impl<'m> FilterSet<'m> {
         })
     }
 
+    /// Whether another filter looks at the same bits.
+    pub fn has_shape_of(&self, filter: &Filter) -> bool {
+        self.known(filter).is_some()
+    }
+
+    /// The newest filter of each shape.
+    pub fn newest(&self) -> impl Iterator<Item = u32> {
+        self.order().map(|(_, shape)| shape.first).filter(|id| *id != NONE)
+    }
+
     /// Adds a filter; its id.
     pub fn insert(&mut self, filter: &Filter) -> Result<u32, InsertError> {
         let words = filter.words();
-        let known = self.order().find(|(_, shape)| shape.is_of(filter)).map(|(index, _)| index);
-        let index = match known {
+        let index = match self.known(filter) {
             Some(index) => index,
             None => self.add_shape(filter)?,
         };
@@ -207,6 +216,11 @@ impl<'m> FilterSet<'m> {
     /// The words of the filter with this id.
     pub(crate) fn words(&self, id: u32) -> Option<Words> {
         Some(self.table.content(self.links.get(id as usize)?.slot)?.1)
+    }
+
+    /// The shape of a filter, if there is one.
+    fn known(&self, filter: &Filter) -> Option<u8> {
+        self.order().find(|(_, shape)| shape.is_of(filter)).map(|(index, _)| index)
     }
 
     /// Finds a place for the shape of a filter, and one in the order.

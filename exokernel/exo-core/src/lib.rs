@@ -45,6 +45,6 @@ pub use event::Exception;
 pub use exposed::Exposed;
 pub use handler::{Arrival, Handled};
 pub use kernel::{Kernel, Lists, Storage};
-pub use machine::{Devices, FILTERS, Machine, RESERVATIONS, SHAPES};
+pub use machine::{Devices, FILTERS, Machine, RESERVATIONS, SHAPES, SHAPES_EACH};
 pub use network::RINGS;
 pub use schedule::Next;

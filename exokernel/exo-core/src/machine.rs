@@ -11,6 +11,8 @@ pub const FILTERS: usize = 16_384;
 pub const RESERVATIONS: usize = 256;
 /// The most shapes that filters have: combinations of bits that they look at.
 pub const SHAPES: usize = 64;
+/// The most of these that one environment has brought.
+pub const SHAPES_EACH: usize = 8;
 
 /// The hardware, as the kernel's mechanism sees it. `exo-kernel` implements it for the machine,
 /// the tests for plain memory.

@@ -2,7 +2,7 @@
 
 use crate::handler::Handler;
 use crate::kernel::Kernel;
-use crate::machine::{Devices, FILTERS, Machine, RESERVATIONS};
+use crate::machine::{Devices, FILTERS, Machine, RESERVATIONS, SHAPES_EACH};
 use crate::user_memory::{read_bytes, read_words};
 use core::sync::atomic::Ordering;
 use exo_abi::contract::Kind;
@@ -201,13 +201,20 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(FIRST_RESERVATION + place as u32)
     }
 
-    /// Whoever could reserve it need not.
+    /// Whoever could reserve it need not. A shape costs everybody something at each packet, and there
+    /// are few: whose filter of it is the newest answers for it.
     fn add_filter(&mut self, owner: u16, filter: &Filter, may: bool) -> Result<u32, Error> {
         if !self.reserved(owner, filter) {
             self.refuse_overlap(owner, filter)?;
             if !may {
                 return Err(Error::NotReserved);
             }
+        }
+        let own = |id: &u32| self.filter_holder(*id) == Some(owner);
+        if !self.filters.has_shape_of(filter)
+            && self.filters.newest().filter(own).count() >= SHAPES_EACH
+        {
+            return Err(Error::OverLimit);
         }
         let id = self.filters.insert(filter).map_err(|error| match error {
             InsertError::Duplicate(_) => Error::FilterOverlaps,

@@ -33,27 +33,10 @@ impl Label {
 
 /// When a jump is taken: the low byte of its two-byte opcode (Intel SDM, volume 2, `Jcc`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[rustfmt::skip]
 pub(crate) enum Condition {
-    /// `jb`
-    Below = 0x82,
-    /// `je`
-    Equal = 0x84,
-    /// `jne`
-    NotEqual = 0x85,
-    /// `ja`
-    Above = 0x87,
-    /// `jnb`
-    NotBelow = 0x83,
-    /// `jna`
-    NotAbove = 0x86,
-    /// `jl`
-    Less = 0x8c,
-    /// `jnl`
-    NotLess = 0x8d,
-    /// `jng`
-    NotGreater = 0x8e,
-    /// `jg`
-    Greater = 0x8f,
+    Below = 0x82, NotBelow = 0x83, Equal = 0x84, NotEqual = 0x85, NotAbove = 0x86, Above = 0x87,
+    Less = 0x8c, NotLess = 0x8d, NotGreater = 0x8e, Greater = 0x8f,
 }
 
 impl<'b> Code<'b> {

@@ -188,9 +188,14 @@ impl Compiler<'_, '_> {
             (_, JA) => self.jump(at, instruction, None),
             (class::JUMP, CALL) => {
                 self.code.registers(WIDE, LOAD, RCX, self.activation);
-                self.code.memory(WIDE, LOAD, R11, self.held(Activation::HELPERS));
+                self.code.memory(WIDE, LOAD, R11, Memory::at(self.activation, Activation::HELPERS));
                 self.code.memory(NARROW, 0xff, 2, Memory::at(R11, 8 * immediate)); // call
-                self.code.memory(WIDE, LOAD, R10, self.held(Activation::start_of(0)));
+                self.code.memory(
+                    WIDE,
+                    LOAD,
+                    R10,
+                    Memory::at(self.activation, Activation::start_of(0)),
+                );
             }
             (class::JUMP, EXIT) if at + 1 == self.slots.len() => (),
             (class::JUMP, EXIT) => self.code.jump(None, &mut self.done),
@@ -222,11 +227,6 @@ impl Compiler<'_, '_> {
     /// The register that holds a register of the program; r11 for the stack's end.
     fn register(&self, number: u8) -> u8 {
         self.registers.get(usize::from(number)).copied().flatten().unwrap_or(R11)
-    }
-
-    /// A place in the activation.
-    fn held(&self, at: i32) -> Memory {
-        Memory::at(self.activation, at)
     }
 
     /// The register that holds a register of the program; the offset of the stack's end is put
@@ -376,7 +376,7 @@ impl Compiler<'_, '_> {
             STACK_REGION => RSP,
             0 => R10,
             _ => {
-                let held = self.held(Activation::start_of(region));
+                let held = Memory::at(self.activation, Activation::start_of(region));
                 self.code.memory(WIDE, LOAD, R11, held);
                 R11
             }
@@ -384,7 +384,7 @@ impl Compiler<'_, '_> {
         match fixed {
             Some(place) => {
                 if guarded {
-                    let length = self.held(Activation::places_of(region, 1));
+                    let length = Memory::at(self.activation, Activation::places_of(region, 1));
                     self.code.memory(WIDE, 0x81, group::CMP, length);
                     self.code.emit(&wanted.to_le_bytes());
                     self.trap_if(Condition::Below, at);
@@ -401,7 +401,7 @@ impl Compiler<'_, '_> {
                     let places = STACK as i32 - size.cast_signed() + 1;
                     self.code.immediate(WIDE, group::CMP, place, places);
                 } else {
-                    let places = self.held(Activation::places_of(region, size));
+                    let places = Memory::at(self.activation, Activation::places_of(region, size));
                     self.code.memory(WIDE, 0x3b, place, places); // cmp
                 }
                 self.trap_if(Condition::NotBelow, at);

@@ -83,7 +83,7 @@ pub fn verify<'w>(
         verifier.changed = false;
         verifier.pass()?;
         if !verifier.changed {
-            verifier.merge_guards();
+            merge_guards(verifier.slots);
             return Ok(Verified { profile, slots: verifier.slots });
         }
     }
@@ -218,38 +218,6 @@ impl<'a> Verifier<'a> {
         current.map_or(Ok(()), |_| Err(Refusal { at, reason }))
     }
 
-    /// Lets one guard speak for those of the accesses behind it: as long as all are at known places,
-    /// nothing that others can see happens in between, and there is no other way to them.
-    fn merge_guards(&mut self) {
-        let mut next = [None; MAX_REGIONS];
-        for at in (0..self.slots.len()).rev() {
-            let Some((slot, behind)) = self.slots.get_mut(at..).and_then(<[_]>::split_first_mut)
-            else {
-                continue;
-            };
-            let class = slot.instruction.class();
-            let jumps = matches!(class, class::JUMP | class::NARROW_JUMP);
-            let stores = matches!(class, class::STORE | class::STORE_CONSTANT);
-            if jumps || stores && slot.region != STACK_REGION {
-                next = [None; MAX_REGIONS];
-            }
-            if slot.guarded
-                && slot.fixed.is_some()
-                && let Some(next) = next.get_mut(usize::from(slot.region))
-            {
-                let covered =
-                    next.replace(at).and_then(|next: usize| behind.get_mut(next - at - 1));
-                if let Some(covered) = covered {
-                    covered.guarded = false;
-                    slot.wanted = slot.wanted.max(covered.wanted);
-                }
-            }
-            if slot.target.is_some() {
-                next = [None; MAX_REGIONS];
-            }
-        }
-    }
-
     /// The state that is joined at a slot, if jumps go there.
     fn saved(&mut self, at: usize) -> Option<&mut Option<State>> {
         self.states.get_mut(usize::from(self.slots.get(at)?.target?))
@@ -350,6 +318,34 @@ impl<'a> Verifier<'a> {
             }
         });
         if fits { Ok(()) } else { Err(Reason::WrongArgument) }
+    }
+}
+
+/// Lets one guard speak for those of the accesses behind it: as long as all are at known places,
+/// nothing that others can see happens in between, and there is no other way to them.
+fn merge_guards(slots: &mut [Slot]) {
+    const NONE: [Option<&mut Slot>; MAX_REGIONS] = [const { None }; MAX_REGIONS];
+    let mut next = NONE;
+    for slot in slots.iter_mut().rev() {
+        let is_target = slot.target.is_some();
+        match slot.instruction.class() {
+            class::JUMP | class::NARROW_JUMP => next = NONE,
+            class::STORE | class::STORE_CONSTANT if slot.region != STACK_REGION => next = NONE,
+            _ => (),
+        }
+        if slot.guarded
+            && slot.fixed.is_some()
+            && let Some(next) = next.get_mut(usize::from(slot.region))
+        {
+            if let Some(covered) = next.take() {
+                covered.guarded = false;
+                slot.wanted = slot.wanted.max(covered.wanted);
+            }
+            *next = Some(slot);
+        }
+        if is_target {
+            next = NONE;
+        }
     }
 }
 

@@ -201,6 +201,7 @@ fn nothing_can_be_exhausted_for_others() -> Result<()> {
         "exhaust_donation",
         "exhaust_rings",
         "exhaust_filters",
+        "exhaust_shapes",
     ])
 }
 

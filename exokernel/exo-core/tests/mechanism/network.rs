@@ -10,6 +10,7 @@ use exo_abi::ring::{CONSUMED, Descriptor, HEADER_WORDS, PRODUCED};
 use exo_abi::tables::{EnvWord, NO_RING, SEND_TEMPLATE, SEND_TEMPLATES};
 use exo_abi::upcall::Event;
 use exo_abi::{Call, EnvName, Error, FrameNumber};
+use exo_core::SHAPES_EACH;
 use packet_filters::{Atom, Filter, Width};
 use secure_bindings::FrameMemory;
 use std::sync::atomic::Ordering;
@@ -106,6 +107,34 @@ fn a_filter_must_be_reserved_and_must_not_overlap() {
     assert_eq!(result, Err(Error::FilterOverlaps), "it covers the child's");
     let call = Call::FilterRemove { filter: 0, capability: 0 };
     assert_eq!(bench.call(call), Err(Error::NoFilter), "the child's");
+}
+
+/// A filter within that of 0x0800, with a shape of its own for each mask.
+fn masked(mask: u32, value: u32) -> Filter {
+    let compare = Atom::Compare { offset: 20, width: Width::Two, mask, value };
+    Filter::new(&[Atom::exact(12, Width::Two, 0x0800), compare]).unwrap()
+}
+
+#[test]
+fn nobody_brings_more_shapes_than_its_share() {
+    let mut bench = Bench::new();
+    install(&mut bench, EnvName::NONE, &filter(0x0800), NO_RING).unwrap();
+    let (id, _) = ring(&mut bench, 2);
+    let add = |bench: &mut Bench, filter: Filter| install(bench, EnvName::NONE, &filter, id);
+    let mut fresh = (0x8080..).map(|mask| masked(mask, 0));
+    let share = [(); SHAPES_EACH].map(|()| add(&mut bench, fresh.next().unwrap()).unwrap());
+    let next = fresh.next().unwrap();
+    assert_eq!(add(&mut bench, next), Err(Error::OverLimit));
+    // One more filter of a shape that is there is none more of these.
+    for value in [0x80, 0x8000] {
+        assert!(add(&mut bench, masked(0x8080, value)).is_ok());
+    }
+    assert_eq!(add(&mut bench, next), Err(Error::OverLimit));
+    // The share is what is there, not what ever was.
+    bench.call(Call::FilterRemove { filter: share[3] as u32, capability: 0 }).unwrap();
+    assert!(add(&mut bench, next).is_ok());
+    assert_eq!(add(&mut bench, fresh.next().unwrap()), Err(Error::OverLimit));
+    assert_eq!(bench.environment(0, EnvWord::Filters), 1 + SHAPES_EACH as u64 + 2);
 }
 
 #[test]
