@@ -13,6 +13,7 @@ pub mod libpcap;
 pub mod lift;
 pub mod measure;
 pub mod merged;
+pub mod overlap;
 pub mod picture;
 pub mod residual;
 pub mod rule;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use filter_tools::capture;
+use filter_tools::overlap::overlaps;
 use filter_tools::picture::Picture;
 use filter_tools::rule::{self, Merge, Rule};
 
@@ -74,4 +75,27 @@ fn rules_are_read_in_every_form() {
     assert!(long.confirms(&packet).is_ok());
     let error = format!("{:#}", Rule::parse("wrong", "12:2=0x10000").unwrap_err());
     assert!(error.contains("outside the mask"), "{error}");
+}
+
+#[test]
+fn an_overlap_names_the_rule_and_shows_a_packet() {
+    let rules = [
+        "12:2=0x0800 23:1=0x11",
+        "12:2=0x0800 23:1=0x06 shift(14,0x0f,2) 16:2=0x0050",
+        "12:2=0x0800 23:1=0x06 26:4=0x0a000202",
+        "12:2=0x0806",
+    ];
+    let rules: Vec<Rule> = rules.iter().map(|text| Rule::parse(text, text).unwrap()).collect();
+    let found = overlaps(&rules).unwrap();
+    let [overlap] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(overlap.rules.map(|rule| &rule.name), [&rules[1].name, &rules[2].name]);
+    let packet = overlap.packet.as_ref().unwrap();
+    assert!(overlap.filters.iter().all(|filter| filter.matches(packet)));
+    let text = overlap.to_string();
+    for wanted in ["`12:2=0x0800 23:1=0x06 26:4=0x0a000202` overlaps", "\n  0000  ", "10.0.2.2"] {
+        assert!(text.contains(wanted), "{text}");
+    }
+    // Those of one rule may overlap, and what was refused elsewhere is no rule's.
+    let own = Rule::parse("own", "12:2=0x0800 | 12:2=0x0800 23:1=0x06").unwrap();
+    assert!(overlaps(&[own]).unwrap().is_empty());
 }

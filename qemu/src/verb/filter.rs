@@ -4,10 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
 use filter_tools::capture;
 use filter_tools::libpcap;
+use filter_tools::merged::told;
+use filter_tools::overlap::overlaps;
 use filter_tools::picture::Picture;
 use filter_tools::rule::{self, Merge, OR, Rule};
 use qemu::installation::{LIBPCAP_TOOL, require};
@@ -51,6 +53,12 @@ enum Action {
         #[arg(long)]
         unfolded: bool,
     },
+    /// Take each rule for another program's, and show a packet for each overlap, which the kernel refuses
+    Overlap {
+        /// The rules
+        #[arg(value_name = "RULE", num_args = 2.., required = true)]
+        rules: Vec<String>,
+    },
     /// Run rules over a capture and print who gets which packet
     Test {
         /// The rules, then the capture
@@ -71,6 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             let trace = trace.as_ref().map(|path| capture::read(path)).transpose()?;
             show(&read(rules)?, output, trace.as_deref(), *unfolded)?;
         }
+        Action::Overlap { rules } => return overlap(&read(rules)?),
         Action::Test { rules, totals } => {
             let (trace, rules) = rules.split_last().context("no capture")?;
             test(&read(rules)?, &capture::read(trace.as_ref())?, *totals)?;
@@ -151,6 +160,16 @@ fn show(
         .with_context(|| format!("cannot write {}", output.display()))?;
     println!("{}", output.display());
     Ok(())
+}
+
+fn overlap(rules: &[Rule]) -> Result<ExitCode> {
+    let overlaps = overlaps(rules).map_err(|error| anyhow!("cannot merge: {}", told(error)))?;
+    overlaps.iter().for_each(|overlap| print!("{overlap}"));
+    if overlaps.is_empty() {
+        println!("no packet matches two of these");
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
 }
 
 fn test(rules: &[Rule], packets: &[Vec<u8>], only_totals: bool) -> Result<()> {
