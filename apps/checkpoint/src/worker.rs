@@ -12,6 +12,8 @@ use libos_posix::println;
 
 /// The exit code when the numbers are not what they must be.
 const WRONG: u64 = 1;
+/// How many frames can be taken by force at any time.
+const READY: usize = 32;
 /// The exit code when there is no memory to begin with.
 const NO_MEMORY: u64 = 2;
 /// In the place of a result: the numbers are not what they must be.
@@ -20,7 +22,10 @@ const DAMAGED: u64 = 0;
 /// Where the environment starts.
 pub(crate) extern "sysv64" fn work(_: u64) -> ! {
     let code = match memory::start::<Hashed<'static>, _>(Clock) {
-        Ok(()) => run(Log::open()).unwrap_or(NO_MEMORY),
+        Ok(()) => {
+            memory::keep_ready(READY);
+            run(Log::open()).unwrap_or(NO_MEMORY)
+        }
         Err(error) => {
             println!("checkpoint: {error}");
             NO_MEMORY

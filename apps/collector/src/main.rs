@@ -6,8 +6,8 @@
 //! nobody writes to need not be in memory when the nursery is collected. Frames may be asked back
 //! at any time; the program notices nothing of it.
 //!
-//! Arguments: `steps=N` changes to `buckets=N` lists. The code is 0 only if everything was in its
-//! place at the end.
+//! Arguments: `steps=N` changes to `buckets=N` lists, with `ready=N` frames that can be taken by force
+//! at any time. The code is 0 only if everything was in its place at the end.
 #![no_std]
 #![no_main]
 
@@ -43,6 +43,7 @@ fn main(start: &Start<'_>) -> u64 {
 
 fn run(start: &Start<'_>) -> Result<bool, HeapError> {
     let (steps, buckets) = (start.number("steps", 400_000), start.number("buckets", 3_072).max(1));
+    memory::keep_ready(start.number("ready", 32) as usize);
     let mut workload = Workload::new(buckets as usize, start.seed)?;
     println!("collector: {steps} changes to {buckets} lists");
     for step in 1..=steps {

@@ -49,6 +49,20 @@ pub fn publish(list: &[Surrender]) {
     count.store(list.len() as u64, Ordering::Release);
 }
 
+/// Puts an entry into a place of the list, or nothing, and leaves the others as they are. Before this
+/// returns, the kernel may still take what stood there.
+pub fn publish_at(place: usize, surrender: Option<Surrender>) {
+    let (count, words) = shared::surrender_list();
+    let Some([name, save]) = words.as_chunks().0.get(place) else { return };
+    // The kernel strikes out what it takes, so that nothing is put back that it has read.
+    name.store(0, Ordering::Relaxed);
+    if let Some([named, place]) = surrender.map(|surrender| surrender.to_words()) {
+        save.store(place, Ordering::Relaxed);
+        name.store(named, Ordering::Release);
+    }
+    count.fetch_max(place as u64 + 1, Ordering::Release);
+}
+
 /// Says that the record of losses of a kind has been read up to `epoch`.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use core::ops::Range;
 use exo_user::abi::layout::{LIST_MAX, PAGE_TABLE};
 use exo_user::abi::request::BindRequest;
 use exo_user::abi::tables::{FrameEntry, FrameState};
+use exo_user::revocation::{self, Surrender};
 use exo_user::tables::Table;
 use exo_user::{
     Error, FrameNumber, Kind, Rights, binding, capability, contract, frame, loss, tables,
@@ -164,6 +165,15 @@ impl Kernel for Exokernel {
 
     fn take_back(&mut self, block: u32) {
         self.unbind_at(STORE.start + u64::from(block) * PAGE_SIZE as u64);
+    }
+
+    fn list(&mut self, place: u8, frame: Option<HeldFrame>) {
+        let surrender = frame.map(|frame| Surrender {
+            kind: Kind::Frames,
+            name: frame.number.0.into(),
+            save: FrameNumber(0),
+        });
+        revocation::publish_at(place.into(), surrender);
     }
 
     fn debt(&self) -> u64 {

@@ -68,6 +68,10 @@ pub trait Kernel: Usage {
     /// Takes a block from the backing store, which no longer refers to it.
     fn take_back(&mut self, block: u32);
 
+    /// Names a frame in an empty place of the surrender list: the kernel takes it before all else,
+    /// should it take frames by force. Or strikes out what stands there.
+    fn list(&mut self, place: u8, frame: Option<HeldFrame>);
+
     /// How many frames the program owes.
     fn debt(&self) -> u64;
 

@@ -55,7 +55,7 @@ pub use resident::{HeldFrame, Original, Resident, ResidentPlace, ResidentSet};
 pub use snapshot::{Snapshot, snapshot};
 pub(crate) use space::map_archive;
 pub use space::{
-    Recovery, Report, SelfPaging, StartError, lost_pages, on_page_lost, report, start,
+    Recovery, Report, SelfPaging, StartError, keep_ready, lost_pages, on_page_lost, report, start,
 };
 pub use store::{BackingStore, Block, Compressed, CopyLost, PAGE_SIZE, PageBytes, Workspace};
 pub use wired::WiredMemory;

@@ -5,7 +5,7 @@
 //!   current for as long as it exists, and a loss by force costs contents only where the program
 //!   has written since.
 //! - A frame is named by at most one of: a seat of the resident set, a block of the store, the
-//!   spare.
+//!   spare, the reserve.
 //! - A copy in the store is named by the page table, a resident page or the snapshot. Only a page
 //!   and the snapshot's entry for the same page may name the same one.
 //! - Nothing here allocates or touches the paged area. What is reached is wired: its own tables,
@@ -19,9 +19,11 @@ use crate::memory::store::{BackingStore, PAGE_SIZE, PageBytes};
 use core::fmt;
 use core::ops::Range;
 use exo_user::Error;
+use reserve::{EVICTIONS, Reserve};
 use snapshot::Kept;
 
 mod protection;
+mod reserve;
 mod snapshot;
 
 pub use snapshot::SnapshotError;
@@ -100,14 +102,16 @@ pub struct Pager<'a, T, R, S, K> {
     /// A frame that has no use at the moment. Its contents are nobody's.
     spare: Option<HeldFrame>,
     snapshot: Option<Kept<T>>,
+    reserve: Reserve,
     statistics: Statistics,
 }
 
 impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, R, S, K> {
     /// A pager over an empty area.
     pub fn new(table: T, policy: R, store: S, kernel: K, resident: ResidentSet<'a>) -> Self {
-        let statistics = Statistics::default();
-        Self { table, policy, store, kernel, resident, spare: None, snapshot: None, statistics }
+        let (statistics, reserve) = (Statistics::default(), Reserve::NONE);
+        let (spare, snapshot) = (None, None);
+        Self { table, policy, store, kernel, resident, spare, snapshot, reserve, statistics }
     }
 
     /// What has happened so far.
@@ -156,6 +160,8 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
     /// All of [`MemoryError`]. The page is as it was.
     pub fn fault(&mut self, page: PageIndex, access: Access) -> Result<(), MemoryError> {
         self.take_losses();
+        // Before the page comes: a policy may choose what came last.
+        self.fill_reserve(EVICTIONS);
         self.statistics.faults += 1;
         if !allows(self.table.get(page).protection, access) {
             return Err(MemoryError::Protected);
@@ -183,11 +189,14 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
     }
 
     /// Gives back what the program owes, pages of the policy's choice. Returns how many frames
-    /// that was. What remains owed afterwards could not be spared.
+    /// that was. What remains owed afterwards could not be spared, or is ready to be taken.
     pub fn settle(&mut self) -> u64 {
         self.take_losses();
         let mut given = 0;
         loop {
+            if self.kernel.debt() <= self.ready() as u64 {
+                return given;
+            }
             let wanted = usize::try_from(self.kernel.debt()).unwrap_or(BATCH);
             let count = self.give_up(wanted) as u64;
             if count == 0 {
@@ -224,6 +233,7 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
         if self.spare.is_some_and(|frame| !self.kernel.holds(frame)) {
             self.spare = None;
         }
+        self.lose_reserve();
         let mut next = self.resident.oldest();
         while let Some(seat) = next {
             next = self.resident.newer(seat);
@@ -233,11 +243,12 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
         }
         loop {
             let gone = self.store.blocks().find(|&(_, frame)| !self.kernel.holds(frame));
-            let Some((block, _)) = gone else { return };
+            let Some((block, _)) = gone else { break };
             self.store.lose_block(block);
             self.kernel.take_back(block);
             self.statistics.lost_blocks += 1;
         }
+        self.fill_reserve(BATCH);
     }
 
     /// Forgets the contents of pages: they read as zeros from now on, lost ones too. What they are
@@ -378,8 +389,10 @@ impl<'a, T: PageTable, R: Replacement, S: BackingStore, K: Kernel> Pager<'a, T, 
             }
         }
         loop {
-            if let Some(frame) = self.evict()? {
-                return Ok((frame, false));
+            match self.evict() {
+                Ok(Some(frame)) => return Ok((frame, false)),
+                Ok(None) => {}
+                Err(error) => return self.take_ready().map(|frame| (frame, false)).ok_or(error),
             }
         }
     }

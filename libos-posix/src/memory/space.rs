@@ -69,6 +69,8 @@ pub trait SelfPaging: Send {
         page: PageIndex,
         contents: &mut PageBytes,
     ) -> Result<(), SnapshotError>;
+    /// [`Pager::keep_ready`]
+    fn keep_ready(&mut self, frames: usize);
     /// [`Pager::statistics`] and what it holds.
     fn report(&self) -> Report;
 }
@@ -144,6 +146,10 @@ where
         contents: &mut PageBytes,
     ) -> Result<(), SnapshotError> {
         Pager::read_snapshot(self, page, contents)
+    }
+
+    fn keep_ready(&mut self, frames: usize) {
+        Pager::keep_ready(self, frames);
     }
 
     fn report(&self) -> Report {
@@ -239,6 +245,11 @@ where
 /// What the program's pager has done so far and what it holds.
 pub fn report() -> Report {
     with_pager(|pager| pager.report()).unwrap_or_default()
+}
+
+/// Keeps so many frames ready to be taken by force at once, at most 128: see [`Pager::keep_ready`].
+pub fn keep_ready(frames: usize) {
+    with_pager(|pager| pager.keep_ready(frames));
 }
 
 /// The addresses of the pages whose contents are lost for good, and that were not discarded since.

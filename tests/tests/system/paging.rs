@@ -80,9 +80,24 @@ fn the_collector_survives_the_loss_of_a_third_of_its_frames() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_collector_survives_having_a_third_of_its_frames_taken_by_force() -> Result<()> {
+    let guest = Guest::with(["collector", "broker"])
+        .args("collector", "steps=600000 buckets=3072 ready=32")
+        .args("broker", "victims=collector frames=16 notice=0 period=10 report=20")
+        .boot()?;
+    let outcome = guest.finish()?;
+    let code = outcome.exits.iter().find(|(name, _)| name == "collector").map(|(_, code)| *code);
+    ensure!(code == Some(0), "{:?}", outcome.transcript);
+    assert_eq!(count(&outcome, " of 3072 lists are wrong")?, 0);
+    assert!(count(&outcome, " frames taken by force")? >= 160);
+    Ok(())
+}
+
 /// The computation of `checkpoint` has its result, however often its environment was killed.
-fn the_result_is_right(machine: Setup<'_>) -> Result<Outcome> {
-    let outcome = machine.args("checkpoint", "kills=3 rounds=5").boot()?.finish()?;
+fn the_result_is_right(machine: Setup<'_>, rounds: u64) -> Result<Outcome> {
+    let outcome =
+        machine.args("checkpoint", &format!("kills=3 rounds={rounds}")).boot()?.finish()?;
     let code = outcome.exits.iter().find(|(name, _)| name == "checkpoint").map(|(_, code)| *code);
     ensure!(code == Some(0), "{:?}", outcome.transcript);
     assert_eq!(count(&outcome, " times killed, ")?, 3);
@@ -92,7 +107,7 @@ fn the_result_is_right(machine: Setup<'_>) -> Result<Outcome> {
 
 #[test]
 fn a_killed_computation_goes_on_from_its_checkpoint() -> Result<()> {
-    let outcome = the_result_is_right(Guest::with(["checkpoint"]))?;
+    let outcome = the_result_is_right(Guest::with(["checkpoint"]), 5)?;
     let (checkpoints, pages) =
         (count(&outcome, " checkpoints of ")?, count(&outcome, " pages in all, ")?);
     assert!(pages < checkpoints * 128 / 2, "{pages} pages in {checkpoints} checkpoints");
@@ -103,7 +118,16 @@ fn a_killed_computation_goes_on_from_its_checkpoint() -> Result<()> {
 fn a_checkpoint_survives_the_loss_of_a_third_of_the_frames() -> Result<()> {
     let broker = "victims=computation frames=120 notice=10 period=10 report=5";
     let machine = Guest::with(["checkpoint", "broker"]).args("broker", broker);
-    let outcome = the_result_is_right(machine)?;
+    let outcome = the_result_is_right(machine, 5)?;
     assert!(count(&outcome, " surrendered by choice")? > 0);
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_survives_having_a_third_of_the_frames_taken_by_force() -> Result<()> {
+    let broker = "victims=computation frames=24 notice=0 period=5 report=5";
+    let machine = Guest::with(["checkpoint", "broker"]).args("broker", broker);
+    let outcome = the_result_is_right(machine, 12)?;
+    assert!(count(&outcome, " taken by force")? >= 120);
     Ok(())
 }

@@ -210,6 +210,20 @@ impl Program {
         }
     }
 
+    /// Takes so many listed frames by force, and the limit with them.
+    fn take_listed(&mut self, count: usize) {
+        let listed = core::mem::take(&mut self.pager.kernel.listed);
+        for (index, (place, frame)) in listed.into_iter().enumerate() {
+            if index < count && self.pager.kernel.holds(frame) {
+                self.pager.kernel.end(frame);
+                self.pager.kernel.unread += 1;
+                self.pager.kernel.limit -= 1;
+            } else {
+                self.pager.kernel.listed.insert(place, frame);
+            }
+        }
+    }
+
     /// Takes as many frames by force as are owed, wired ones excepted.
     fn repossess(&mut self) {
         while self.pager.kernel.debt() > 0 {
@@ -241,6 +255,7 @@ impl Program {
         let mut frames: Vec<_> = self.pager.resident.iter().map(|(_, r)| r.frame).collect();
         frames.extend(self.pager.store.blocks().map(|(_, frame)| frame));
         frames.extend(self.pager.spare);
+        frames.extend(self.pager.reserve.places.iter().flatten());
         let names: BTreeSet<_> = frames.iter().map(|frame| frame.number).collect();
         let alive = frames.iter().filter(|&&frame| kernel.holds(frame)).count();
         assert_eq!(alive as u64, kernel.held(), "no frame is forgotten");
@@ -254,6 +269,10 @@ impl Program {
                 assert_eq!(resident.protection, protection);
             }
         }
+        let listed = |(&place, &frame): (&u8, &HeldFrame)| {
+            self.pager.reserve.places[usize::from(place)] == Some(frame)
+        };
+        assert!(kernel.listed.iter().all(listed), "nothing in use is listed");
         for page in kernel.bindings.keys() {
             assert!(matches!(self.pager.place(*page), Place::Resident(_)));
         }
@@ -339,6 +358,44 @@ fn a_loss_costs_what_was_written_and_no_more() {
     assert_eq!(statistics.told, statistics.lost);
     let gone = program.expected.values().filter(|value| value.is_none()).count();
     assert_eq!(statistics.lost_for_good, gone as u64);
+    program.check();
+}
+
+#[test]
+fn what_is_ready_is_taken_without_harm() {
+    for policy in [Box::new(Fifo) as Box<dyn Replacement>, Box::new(Clock), Box::new(Lru)] {
+        let mut program = Program::new(policy, 90);
+        program.pager.keep_ready(16);
+        for step in 0..4000_u64 {
+            let page = (step * step / 7 + step) as u32 % 100;
+            if step % 3 == 0 {
+                program.write(page, step * 16);
+            } else {
+                program.read(page);
+            }
+            if step % 100 == 50 {
+                program.take_listed(10);
+            } else if step % 300 == 0 {
+                program.pager.kernel.limit = 90;
+            }
+            program.check();
+        }
+        let statistics = program.pager.statistics();
+        assert!(statistics.told > 300 && statistics.lost_for_good == 0, "{statistics:?}");
+        assert!(program.expected.values().all(Option::is_some));
+    }
+}
+
+#[test]
+fn an_ask_for_what_is_ready_is_left_to_the_kernel() {
+    let mut program = Program::new(Box::new(Fifo), 60);
+    program.pager.keep_ready(16);
+    (0..80).for_each(|page| program.write(page, u64::from(page)));
+    assert_eq!(program.pager.ready(), 16);
+    program.pager.kernel.limit = 44;
+    assert_eq!(program.pager.settle(), 0);
+    program.pager.kernel.limit = 40;
+    assert_eq!(program.pager.settle(), 20);
     program.check();
 }
 

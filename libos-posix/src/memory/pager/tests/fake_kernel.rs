@@ -20,6 +20,8 @@ pub(super) struct FakeKernel {
     pub(super) blocks: BTreeMap<u32, HeldFrame>,
     pub(super) limit: u64,
     pub(super) unread: u64,
+    /// The surrender list.
+    pub(super) listed: BTreeMap<u8, HeldFrame>,
 }
 
 impl FakeKernel {
@@ -38,6 +40,7 @@ impl FakeKernel {
             blocks: BTreeMap::new(),
             limit: frames as u64,
             unread: 0,
+            listed: BTreeMap::new(),
         }
     }
 
@@ -138,6 +141,13 @@ impl Kernel for FakeKernel {
 
     fn take_back(&mut self, block: u32) {
         assert!(self.blocks.remove(&block).is_some());
+    }
+
+    fn list(&mut self, place: u8, frame: Option<HeldFrame>) {
+        match frame {
+            Some(frame) => assert_eq!(self.listed.insert(place, frame), None),
+            None => drop(self.listed.remove(&place)),
+        }
     }
 
     fn debt(&self) -> u64 {
