@@ -207,7 +207,8 @@ calls! {
     0 Null() -> "the caller's name" ! [];
 
     /// Gives the rest of the slice to `target`, or with no name to whoever holds the next slice.
-    /// Returns when the caller runs again. Meanwhile the keeper may enter.
+    /// Returns when the caller runs again. Meanwhile the keeper may enter. Who holds slices on other
+    /// CPUs cannot be run here by it: it would not be there when they come.
     1 Yield(target: EnvName, keeper: EnvName) -> "nothing" ! [NoEnvironment, StaleEnvironment, WrongState, NotRunnable];
 
     /// Sleeps until an event is pending or the time (nanoseconds since boot) has come. Returns at
@@ -285,7 +286,8 @@ calls! {
 
     /// Takes slice `position` of `cpu` for an environment: the caller (no name), or another for
     /// which the capability has `CONTROL`. `NOBODY` gives back a position that the caller holds, or
-    /// that an environment holds over which the capability has `CONTROL`.
+    /// that an environment holds over which the capability has `CONTROL`. With a position that it has
+    /// just got, an environment owes a slice: it waits for a turn.
     15 Slice(cpu: u32, position: u32, environment: EnvName, capability: u32) -> "nothing"
         ! [NoSlice, SliceTaken, NoEnvironment, StaleEnvironment, WrongState, NoCapability,
            NotDominated, OverLimit];

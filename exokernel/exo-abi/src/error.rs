@@ -97,7 +97,8 @@ errors! {
     QueueFull = 34,
     /// The packet is shorter or longer than the link carries.
     BadPacket = 35,
-    /// The target cannot run now: it is asleep, not started, or running elsewhere.
+    /// The target cannot run here now: it is asleep, not started, running elsewhere, or has slices
+    /// elsewhere.
     NotRunnable = 36,
     /// The kind of resource does not take part in this call.
     BadKind = 37,

@@ -58,7 +58,7 @@ impl<'a> Board<'a> {
     ) -> Result<(), Error> {
         let target = EnvName(context.rdi);
         let named = !target.is_none() && target != cell.name();
-        let forced = named && self.claim_runnable(cpu.number, target)?;
+        let forced = named && self.claim_guest(cpu.number, target)?;
         let (slot, now) = (target.index() as u16, machine.now());
         cell.rest(context, context.rsi);
         self.leave_cell(machine, cpu, cell, now);
@@ -74,6 +74,17 @@ impl<'a> Board<'a> {
             self.pass_over(machine, cpu, slot, forced);
         }
         Ok(())
+    }
+
+    /// As [`claim_runnable`](Self::claim_runnable), to run it in a slice that is not its own. Who holds
+    /// slices on other CPUs has to be there when they come: a slice that begins while it runs here for
+    /// a microsecond would be lost.
+    fn claim_guest(&self, cpu: usize, name: EnvName) -> Result<bool, Error> {
+        let cell = self.cells.get(name.index());
+        match cell.filter(|cell| cell.homes.load(Relaxed) & !(1 << cpu) != 0) {
+            Some(cell) => Err(self.refusal(name, Some(cell.state_word()))),
+            None => self.claim_runnable(cpu, name),
+        }
     }
 
     /// Claims an environment that can run; says whether it was stopped by force.
@@ -473,6 +484,8 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.hold(to, Kind::Slices, 1)?;
         self.exposed.count_environment(to, EnvWord::Slices, 1);
+        // It waits a turn, or who moves on in each of its slices would have those of a whole turn.
+        cpu.charge_owed(to, self.board.slice);
         entry.store(self.environment(to).name.0, Relaxed);
         cpu.held.fetch_or(bit, SeqCst);
         self.board.cell(to).homes.fetch_or(1 << cpu.number, SeqCst);

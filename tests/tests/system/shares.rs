@@ -9,7 +9,7 @@ use system_tests::Guest;
 use system_tests::guest::Setup;
 
 /// What the attacker does.
-const DEEDS: [&str; 10] = [
+const DEEDS: [&str; 11] = [
     "faults",
     "batches",
     "lists",
@@ -18,6 +18,7 @@ const DEEDS: [&str; 10] = [
     "revocations",
     "console",
     "yields",
+    "moves",
     "epilogues",
     "sleeps",
 ];

@@ -1,12 +1,15 @@
 //! What everybody has of a CPU, whatever the others do with their slices.
 
-use crate::environments::{create, start};
-use crate::fake::Bench;
+use crate::environments::{create, start, start_on};
+use crate::fake::{Bench, DATA, POSITIONS};
 use exo_abi::calls::TransferMode;
-use exo_abi::tables::EnvWord;
-use exo_abi::{Call, EnvName};
+use exo_abi::request::NOBODY;
+use exo_abi::tables::{EnvState, EnvWord};
+use exo_abi::{Call, EnvName, Error};
 
 const SLICE: u64 = 1_000_000;
+/// The last position of a CPU.
+const LAST: u32 = POSITIONS as u32 - 1;
 
 /// Ends the slice of whoever runs, so much too late if it is this one's.
 fn end_slice(bench: &mut Bench, tardy: EnvName, late: u64) {
@@ -67,12 +70,7 @@ fn who_lends_its_slices_pays_for_whom_it_lends_them_to() {
     let (victim, friend) = (create(&mut bench, 300, 0, 100), create(&mut bench, 300, 0, 100));
     start(&mut bench, victim, 3);
     start(&mut bench, friend, 5);
-    let back = |position| Call::Slice {
-        cpu: 0,
-        position,
-        environment: exo_abi::request::NOBODY,
-        capability: 0,
-    };
+    let back = |position| Call::Slice { cpu: 0, position, environment: NOBODY, capability: 0 };
     bench.call(back(5)).unwrap();
     bench.call(Call::Yield { target: friend, keeper: EnvName::NONE }).unwrap();
     bench.call(Call::Sleep { until: u64::MAX, keeper: EnvName::ANYBODY }).unwrap();
@@ -134,4 +132,52 @@ fn sleepers_disturb_whoever_runs_a_few_times_in_a_slice() {
     }
     let elapsed = bench.environment(1, EnvWord::RunTime) / SLICE;
     assert!(ticks <= 6 * elapsed, "{ticks} ticks in {elapsed} slices");
+}
+
+#[test]
+fn who_moves_from_position_to_position_has_no_more_than_who_stays() {
+    let mut bench = Bench::new();
+    let victim = create(&mut bench, 300, 0, 100);
+    start(&mut bench, victim, LAST);
+    let (own, since) = (bench.name(0), bench.machine.time.get());
+    let slice =
+        |position, environment| Call::Slice { cpu: 0, position, environment, capability: 0 };
+    let mut position = 0;
+    for _ in 0..4000 {
+        if bench.call(Call::Null {}) == Ok(own.0) {
+            bench.call(slice(position, NOBODY)).unwrap();
+            position = (position + 1) % LAST;
+            bench.call(slice(position, own)).unwrap();
+        }
+        bench.tick(SLICE);
+    }
+    let share = share(&bench, 1, since);
+    assert!(share > 0.495, "{share} of the time");
+}
+
+#[test]
+fn nobody_is_run_elsewhere_when_its_own_slice_begins() {
+    let mut bench = Bench::new();
+    let [victim, thief, guest] = [0; 3].map(|_| create(&mut bench, 300, 0, 100));
+    start(&mut bench, victim, 3);
+    start_on(&mut bench, 1, thief, 0);
+    let (environment, capability) = (guest, 0);
+    let start =
+        Call::EnvironmentStart { environment, capability, entry: DATA, stack: 0, argument: 0 };
+    bench.call(start).unwrap();
+    bench.on(1).tick(1);
+    assert_eq!(bench.call(Call::Null {}), Ok(thief.0));
+    // Just before the slice on the first CPU ends, behind which the victim's comes.
+    let to = |target| Call::Yield { target, keeper: EnvName::NONE };
+    assert_eq!(bench.call(to(victim)), Err(Error::NotRunnable));
+    let later = EnvName::new(victim.index() as u32, victim.generation() + 1);
+    assert_eq!(bench.call(to(later)), Err(Error::NoEnvironment));
+    for _ in 0..2 {
+        bench.on(0).tick(SLICE);
+    }
+    assert_eq!(bench.call(Call::Null {}), Ok(victim.0));
+    // One without slices runs anywhere.
+    bench.on(1).tick(0);
+    bench.call(to(guest)).unwrap();
+    assert_eq!(bench.state(guest.index()), EnvState::Running);
 }

@@ -11,7 +11,7 @@ use exo_user::abi::calls::TransferMode;
 use exo_user::upcall::{self, Handlers, Interrupted};
 use exo_user::{
     Call, EnvName, FrameNumber, Kind, Start, call, capability, console, contract, environment,
-    frame, revocation, tables, time,
+    frame, revocation, slice, tables, time,
 };
 use guest_probes::exchange::{self, Registers, Rest};
 use guest_probes::fork::Fork;
@@ -23,7 +23,7 @@ exo_user::program!(main);
 type Deed = (&'static str, fn(u64) -> !);
 
 /// All but those that the first program does alone.
-const DEEDS: [Deed; 9] = [
+const DEEDS: [Deed; 10] = [
     ("nothing", nothing),
     ("faults", faults),
     ("batches", batches),
@@ -32,6 +32,7 @@ const DEEDS: [Deed; 9] = [
     ("lists", lists),
     ("console", writes),
     ("yields", yields),
+    ("moves", moves),
     ("epilogues", nothing),
 ];
 const NOTHING: Registers =
@@ -117,6 +118,27 @@ fn sleeps(index: u64) -> ! {
 fn yields(_: u64) -> ! {
     loop {
         let _ = environment::yield_to(EnvName::NONE);
+    }
+}
+
+/// Moves on in each of its slices, to the next position that comes.
+fn moves(_: u64) -> ! {
+    let (own, positions) = (contract::name().0, tables::system().positions as usize);
+    let mut last = 0;
+    loop {
+        let held = tables::slices().iter().find(|(_, entry)| entry.holder == own);
+        let Some((place, _)) = held else { continue };
+        let (cpu, position) = (place / positions, place % positions);
+        let switches = tables::counters().get(cpu).map_or(0, |counters| counters.switches);
+        if switches == last {
+            continue;
+        }
+        last = switches;
+        let _ = slice::give_back(cpu as u32, position as u32, capability::OWN);
+        let mut others = (position + 1..positions).chain(0..=position);
+        let taken =
+            |other: &usize| slice::take(cpu as u32, *other as u32, EnvName::NONE, 0).is_ok();
+        rule::holds("a position is free", others.any(|other| taken(&other)));
     }
 }
 
