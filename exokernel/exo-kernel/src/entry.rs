@@ -6,6 +6,7 @@ use crate::panic::fatal;
 use crate::x86_64::apic::{ATTENTION, NETWORK, SERIAL, TIMER};
 use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::trap;
+use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::calls::Number;
 use exo_core::{Context, CpuCell, EnvCell, Exception, Kernel, Machine, Next};
@@ -20,6 +21,8 @@ type Environment = EnvCell<'static>;
 pub(crate) struct System {
     pub(crate) hardware: Hardware,
     pub(crate) kernel: Once<Mutex<Kernel<'static, Hardware>>>,
+    /// Whether a tick has found the kernel's lock taken, and left to whoever holds it what is due.
+    deferred: AtomicBool,
 }
 
 static SYSTEM: Once<System> = Once::new();
@@ -32,7 +35,11 @@ const BATCH: usize = 64;
 impl System {
     /// Puts the machine in its place. To be called once.
     pub(crate) fn install(hardware: Hardware) -> &'static Self {
-        let system = SYSTEM.call_once(|| Self { hardware, kernel: Once::new() });
+        let system = SYSTEM.call_once(|| Self {
+            hardware,
+            kernel: Once::new(),
+            deferred: AtomicBool::new(false),
+        });
         for (cpu, cell) in system.hardware.cpus().iter().zip(system.hardware.board.cpus()) {
             cpu.set_system(system, cell);
         }
@@ -49,13 +56,23 @@ impl System {
     #[inline]
     fn with_kernel(&self, change: impl FnOnce(&mut Kernel<'static, Hardware>)) {
         let Some(kernel) = self.kernel.get() else { return };
-        let cpu = PerCpu::here();
-        assert!(!cpu.has_kernel.load(Relaxed), "the kernel's lock is taken twice");
-        cpu.has_kernel.store(true, Relaxed);
-        let mut guard = kernel.try_lock().unwrap_or_else(|| self.wait_for(kernel));
-        change(&mut guard);
+        assert!(!PerCpu::here().has_kernel.load(Relaxed), "the kernel's lock is taken twice");
+        let guard = kernel.try_lock().unwrap_or_else(|| self.wait_for(kernel));
+        self.work(guard, |kernel| {
+            change(kernel);
+            if self.deferred.load(Relaxed) && self.deferred.swap(false, Relaxed) {
+                kernel.collect();
+            }
+        });
+    }
+
+    #[inline]
+    fn work<K>(&self, mut guard: MutexGuard<'_, K>, work: impl FnOnce(&mut K)) {
+        let has_kernel = &PerCpu::here().has_kernel;
+        has_kernel.store(true, Relaxed);
+        work(&mut guard);
         drop(guard);
-        cpu.has_kernel.store(false, Relaxed);
+        has_kernel.store(false, Relaxed);
     }
 
     /// Waits for the lock, serving the other CPUs meanwhile: who holds it may be waiting for this CPU's
@@ -68,6 +85,15 @@ impl System {
             if let Some(guard) = lock.try_lock() {
                 return guard;
             }
+        }
+    }
+
+    /// Takes what is due from everybody. Whoever runs here has no part in it and does not wait for the
+    /// lock, which others may hold for long.
+    fn collect(&self) {
+        match self.kernel.get().and_then(Mutex::try_lock) {
+            Some(guard) => self.work(guard, Kernel::collect),
+            None => self.deferred.store(true, Relaxed),
         }
     }
 
@@ -122,7 +148,7 @@ impl System {
     fn tick(&self, cpu: &Cpu, context: &mut Context) {
         self.hardware.apic.acknowledge();
         if self.hardware.board.tick(&self.hardware, cpu, context) {
-            self.with_kernel(|kernel| kernel.collect());
+            self.collect();
         }
     }
 
