@@ -103,6 +103,7 @@ fn upcalls_find_a_place_or_end_their_owner() -> Result<()> {
         "empty",
         "tiny",
         "constant",
+        "narrowed",
     ];
     let [e, s] = ["upcall_entry", "upcall_stack"];
     let mut setup = Guest::with([
@@ -115,6 +116,7 @@ fn upcalls_find_a_place_or_end_their_owner() -> Result<()> {
         e,
         e,
         e,
+        s,
         s,
         s,
         s,

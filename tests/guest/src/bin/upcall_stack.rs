@@ -6,11 +6,29 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 use exo_user::abi::control::ControlWord;
-use exo_user::{Rights, Start, control};
+use exo_user::abi::name::PAGE_SIZE;
+use exo_user::{Rights, Start, binding, control};
+use guest_probes::attempt::{self, INVALID_OPCODE};
 use guest_probes::ground::{self, DATA, GROUND, page};
-use guest_probes::{attempt, rule};
+use guest_probes::{code, rule};
 
 exo_user::program!(main);
+
+/// A stack whose top the kernel knows well, and that may no longer be written to.
+fn narrowed() -> (u64, u64) {
+    let [base, top] = [ControlWord::StackBase, ControlWord::StackTop]
+        .map(|word| control::word(word).load(SeqCst));
+    // The last upcall goes to another page than those before.
+    for place in [0, 0, base + PAGE_SIZE + 2048] {
+        let code = code!("test rdi, rdi", "cmovnz rsp, rdi", "ud2");
+        // SAFETY: it raises its exception; nothing is in that part of the upcall stack.
+        attempt::raised("an upcall", unsafe { attempt::attempt(code, place) }, INVALID_OPCODE);
+    }
+    let rights = Rights::READ | Rights::WIRED;
+    // SAFETY: nothing refers to what is on the upcall stack.
+    rule::granted("rights", unsafe { binding::protect(top - PAGE_SIZE, 1, rights) });
+    (base, top)
+}
 
 fn main(start: &Start<'_>) -> u64 {
     attempt::prepare();
@@ -29,12 +47,13 @@ fn main(start: &Start<'_>) -> u64 {
             ground::bound(GROUND, Rights::READ);
             (GROUND, page(1))
         }
+        Some("narrowed") => narrowed(),
         _ => (page(8), page(9)),
     };
     control::word(ControlWord::StackBase).store(base, SeqCst);
     control::word(ControlWord::StackTop).store(top, SeqCst);
     // SAFETY: it faults, and the kernel finds no place for the frame.
-    unsafe { attempt::attempt(guest_probes::code!("ud2"), 0) };
+    unsafe { attempt::attempt(code!("ud2"), 0) };
     rule::holds("the program was ended", false);
     0
 }
