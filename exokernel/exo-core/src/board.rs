@@ -31,7 +31,7 @@ pub mod offsets;
 /// In a state word: the environment is being ended, and nobody may run it any more.
 pub(crate) const DOOMED: u64 = 1 << 16;
 /// The part of a state word and of a name that is the generation.
-const GENERATION: u64 = !0xffff_ffff;
+pub(crate) const GENERATION: u64 = !0xffff_ffff;
 /// In [`CpuCell::current`]: nobody runs.
 const NOBODY: u64 = u64::MAX;
 

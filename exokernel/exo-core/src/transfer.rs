@@ -7,7 +7,7 @@
 //! Who may enter is a part of the rest itself, and nobody can change it before the rest ends: the
 //! keeper is in the cell, which only who has the claim writes, and each rest writes it anew.
 
-use crate::board::{Board, CpuCell, EnvCell, add};
+use crate::board::{Board, CpuCell, EnvCell, GENERATION, add};
 use crate::context::Frame;
 use crate::machine::Machine;
 use core::sync::atomic::Ordering::Relaxed;
@@ -33,8 +33,11 @@ impl Board<'_> {
         if mode > REPLY {
             return Err(Error::BadArgument);
         }
-        let (to, was) = self.claim_at_rest(cpu.number, target)?;
         let name = from.name();
+        if self.shuts_out(target, name) {
+            return Err(Error::GateClosed);
+        }
+        let (to, was) = self.claim_at_rest(cpu.number, target)?;
         if !to.lets_in(name) {
             match was {
                 // If its time has come meanwhile, it wakes with the next tick.
@@ -74,6 +77,15 @@ impl Board<'_> {
         } else {
             self.settle_sleeper(machine, from, until);
         }
+    }
+
+    /// Whether an environment is at rest and does not let in who has this name, without a claim: one
+    /// that is of no use might be what a CPU meets that has a slice for the environment.
+    fn shuts_out(&self, target: EnvName, name: EnvName) -> bool {
+        let Some(cell) = self.cells.get(target.index()) else { return false };
+        let state = cell.state_word() ^ (target.0 & GENERATION);
+        let rests = [EnvState::Asleep as u64, EnvState::Runnable as u64].contains(&state);
+        rests && !cell.lets_in(name)
     }
 
     /// Claims an environment that has stopped of its own will; says what state it was in.

@@ -163,6 +163,11 @@ fn control_passes_to_who_rests_for_the_caller_only() -> Result<()> {
 }
 
 #[test]
+fn who_is_not_let_in_disturbs_nobody() -> Result<()> {
+    hold(["gate_crasher", "witness"])
+}
+
+#[test]
 fn batches_are_claims() -> Result<()> {
     hold(["witness", "batch_lies"])
 }

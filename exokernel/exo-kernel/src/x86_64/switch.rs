@@ -9,6 +9,7 @@
 //! What holds:
 //! - From the claim on, only this CPU writes to the other's cell, but for the word that says that
 //!   events were posted: so what was checked is used.
+//! - Who is not let in does not claim, or its attempts would keep others from running the callee.
 //! - A claim that is of no use is given back as it was taken, without a look at what has happened
 //!   meanwhile: the long way claims again and looks.
 //! - Until the release, the caller is this CPU's. Behind it, another CPU may run the caller at once;
@@ -62,16 +63,22 @@ entry_code! {
     jne \else
     .endm
 
-    // The claimed callee lets the caller in, and has nothing pending. rdx: its control page.
+    // The callee lets the caller in.
     .macro check_keeper else
+    mov rax, [rcx + {keeper}]
+    cmp rax, gs:[{switch} + {t_name}]
+    je 1f
+    cmp rax, {anybody}
+    jne \else
+1:
+    .endm
+
+    // And, claimed, it has nothing pending. rdx: its control page.
+    .macro check_claimed else
     cmp qword ptr [rcx + {posted}], 0
     jne \else
-    mov rax, [rcx + {keeper}]
-    cmp rax, {anybody}
-    je 1f
-    cmp rax, gs:[{switch} + {t_name}]
-    jne \else
-1:  mov rdx, [rcx + {control}]
+    check_keeper \else
+    mov rdx, [rcx + {control}]
     .endm
 
     // The claimed environment, with its control page in rdx, is who runs here. r11: the caller's
@@ -171,8 +178,9 @@ transfer_entry:
     cmp rsi, {reply}
     ja 90f
     find_cell 90f
+    check_keeper 90f
     claim {asleep}, 70f
-    check_keeper 80f
+    check_claimed 80f
 20: take_over
     // The caller rests, with the callee as its heir if it waits for an answer.
     xor eax, eax
@@ -223,7 +231,7 @@ transfer_entry:
     cmp rax, rdx
     jne 90f
     claim {runnable}, 90f
-    check_keeper 85f
+    check_claimed 85f
     jmp 20b
     // The claim is of no use. It is given back.
 80: mov rdx, gs:[{switch} + {t_rest} + {reply} * 8]
