@@ -1,10 +1,10 @@
 //! Binding pages to frames, and answering misses of the hardware.
 
 use crate::frame::{FrameTable, Link};
-use crate::memory::{FrameMemory, TranslationCache};
+use crate::memory::{FrameMemory, Page, TranslationCache};
 use crate::space::Space;
-use crate::tables::{self, ACCESSED, BOUND, Change, DIRTY, LEAF_ENTRIES, PRESENT};
-use crate::tlb::{Entry, GROUP_SPAN, LOST, Place, Tlb, VALID, rights_in};
+use crate::tables::{self, ACCESSED, BOUND, Change, DIRTY, LEAF_ENTRIES, PRESENT, WIRED};
+use crate::tlb::{Bank, Entry, GROUP_SPAN, LOST, Place, Tlb, VALID};
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -66,6 +66,16 @@ impl<'m, C: TranslationCache> Shootdown<'m, C> {
     }
 }
 
+/// The entry that a link leads to.
+fn entry_at<'m, M: FrameMemory>(
+    spaces: &[Option<Space>],
+    machine: &'m M,
+    link: Link,
+) -> Option<Entry<'m>> {
+    // The end of a chain is in no space.
+    Some(spaces.get(usize::from(link.space()))?.as_ref()?.tlb.entry(machine, link.slot()))
+}
+
 /// Whether `page` is the address of a page that can be bound.
 fn check_page(page: u64) -> Result<(), Error> {
     if page.is_multiple_of(PAGE_SIZE) && (USER_START..USER_END).contains(&page) {
@@ -98,30 +108,9 @@ fn check_rights(rights: Rights) -> Result<(), Error> {
     Ok(())
 }
 
-/// What an access needs, and what the hardware notes about it.
-fn needed(access: FaultCode) -> (Rights, u64) {
-    if access.contains(FaultCode::WRITE) {
-        (Rights::WRITE, ACCESSED | DIRTY)
-    } else if access.contains(FaultCode::FETCH) {
-        (Rights::EXECUTE, ACCESSED)
-    } else {
-        (Rights::READ, ACCESSED)
-    }
-}
-
-/// The hardware entry that answers an access, from a page's entry in the software TLB; or why the
-/// access is refused. Everything about rights is in `head`, the entry's first word, read once.
-fn wanted_entry(entry: Entry<'_>, head: u64, access: FaultCode) -> Result<u64, FaultCode> {
-    if head & (VALID | LOST) == LOST {
-        return Err(access | FaultCode::LOST);
-    }
-    let (needed, used) = needed(access);
-    let rights = rights_in(head);
-    if head & VALID == 0 || !rights.contains(needed) {
-        return Err(access | FaultCode::PROTECTION);
-    }
-    let new = tables::binding_entry(entry.target().0, entry.granted(), rights);
-    Ok(new | used | entry.remembered())
+/// What the hardware notes about an access.
+fn used(access: FaultCode) -> u64 {
+    if access.contains(FaultCode::WRITE) { ACCESSED | DIRTY } else { ACCESSED }
 }
 
 /// Answers an access from the entry that the hardware has: it remembers one that allowed less, or
@@ -136,9 +125,8 @@ fn refresh(
     if !tables::allows(old, access) {
         return Err(access | FaultCode::PROTECTION);
     }
-    let (_, used) = needed(access);
     // If it has changed meanwhile, the access faults again.
-    let _ = hardware.compare_exchange(old, old | used, Relaxed, Relaxed);
+    let _ = hardware.compare_exchange(old, old | used(access), Relaxed, Relaxed);
     m.flush(root, page);
     Ok(())
 }
@@ -154,15 +142,16 @@ pub enum Refill {
     TableMissing,
 }
 
-/// Why an access is refused, if the hardware's entry in this leaf table is enough to say so.
+/// The hardware's entry of a page in its leaf table.
 #[inline]
-pub fn refused(
-    m: &impl FrameMemory,
-    leaf: FrameNumber,
-    address: u64,
-    access: FaultCode,
-) -> Option<FaultCode> {
-    let entry = m.page(leaf)[tables::index(address, 0)].load(Relaxed);
+pub fn leaf_entry<M: FrameMemory>(m: &M, leaf: FrameNumber, address: u64) -> &AtomicU64 {
+    &m.page(leaf)[tables::index(address, 0)]
+}
+
+/// Why an access is refused, if the hardware's entry of the page is enough to say so.
+#[inline]
+pub fn refused(entry: &AtomicU64, access: FaultCode) -> Option<FaultCode> {
+    let entry = entry.load(Relaxed);
     (entry != 0 && !tables::allows(entry, access)).then_some(access | FaultCode::PROTECTION)
 }
 
@@ -173,19 +162,15 @@ pub fn refused(
 /// hardware. Here the hardware's is set first, and the other looked at again: if the binding has
 /// gone meanwhile, one of the two sees it.
 ///
-/// `leaf` is the page's leaf table, as [`leaf_table`] has it.
+/// `hardware` is the page's entry in its leaf table, if there is one.
 #[inline(always)]
 pub fn refill<M: FrameMemory + TranslationCache>(
     m: &M,
-    (root, leaf, tlb): (FrameNumber, Option<FrameNumber>, Tlb),
+    (root, hardware, tlb): (FrameNumber, Option<&AtomicU64>, Tlb),
     address: u64,
     access: FaultCode,
 ) -> Refill {
-    if !(USER_START..USER_END).contains(&address) {
-        return Refill::Refused(access | FaultCode::PROTECTION);
-    }
     let page = address & !(PAGE_SIZE - 1);
-    let hardware = leaf.map(|leaf| &m.page(leaf)[tables::index(page, 0)]);
     if let Some(hardware) = hardware {
         let old = hardware.load(Relaxed);
         if old != 0 {
@@ -193,17 +178,27 @@ pub fn refill<M: FrameMemory + TranslationCache>(
             return done.map_or_else(Refill::Refused, |()| Refill::Done);
         }
     }
-    let Some(Place { entry, .. }) = tlb.find(m, page) else { return Refill::Refused(access) };
-    let before = entry.head();
-    let new = match wanted_entry(entry, before, access) {
-        Ok(new) => new,
-        Err(code) => return Refill::Refused(code),
+    let Some(Place { entry, .. }) = tlb.find(m, page) else {
+        let can_be_bound = (USER_START..USER_END).contains(&address);
+        let reason = if can_be_bound { FaultCode::empty() } else { FaultCode::PROTECTION };
+        return Refill::Refused(access | reason);
     };
+    let before @ (head, binding) = (entry.head(), entry.hardware());
+    if head & VALID == 0 || !tables::allows(binding, access) {
+        let reason = match head & (VALID | LOST) {
+            0 => FaultCode::empty(),
+            LOST => FaultCode::LOST,
+            _ => FaultCode::PROTECTION,
+        };
+        // What has gone between the two loads is looked for again.
+        let stands = entry.again() == before;
+        return if stands { Refill::Refused(access | reason) } else { Refill::Done };
+    }
     let Some(hardware) = hardware else { return Refill::TableMissing };
+    let new = binding | used(access);
     let set = hardware.compare_exchange(0, new, SeqCst, Relaxed).is_ok();
-    // The page may have been bound anew meanwhile, with the same rights to another frame: then only
-    // the frame tells.
-    if set && (entry.head_again() != before || entry.target().0 != tables::frame_in(new)) {
+    // The page may have been bound anew meanwhile: then one of the two words tells.
+    if set && entry.again() != before {
         hardware.swap(0, Relaxed);
     }
     Refill::Done
@@ -356,13 +351,14 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             let groups = request.count().div_ceil(GROUP_SPAN / PAGE_SIZE) + 1;
             wired += if rights.contains(Rights::WIRED) { groups } else { 0 };
         }
-        let mut groups = requests.flat_map(|request| request.pieces(GROUP_SPAN));
-        let crowded = |group: &BindRequest| !tlb.group(m, group.page()).has_room(wired);
-        if groups.clone().any(|group| crowded(&group)) {
-            self.claim_all(index, groups.clone().filter(crowded))?;
+        let mut groups = requests.clone().flat_map(|request| request.pieces(GROUP_SPAN));
+        let crowded = |group: &BindRequest| !tlb.bank(m, group.page()).has_room(wired);
+        if groups.any(|group| crowded(&group)) {
+            let groups = requests.clone().flat_map(|request| request.pieces(GROUP_SPAN));
+            self.claim_all(index, groups.filter(crowded))?;
         }
         let mut shootdown = Shootdown::new(m, root);
-        let done = groups.try_for_each(|group| self.insert(index, group, &mut shootdown));
+        let done = requests.into_iter().try_for_each(|run| self.insert(index, run, &mut shootdown));
         shootdown.finish();
         done
     }
@@ -380,19 +376,20 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         let space = self.space(index).ok_or(Error::NoEnvironment)?;
         let (root, tlb, hand) = (space.root, space.tlb, space.hand);
         let mut shootdown = Shootdown::new(m, root);
-        let place = |page| tlb.group(m, page).place(page, hand);
+        let place = |page| tlb.place(m, page, hand);
         let pages = requests.flat_map(|request| request.pieces(PAGE_SIZE));
         let is_wired =
             |page: &BindRequest| page.rights().unwrap_or_default().contains(Rights::WIRED);
         let wired = pages.clone().filter(is_wired).map(|request| request.page());
         let mut fits = wired.clone().all(|page| {
             let Some(place) = place(page) else { return false };
-            if place.entry.page() == page {
-                place.entry.claim(None);
-            } else {
+            let own = place.entry.page() == page;
+            if !own {
                 self.remove(Link::new(index, place.slot), &mut shootdown);
-                place.note_filled();
-                place.entry.claim(Some(page));
+            }
+            place.entry.claim(page);
+            if !own {
+                place.bank.note_filled(place.row, page, 1);
             }
             true
         });
@@ -411,47 +408,89 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         Err(Error::TlbFull)
     }
 
-    /// Binds pages of one group, for which everything was checked.
+    /// Binds pages, for which everything was checked.
     fn insert(
         &mut self,
         index: u16,
         request: BindRequest,
         shootdown: &mut Shootdown<'_, M>,
     ) -> Result<(), Error> {
-        let m = self.machine;
-        let (space, frames) = self.split(index).ok_or(Error::NoEnvironment)?;
-        space.hand = space.hand.wrapping_add(1);
-        let (tlb, hand) = (space.tlb, space.hand);
-        let (first, rights) = (request.page(), request.rights().unwrap_or_default());
-        let group = tlb.group(m, first);
-        // All pages of a group have the same leaf table.
-        let leaf = space.leaf(m, frames, first, false);
-        let entry_bits = tables::binding_entry(FrameNumber(0), rights, rights);
-        for at in 0..=u32::from(request.more) {
-            let (page, frame) =
-                (first + u64::from(at) * PAGE_SIZE, FrameNumber(request.frame + at));
-            let place = group.place(page, hand).ok_or(Error::TlbFull)?;
-            let (slot, entry) = (place.slot, place.entry);
-            let link = Link::new(index, slot);
-            if entry.head() != 0 {
-                self.remove(link, shootdown);
-            }
-            let (generation, next) = self.frames.chain_in(frame, link).ok_or(Error::NoFrame)?;
-            if next != Link::NONE
-                && let Some(neighbour) = self.entry_at(next)
-            {
-                neighbour.set_links(neighbour.links().0, link);
-            }
-            place.note_filled();
-            entry.bind(page, (frame, generation), rights, next);
-            if let Some(leaf) = leaf {
-                // The old entry, if there was one, went with the old binding. One that stands here
-                // comes from a refill on another CPU, and may have noted a write already.
-                let new = entry_bits | frame.address();
-                let _ = leaf[tables::index(page, 0)].compare_exchange(0, new, Relaxed, Relaxed);
+        let (m, rights) = (self.machine, request.rights().unwrap_or_default());
+        let bits = tables::binding_entry(FrameNumber(0), rights, rights);
+        for run in request.pieces(GROUP_SPAN) {
+            let (space, frames) = self.split(index).ok_or(Error::NoEnvironment)?;
+            let bank = space.tlb.bank(m, run.page());
+            // All pages of a group have the same leaf table.
+            let leaf = space.leaf(m, frames, run.page(), false);
+            match bank.empty_row(run.page(), run.count()) {
+                Some(row) => self.fill(index, (&bank, row), run, (bits, leaf)),
+                None => self.insert_apart(index, run, (bits, leaf), shootdown)?,
             }
         }
         Ok(())
+    }
+
+    /// Binds pages of one group, each where its entry was, or where there is place for one.
+    #[inline(never)]
+    fn insert_apart(
+        &mut self,
+        index: u16,
+        run: BindRequest,
+        bits_and_leaf: (u64, Option<&Page>),
+        shootdown: &mut Shootdown<'_, M>,
+    ) -> Result<(), Error> {
+        let m = self.machine;
+        let space = self.space_mut(index).ok_or(Error::NoEnvironment)?;
+        space.hand = space.hand.wrapping_add(1);
+        let (tlb, hand) = (space.tlb, space.hand);
+        run.pieces(PAGE_SIZE).try_for_each(|page| {
+            let place = tlb.place(m, page.page(), hand).ok_or(Error::TlbFull)?;
+            self.remove(Link::new(index, place.slot), shootdown);
+            self.fill(index, (&place.bank, place.row), page, bits_and_leaf);
+            Ok(())
+        })
+    }
+
+    /// Binds pages of one group in a row of its software TLB, where their entries are empty. But for the
+    /// frame, `bits` is what the hardware's entries are to be; `leaf` is the table for them.
+    #[inline(always)]
+    fn fill(
+        &mut self,
+        index: u16,
+        (bank, row): (&Bank<'_>, u16),
+        run: BindRequest,
+        (bits, leaf): (u64, Option<&Page>),
+    ) {
+        let Self { machine, frames, spaces } = self;
+        let (page, count, first) = (run.page(), run.count(), FrameNumber(run.frame));
+        if bits & WIRED != 0 {
+            frames.run(first, count).for_each(|(_, record)| record.wired += 1);
+        }
+        let entries = bank.row(row);
+        let (slot, mut column) = (Link::new(index, bank.slot(row)), bank.column(page) as usize);
+        let (mut at, mut binding) = (page, bits | first.address());
+        let start = tables::index(page, 0);
+        let mut hardware =
+            leaf.and_then(|leaf| leaf.get(start..start + count as usize)).unwrap_or(&[]).iter();
+        for (words, record) in frames.run(first, count) {
+            let (link, entry) = (slot.column(column), Entry(&entries[column % entries.len()]));
+            words[1].store(words[1].load(Relaxed) + 1, Relaxed);
+            let next = core::mem::replace(&mut record.chain, link);
+            if next != Link::NONE
+                && let Some(neighbour) = entry_at(spaces, *machine, next)
+            {
+                neighbour.set_links(neighbour.links().0, link);
+            }
+            entry.bind(at, binding, next);
+            if let Some(hardware) = hardware.next() {
+                // The old entry, if there was one, went with the old binding. One that stands here
+                // comes from a refill on another CPU, and may have noted a write already.
+                let _ = hardware.compare_exchange(0, binding, Relaxed, Relaxed);
+            }
+            (at, binding) = (at + PAGE_SIZE, binding + PAGE_SIZE);
+            column = (column + 1) % entries.len();
+        }
+        bank.note_filled(row, page, count);
     }
 
     /// Takes a binding away: from the hardware, the chain of its frame, the software TLB. Entries
@@ -464,7 +503,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             let page = entry.page();
             // First the software TLB, then the hardware: see `refill`.
             entry.invalidate();
-            if let Some(hardware) = tables::entry(m, space.root, page) {
+            if let Some(hardware) = space.entry(m, page) {
                 shootdown.clear(hardware, page);
             }
             self.unchain(entry);
@@ -474,24 +513,21 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
 
     /// Takes a binding out of the chain of its frame.
     pub(crate) fn unchain(&mut self, entry: Entry<'_>) {
-        let ((next, previous), (frame, _)) = (entry.links(), entry.target());
+        let ((next, previous), binding) = (entry.links(), entry.hardware());
         if let Some(neighbour) = self.entry_at(next) {
             neighbour.set_links(neighbour.links().0, previous);
         }
-        match self.entry_at(previous) {
-            Some(neighbour) => neighbour.set_links(next, neighbour.links().1),
-            None => self.frames.update(frame, |record| record.chain = next),
+        let before = self.entry_at(previous);
+        if let Some(neighbour) = before {
+            neighbour.set_links(next, neighbour.links().1);
         }
-        self.frames.discount_binding(frame);
+        let first = before.is_none().then_some(next);
+        self.frames.chain_out(tables::frame_in(binding), first, binding & WIRED != 0);
     }
 
     /// The entry that a link leads to.
     pub(crate) fn entry_at(&self, link: Link) -> Option<Entry<'a>> {
-        let m = self.machine;
-        if link == Link::NONE {
-            return None;
-        }
-        Some(self.space(link.space())?.tlb.entry(m, link.slot()))
+        entry_at(self.spaces, self.machine, link)
     }
 
     /// Unbinds `count` pages from the address `page` on, and forgets which of them were lost.
@@ -541,30 +577,29 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         let m = self.machine;
         check_rights(rights)?;
         let end = check_pages(page, count)?;
-        let space = self.space(index).ok_or(Error::NoEnvironment)?;
-        let (root, tlb) = (space.root, space.tlb);
+        let (space, frames) = self.split(index).ok_or(Error::NoEnvironment)?;
+        let tlb = space.tlb;
         if count > u64::from(tlb.slots()) {
             return Err(Error::PageNotBound);
         }
         let change = Change::to(rights).ok_or(Error::BadArgument)?;
         for page in (page..end).step_by(PAGE_SIZE as usize) {
-            let hardware = tables::entry(m, root, page).map_or(0, |entry| entry.load(Relaxed));
-            if change.is_granted(hardware) {
-                continue;
-            }
-            let Place { entry, .. } = tlb.find(m, page).ok_or(Error::PageNotBound)?;
-            if !entry.is_valid() {
-                return Err(Error::PageNotBound);
-            }
-            if !entry.granted().contains(rights) {
+            let place = tlb.find(m, page).filter(|place| place.entry.is_valid());
+            let place = place.ok_or(Error::PageNotBound)?;
+            if !change.is_granted(place.entry.hardware()) {
                 return Err(Error::NotDominated);
             }
         }
-        let mut shootdown = Shootdown::new(m, root);
+        let mut shootdown = Shootdown::new(m, space.root);
         for page in (page..end).step_by(PAGE_SIZE as usize) {
-            let Some(place) = tlb.find(m, page) else { continue };
-            place.entry.set_rights(rights);
-            let old = tables::entry(m, root, page).map_or(0, |entry| change_entry(entry, change));
+            let Some(Place { entry, .. }) = tlb.find(m, page) else { continue };
+            let before = entry.hardware();
+            entry.set_hardware(change.apply(before));
+            frames.update(tables::frame_in(before), |record| {
+                record.wired -= u32::from(before & WIRED != 0);
+                record.wired += u32::from(rights.contains(Rights::WIRED));
+            });
+            let old = space.entry(m, page).map_or(0, |entry| change_entry(entry, change));
             if change.narrows(old, old) {
                 shootdown.forget(page);
             }
@@ -579,9 +614,9 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         let m = self.machine;
         let Some((space, frames)) = self.split(index) else { return Refill::Refused(access) };
         let (root, tlb) = (space.root, space.tlb);
-        match refill(m, (root, leaf_table(m, root, address), tlb), address, access) {
+        match refill(m, (root, space.entry(m, address), tlb), address, access) {
             Refill::TableMissing if space.leaf(m, frames, address, true).is_some() => {
-                refill(m, (root, leaf_table(m, root, address), tlb), address, access)
+                refill(m, (root, space.entry(m, address), tlb), address, access)
             }
             done => done,
         }
@@ -595,7 +630,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         let page = address & !(PAGE_SIZE - 1);
         check_page(page).ok()?;
         let used = if access.contains(Rights::WRITE) { ACCESSED | DIRTY } else { 0 };
-        if let Some(hardware) = tables::entry(m, space.root, page) {
+        if let Some(hardware) = space.entry(m, page) {
             let mut old = hardware.load(Relaxed);
             while old != 0 {
                 if !tables::rights_now(old).contains(access) {
@@ -608,12 +643,11 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             }
         }
         let Place { entry, .. } = space.tlb.find(m, page)?;
-        let (frame, generation) = entry.target();
-        let held = entry.is_valid() && self.frames.held(frame) == Some(generation);
-        if !held || !entry.rights().contains(access) {
+        let binding = entry.hardware();
+        if !entry.is_valid() || !tables::rights_now(binding).contains(access) {
             return None;
         }
-        entry.note_use(used);
-        Some(frame)
+        entry.set_hardware(binding | used);
+        Some(tables::frame_in(binding))
     }
 }

@@ -22,6 +22,11 @@ impl Link {
         Self((space as u32) << 16 | slot as u32)
     }
 
+    /// The slot in a column of the row in whose first column this one is.
+    pub(crate) const fn column(self, column: usize) -> Self {
+        Self(self.0 + column as u32)
+    }
+
     /// The environment slot.
     pub const fn space(self) -> u16 {
         (self.0 >> 16) as u16
@@ -41,6 +46,7 @@ pub(crate) const UNLISTED: FrameNumber = FrameNumber(u32::MAX - 1);
 /// What the kernel alone knows about a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameRecord {
+    /// The guard of a frame that somebody holds, and otherwise the name of nothing.
     pub(crate) guard: CapabilityName,
     /// The first of the frame's bindings.
     pub(crate) chain: Link,
@@ -48,12 +54,19 @@ pub struct FrameRecord {
     pub(crate) donated: FrameNumber,
     /// The next frame in the pool of donated frames without a use.
     pub(crate) pooled: FrameNumber,
+    /// How many of its bindings are wired.
+    pub(crate) wired: u32,
 }
 
 impl FrameRecord {
     /// The record of a frame that nobody holds.
-    pub const EMPTY: Self =
-        Self { guard: CapabilityName::ROOT, chain: Link::NONE, donated: UNLISTED, pooled: END };
+    pub const EMPTY: Self = Self {
+        guard: CapabilityName::NOTHING,
+        chain: Link::NONE,
+        donated: UNLISTED,
+        pooled: END,
+        wired: 0,
+    };
 }
 
 /// Where a bounded scan for frames stopped.
@@ -179,15 +192,13 @@ impl<'a> FrameTable<'a> {
         allow: impl Fn(&CapabilityName) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let first = first.0 as usize;
-        let range = first..first + count as usize;
-        let records = self.records.get(range.clone()).ok_or(Error::NoFrame)?;
-        let words = self.exposed.as_chunks::<2>().0.get(range).ok_or(Error::NoFrame)?;
+        let records = self.records.get(first..first + count as usize).ok_or(Error::NoFrame)?;
         let mut last = None;
-        for (words, record) in words.iter().zip(records) {
-            if (words[0].load(Ordering::Relaxed) >> 16) as u8 != FrameState::Held as u8 {
-                return Err(Error::NoFrame);
-            }
+        for record in records {
             if last != Some(record.guard) {
+                if record.guard == CapabilityName::NOTHING {
+                    return Err(Error::NoFrame);
+                }
                 allow(&record.guard)?;
                 last = Some(record.guard);
             }
@@ -229,14 +240,15 @@ impl<'a> FrameTable<'a> {
     /// A held frame becomes kernel memory of environment slot `owner`. Other frames stay what they
     /// are. It must have no bindings: [`Bindings::donate`](crate::Bindings::donate) sees to that.
     pub fn donate(&mut self, frame: FrameNumber, owner: u16) {
-        if self.held(frame).is_some() {
+        if self.is_held(frame) {
+            self.update(frame, |record| record.guard = CapabilityName::NOTHING);
             self.assign(frame, FrameState::Donated, owner);
         }
     }
 
     /// A held frame gets another owner and guard. Its bindings stay.
     pub fn set_owner(&mut self, frame: FrameNumber, owner: u16, guard: CapabilityName) {
-        if self.held(frame).is_some() {
+        if self.is_held(frame) {
             self.hold(frame, owner, guard);
         }
     }
@@ -272,10 +284,14 @@ impl<'a> FrameTable<'a> {
         self.words(frame).is_some_and(|words| words[0].load(Ordering::Relaxed) >> 24 & 0xff != 0)
     }
 
-    /// The generation of a frame that somebody holds.
-    pub(crate) fn held(&self, frame: FrameNumber) -> Option<u32> {
-        let word = self.words(frame)?[0].load(Ordering::Relaxed);
-        ((word >> 16) as u8 == FrameState::Held as u8).then_some((word >> 32) as u32)
+    /// Whether somebody holds the frame.
+    pub(crate) fn is_held(&self, frame: FrameNumber) -> bool {
+        self.state(frame) == Some(FrameState::Held)
+    }
+
+    /// Whether a binding to the frame is wired.
+    pub fn is_wired(&self, frame: FrameNumber) -> bool {
+        self.record(frame).wired != 0
     }
 
     /// Makes the frame free under a new generation. The caller has broken every binding to it.
@@ -304,22 +320,37 @@ impl<'a> FrameTable<'a> {
         let _ = self.records.get_mut(frame.0 as usize).map(change);
     }
 
-    /// Puts a binding in front of the chain of a frame that somebody holds, and counts it. Returns the
-    /// frame's generation and what is behind in the chain.
+    /// The words that everybody sees, and what the kernel alone knows, of `count` frames that there
+    /// are.
     #[inline]
-    pub(crate) fn chain_in(&mut self, frame: FrameNumber, link: Link) -> Option<(u32, Link)> {
-        let generation = self.held(frame)?;
-        let words = self.words(frame)?;
-        words[1].store(words[1].load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let record = self.records.get_mut(frame.0 as usize)?;
-        Some((generation, core::mem::replace(&mut record.chain, link)))
+    pub(crate) fn run(
+        &mut self,
+        first: FrameNumber,
+        count: u64,
+    ) -> impl Iterator<Item = (&[AtomicU64; 2], &mut FrameRecord)> {
+        let first = first.0 as usize;
+        let range = first..first + count as usize;
+        let words = self.exposed.as_chunks().0.get(range.clone()).unwrap_or(&[]);
+        words.iter().zip(self.records.get_mut(range).unwrap_or(&mut []))
     }
 
-    /// Counts a binding less.
-    pub(crate) fn discount_binding(&self, frame: FrameNumber) {
+    /// Counts a binding less, behind which the chain goes on with `next` if it was the first.
+    pub(crate) fn chain_out(&mut self, frame: FrameNumber, next: Option<Link>, wired: bool) {
+        let index = frame.0 as usize;
+        let Some(record) = self.records.get_mut(index) else { return };
+        record.chain = next.unwrap_or(record.chain);
+        record.wired -= u32::from(wired);
         if let Some(words) = self.words(frame) {
             let count = words[1].load(Ordering::Relaxed).saturating_sub(1);
             words[1].store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// All bindings of the frame have gone.
+    pub(crate) fn unchain_all(&mut self, frame: FrameNumber) {
+        self.update(frame, |record| (record.chain, record.wired) = (Link::NONE, 0));
+        if let Some(words) = self.words(frame) {
+            words[1].store(0, Ordering::Relaxed);
         }
     }
 

@@ -29,7 +29,8 @@ pub mod tlb;
 
 pub use account::Accounts;
 pub use binding::{
-    Bindings, Protect, Refill, check_pages, leaf_table, protect, refill, refused, writable_frame,
+    Bindings, Protect, Refill, check_pages, leaf_entry, leaf_table, protect, refill, refused,
+    writable_frame,
 };
 pub use capability::CapabilityTable;
 pub use frame::{FrameRecord, FrameTable, Scan};

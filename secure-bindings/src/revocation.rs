@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering;
 use exo_abi::layout::{LOST_FRAMES, SOFTWARE_TLB, USER_END};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::FrameState;
-use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
+use exo_abi::{CapabilityName, Error, FrameNumber};
 
 /// A list of donated frames that is being checked ends here.
 const CHECKED: FrameNumber = END;
@@ -199,14 +199,13 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             } else {
                 tlb.empty(m, slot);
             }
-            if let Some(hardware) = tables::entry(m, space.root, page) {
+            if let Some(hardware) = space.entry(m, page) {
                 let mut shootdown = Shootdown::new(m, space.root);
                 shootdown.clear(hardware, page);
                 shootdown.finish();
             }
-            self.frames.discount_binding(frame);
         }
-        self.frames.update(frame, |record| record.chain = Link::NONE);
+        self.frames.unchain_all(frame);
     }
 
     /// Takes from all environments but one what they have bound of the frames that `name`, or one
@@ -242,24 +241,12 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     }
 
     fn take_back(&mut self, frame: FrameNumber, lost: bool) -> bool {
-        if self.frames.is_pinned(frame) || self.frames.held(frame).is_none() {
+        if self.frames.is_pinned(frame) || !self.frames.is_held(frame) {
             return false;
         }
         self.break_frame(frame, lost);
         self.frames.release(frame);
         true
-    }
-
-    /// Whether some binding to the frame is wired. Takes a step for each binding.
-    pub fn wired(&self, frame: FrameNumber) -> bool {
-        let mut link = self.frames.record(frame).chain;
-        while let Some(entry) = self.entry_at(link) {
-            if entry.rights().contains(Rights::WIRED) {
-                return true;
-            }
-            link = entry.links().0;
-        }
-        false
     }
 
     /// Ends an address space: takes every binding away and frees what was donated, in a step for

@@ -5,7 +5,8 @@ use crate::memory::{FrameMemory, Page, TranslationCache};
 use crate::pool::Pool;
 use crate::tables::{self, BOUND, DEPTH, LEAF_SPAN};
 use crate::tlb::Tlb;
-use core::sync::atomic::Ordering;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::{Error, FrameNumber};
 
@@ -17,6 +18,10 @@ const PAGES_AT_ONCE: u32 = 6;
 /// root for every page that one instruction can need. With fewer, refills for one page could take
 /// the tables of another for ever.
 pub(crate) const CACHE_MINIMUM: u32 = PAGES_AT_ONCE * DEPTH;
+
+/// How many entries of a table are looked at at once, and the bytes that they map.
+const ROW: usize = 16;
+const ROW_SPAN: usize = ROW * PAGE_SIZE as usize;
 
 /// The address space of one environment.
 #[derive(Debug)]
@@ -33,17 +38,46 @@ pub struct Space {
     pub(crate) hand: u16,
     /// Where the search for a leaf table that may go begins.
     reclaim: u64,
+    /// Leaf tables that were looked for, each with the number of its span of addresses.
+    known: [Cell<(u64, FrameNumber)>; KNOWN],
 }
+
+/// How many leaf tables are remembered. What is done to one page often needs another one's: a list is
+/// read where the program keeps it, and a frame is mapped by several.
+const KNOWN: usize = 8;
+/// No leaf table.
+const UNKNOWN: (u64, FrameNumber) = (u64::MAX, END);
 
 impl Space {
     /// A space with nothing in it yet.
     pub(crate) fn new(root: FrameNumber, tlb: Tlb) -> Self {
-        Self { root, tlb, pool: Pool::EMPTY, donated: END, tables: 0, hand: 0, reclaim: 0 }
+        let known = [const { Cell::new(UNKNOWN) }; KNOWN];
+        Self { root, tlb, pool: Pool::EMPTY, donated: END, tables: 0, hand: 0, reclaim: 0, known }
+    }
+
+    /// The leaf table of a page, or how many tables are missing.
+    #[inline(always)]
+    fn table<'m, M: FrameMemory>(&self, m: &'m M, page: u64) -> Result<&'m Page, u32> {
+        let span = page / LEAF_SPAN;
+        let known = &self.known[span as usize % KNOWN];
+        let (of, mut leaf) = known.get();
+        if of != span {
+            leaf = tables::walk(m, self.root, page)?;
+            known.set((span, leaf));
+        }
+        Ok(m.page(leaf))
+    }
+
+    /// The hardware's entry of a page, if there is a table for it.
+    #[inline]
+    pub(crate) fn entry<'m, M: FrameMemory>(&self, m: &'m M, page: u64) -> Option<&'m AtomicU64> {
+        Some(&self.table(m, page).ok()?[tables::index(page, 0)])
     }
 
     /// The leaf table of a page, building the tables that are missing from the pool. With
     /// `reclaim`, other tables are dropped if the pool is too small; that succeeds as long as
     /// [`CACHE_MINIMUM`] holds.
+    #[inline]
     pub(crate) fn leaf<'m, M: FrameMemory + TranslationCache>(
         &mut self,
         m: &'m M,
@@ -51,11 +85,21 @@ impl Space {
         page: u64,
         reclaim: bool,
     ) -> Option<&'m Page> {
+        match self.table(m, page) {
+            Ok(leaf) => Some(leaf),
+            Err(missing) => self.build(m, frames, (page, missing), reclaim),
+        }
+    }
+
+    #[inline(never)]
+    fn build<'m, M: FrameMemory + TranslationCache>(
+        &mut self,
+        m: &'m M,
+        frames: &mut FrameTable<'_>,
+        (page, mut missing): (u64, u32),
+        reclaim: bool,
+    ) -> Option<&'m Page> {
         loop {
-            let missing = match tables::walk(m, self.root, page) {
-                Ok(leaf) => return Some(m.page(leaf)),
-                Err(missing) => missing,
-            };
             if self.pool.count() >= missing {
                 self.tables += missing;
                 return tables::build(m, self.root, page, || {
@@ -67,6 +111,8 @@ impl Space {
             if !reclaim || !self.reclaim_tables(m, frames) {
                 return None;
             }
+            // More may be missing than before.
+            missing = self.table(m, page).err()?;
         }
     }
 
@@ -85,14 +131,21 @@ impl Space {
         };
         self.reclaim = start + LEAF_SPAN;
         let unlinked = tables::unlink(m, self.root, start);
+        self.known = [const { Cell::new(UNKNOWN) }; KNOWN];
         m.flush_space(self.root);
-        for (place, entry) in leaf.iter().enumerate() {
-            let entry = entry.load(Ordering::Relaxed);
-            let page = start + place as u64 * PAGE_SIZE;
-            if entry & BOUND != 0
-                && let Some(place) = self.tlb.find(m, page)
-            {
-                place.entry.remember(entry);
+        for (entries, first) in leaf.as_chunks::<ROW>().0.iter().zip((start..).step_by(ROW_SPAN)) {
+            // Most tables are mostly empty.
+            let any = entries.iter().fold(0, |any, entry| any | entry.load(Ordering::Relaxed));
+            if any & BOUND == 0 {
+                continue;
+            }
+            for (entry, page) in entries.iter().zip((first..).step_by(PAGE_SIZE as usize)) {
+                let word = entry.load(Ordering::Relaxed);
+                if word & BOUND != 0
+                    && let Some(place) = self.tlb.find(m, page)
+                {
+                    place.entry.set_hardware(word);
+                }
             }
         }
         for table in unlinked.into_iter().flatten() {

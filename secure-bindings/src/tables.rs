@@ -23,7 +23,7 @@ const NO_EXECUTE: u64 = 1 << 63;
 /// bit, the two beside it and those of [`granted`] to software.
 pub(crate) const BOUND: u64 = 1 << 10;
 /// The binding is wired: the bit that says so in [`Rights`] too.
-const WIRED: u64 = Rights::WIRED.bits() as u64;
+pub(crate) const WIRED: u64 = Rights::WIRED.bits() as u64;
 /// The rights to read, write and execute that the page was bound with, where they begin.
 const GRANTED: u32 = 52;
 /// What changes with the rights that the page has now.

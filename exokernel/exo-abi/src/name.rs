@@ -58,64 +58,76 @@ impl FrameNumber {
 pub const NAME_PARTS: usize = 13;
 
 /// A hierarchical name: a path of up to [`NAME_PARTS`] bytes. The empty path is the root.
+///
+/// The length is in the lowest byte, the parts from the next one on; what is behind them is zero. So names
+/// are compared a word at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct CapabilityName {
-    length: u8,
-    parts: [u8; NAME_PARTS],
-}
+pub struct CapabilityName([u64; 2]);
 
 impl CapabilityName {
     /// The name that is a prefix of every name.
-    pub const ROOT: Self = Self { length: 0, parts: [0; NAME_PARTS] };
+    pub const ROOT: Self = Self([0; 2]);
+    /// The name of nothing: none of those that can be made.
+    pub const NOTHING: Self = Self([u64::MAX; 2]);
+
+    const fn from_bits(bits: u128) -> Self {
+        Self([bits as u64, (bits >> 64) as u64])
+    }
+
+    /// The name as one number of [`NAME_PARTS`] bytes and one.
+    #[inline]
+    pub(crate) const fn bits(self) -> u128 {
+        self.0[0] as u128 | (self.0[1] as u128) << 64
+    }
+
+    const fn length(self) -> usize {
+        self.0[0] as usize & 0xff
+    }
 
     /// The name with these parts, or `None` when there are too many.
     pub fn new(parts: &[u8]) -> Option<Self> {
-        let mut name = Self::ROOT;
-        name.parts.get_mut(..parts.len())?.copy_from_slice(parts);
-        name.length = parts.len() as u8;
-        Some(name)
-    }
-
-    /// The parts of the path, first to last.
-    pub fn parts(&self) -> &[u8] {
-        self.parts.get(..self.length as usize).unwrap_or(&[])
+        parts.iter().try_fold(Self::ROOT, |name, &part| name.child(part))
     }
 
     /// This name with one more part, or `None` when it is full.
     pub fn child(&self, part: u8) -> Option<Self> {
-        let mut name = *self;
-        *name.parts.get_mut(name.length as usize)? = part;
-        name.length += 1;
-        Some(name)
+        let place = 8 * (1 + self.length());
+        (self.length() < NAME_PARTS)
+            .then(|| Self::from_bits((self.bits() + 1) | (part as u128) << place))
     }
 
     /// Whether this name is a prefix of `other` (or equal to it).
+    #[inline]
     pub fn is_prefix_of(&self, other: &Self) -> bool {
-        // As words, and not byte by byte: every call that needs a right asks this.
-        let common = (self.word() ^ other.word()).trailing_zeros() / 8;
-        self.length <= other.length && common >= self.length.into()
+        let (own, differing) = (self.length(), (self.bits() ^ other.bits()) >> 8);
+        own <= other.length() && differing & !(u128::MAX << (8 * own % 128)) == 0
     }
 
-    /// The parts, the first in the lowest byte.
-    fn word(&self) -> u128 {
-        let mut bytes = [0; 16];
-        bytes[..NAME_PARTS].copy_from_slice(&self.parts);
-        u128::from_le_bytes(bytes)
+    /// The name in a number, or `None` for a length over the limit, or bytes behind the name.
+    pub(crate) const fn checked(bits: u128) -> Option<Self> {
+        let name = Self::from_bits(bits);
+        let fits = name.length() <= NAME_PARTS && bits >> (8 * (1 + name.length())) == 0;
+        if fits { Some(name) } else { None }
     }
+}
 
-    pub(crate) fn to_bytes(self) -> [u8; NAME_PARTS + 1] {
-        let mut bytes = [0; NAME_PARTS + 1];
-        bytes[0] = self.length;
-        bytes[1..].copy_from_slice(&self.parts);
-        bytes
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    pub(crate) fn from_bytes(bytes: &[u8; NAME_PARTS + 1]) -> Option<Self> {
-        let length = bytes[0] as usize;
-        let parts = bytes[1..].get(..length)?;
-        if bytes[1 + length..].iter().any(|&byte| byte != 0) {
-            return None;
+    #[test]
+    fn a_prefix_is_one_part_by_part() {
+        let name =
+            |length: u8| (0..length).try_fold(CapabilityName::ROOT, |name, at| name.child(at));
+        let names: [_; NAME_PARTS + 1] = core::array::from_fn(|length| name(length as u8).unwrap());
+        assert_eq!(names[NAME_PARTS].child(0), None);
+        for (own, name) in names.iter().enumerate() {
+            for (length, other) in names.iter().enumerate() {
+                assert_eq!(name.is_prefix_of(other), own <= length, "{own} {length}");
+            }
+            let wrong = CapabilityName::new(&[1; NAME_PARTS]).unwrap();
+            assert_eq!(name.is_prefix_of(&wrong), own == 0);
+            assert!(!CapabilityName::NOTHING.is_prefix_of(name));
         }
-        Self::new(parts)
     }
 }

@@ -59,21 +59,16 @@ impl Capability {
 
     /// The two register words: rights in the first two bytes, then the length, then the parts.
     pub fn to_words(self) -> [u64; 2] {
-        let mut bytes = [0; 16];
-        bytes[..2].copy_from_slice(&self.rights.bits().to_le_bytes());
-        bytes[2..].copy_from_slice(&self.name.to_bytes());
-        let word = u128::from_le_bytes(bytes);
+        let word = self.name.bits() << 16 | self.rights.bits() as u128;
         [word as u64, (word >> 64) as u64]
     }
 
     /// The capability in two register words, or `None` for unknown rights, a length over the
     /// limit, or bytes behind the name.
     pub fn from_words(words: [u64; 2]) -> Option<Self> {
-        let bytes = (words[0] as u128 | (words[1] as u128) << 64).to_le_bytes();
-        let rights = Rights::from_bits(u16::from_le_bytes([bytes[0], bytes[1]]))?;
-        let mut name = [0; 14];
-        name.copy_from_slice(&bytes[2..]);
-        Some(Self { name: CapabilityName::from_bytes(&name)?, rights })
+        let rights = Rights::from_bits(words[0] as u16)?;
+        let word = words[0] as u128 | (words[1] as u128) << 64;
+        Some(Self { name: CapabilityName::checked(word >> 16)?, rights })
     }
 }
 

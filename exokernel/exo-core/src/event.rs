@@ -21,7 +21,7 @@ use exo_abi::layout::USER_END;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
 use exo_abi::upcall::{Event, FRAME_WORDS, FaultCode, HANDLER_FLAGS_OFF, PAGE_FAULT, RED_ZONE};
-use secure_bindings::{FrameMemory, Page, Refill, refill, refused, writable_frame};
+use secure_bindings::{FrameMemory, Page, Refill, leaf_entry, refill, refused, writable_frame};
 
 /// The bit of a page fault's error code that says that the page was there.
 const PRESENT: u64 = 1;
@@ -212,47 +212,42 @@ impl Board<'_> {
         true
     }
 
-    /// The program in `cell` has caused a page fault. As [`exception`](Self::exception).
-    pub fn page_fault(
+    /// The program in `cell` has caused a page fault. Returns whether what the hardware has for the page
+    /// is enough to say why, or else its entry, if there is a table for it: that is for
+    /// [`miss`](Self::miss).
+    #[inline(always)]
+    pub fn refused<'m, M: Machine>(
         &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
+        machine: &'m M,
         cell: &EnvCell<'_>,
-        frame: &mut Frame,
         exception: Exception,
-    ) -> bool {
-        let (address, access) = (exception.address, exception.access());
-        let leaf = cell.leaf(machine, address, self.breaks());
-        if let Some(refused) = leaf.and_then(|leaf| refused(machine, leaf, address, access)) {
-            let exception = Exception { error: refused.bits(), ..exception };
-            return self.exception(machine, cpu, cell, frame, exception);
-        }
-        self.miss(machine, cpu, cell, frame, (leaf, exception))
+    ) -> Result<FaultCode, Option<&'m AtomicU64>> {
+        let leaf = cell.leaf(machine, exception.address, self.breaks()).ok_or(None)?;
+        let entry = leaf_entry(machine, leaf, exception.address);
+        refused(entry, exception.access()).ok_or(Some(entry))
     }
 
-    /// Answers a miss of the hardware, whose page has this leaf table.
+    /// Answers a miss of the hardware, whose entry of the page is this. With [`Refill::TableMissing`],
+    /// [`Kernel::exception`] has to.
     #[inline(never)]
-    fn miss(
+    pub fn miss(
         &self,
         machine: &impl Machine,
         cpu: &CpuCell<'_>,
         cell: &EnvCell<'_>,
-        frame: &mut Frame,
-        (leaf, exception): (Option<FrameNumber>, Exception),
-    ) -> bool {
-        let place = (cell.root(), leaf, cell.tlb());
-        match refill(machine, place, exception.address, exception.access()) {
-            Refill::Done if cpu.has_refilled(cell, frame.rip, exception) => {
-                cpu.count(StatisticsWord::Refills, 1);
-                add(cell.word(EnvWord::Refills), 1);
-                true
+        rip: u64,
+        (entry, exception): (Option<&AtomicU64>, Exception),
+    ) -> Refill {
+        let place = (cell.root(), entry, cell.tlb());
+        let done = refill(machine, place, exception.address, exception.access());
+        if done == Refill::Done {
+            if !cpu.has_refilled(cell, rip, exception) {
+                return Refill::TableMissing;
             }
-            Refill::Refused(refused) => {
-                let exception = Exception { error: refused.bits(), ..exception };
-                self.exception(machine, cpu, cell, frame, exception)
-            }
-            _ => false,
+            cpu.count(StatisticsWord::Refills, 1);
+            add(cell.word(EnvWord::Refills), 1);
         }
+        done
     }
 
     /// Pushes a frame through the hardware's own tables and enters the handler.
@@ -335,10 +330,12 @@ impl CpuCell<'_> {
     /// page was there and the same fault was answered just before, with no upcall since. The CPU
     /// then objects to something else, as some emulators do to `iretq` under SMAP.
     fn has_refilled(&self, cell: &EnvCell<'_>, rip: u64, exception: Exception) -> bool {
+        if exception.error & PRESENT == 0 {
+            return true;
+        }
         let upcalls = cell.word(EnvWord::Upcalls).load(Relaxed);
         let fault = [rip, exception.address, upcalls];
-        let mut words = self.refilled.iter().zip(fault);
-        if exception.error & PRESENT != 0 && words.all(|(last, word)| last.load(Relaxed) == word) {
+        if self.refilled.iter().zip(fault).all(|(last, word)| last.load(Relaxed) == word) {
             return false;
         }
         for (stored, word) in self.refilled.iter().zip(fault) {

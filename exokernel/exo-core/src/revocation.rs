@@ -284,7 +284,10 @@ impl<M: Machine> Kernel<'_, M> {
             let number = found?;
             let frame = FrameNumber(number);
             let pinned = || self.bindings.frames.is_pinned(frame);
-            if kind != Kind::Frames || wired_too || !pinned() && !self.bindings.wired(frame) {
+            if kind != Kind::Frames
+                || wired_too
+                || !pinned() && !self.bindings.frames.is_wired(frame)
+            {
                 return Some(number);
             }
         }

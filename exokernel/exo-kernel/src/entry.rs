@@ -10,6 +10,7 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::calls::Number;
 use exo_core::{Context, CpuCell, EnvCell, Exception, Kernel, Machine, Next};
+use secure_bindings::Refill;
 use spin::{Mutex, MutexGuard, Once};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
@@ -313,12 +314,25 @@ pub(crate) extern "sysv64" fn page_fault(
     vector: u64,
     error: u64,
 ) -> Exit {
-    let hardware = &system.hardware;
-    let exception = Exception { vector, error, address: Cr2::read_raw() };
-    if hardware.board.page_fault(hardware, cpu, environment, context, exception) {
+    let (hardware, board) = (&system.hardware, system.hardware.board);
+    let fault = Exception { vector, error, address: Cr2::read_raw() };
+    let refused = board.refused(hardware, environment, fault).or_else(|entry| {
+        match board.miss(hardware, cpu, environment, context.rip, (entry, fault)) {
+            Refill::Refused(refused) => Ok(refused),
+            other => Err(other),
+        }
+    });
+    let done = refused.map_or_else(
+        |other| other == Refill::Done,
+        |refused| {
+            let exception = Exception { error: refused.bits(), ..fault };
+            board.exception(hardware, cpu, environment, context, exception)
+        },
+    );
+    if done {
         return Exit::Frame;
     }
-    exception_further(context, system, cpu, vector, error, exception.address)
+    exception_further(context, system, cpu, vector, error, fault.address)
 }
 
 /// A program has used vector registers, and they trap.

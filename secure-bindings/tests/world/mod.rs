@@ -7,7 +7,7 @@ use exo_abi::request::BindRequest;
 use exo_abi::tables::FrameState;
 use exo_abi::upcall::FaultCode;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
-use secure_bindings::tlb::{LOST, VALID};
+use secure_bindings::tlb::{ENTRIES_WORD, ENTRY_WORDS, LOST, VALID};
 use secure_bindings::{
     Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Protect, Refill, Scan,
     TranslationCache, leaf_table, protect,
@@ -21,7 +21,7 @@ pub(crate) const FRAMES: usize = 400;
 /// Places for environments.
 pub(crate) const SPACES: u16 = 3;
 const TLB_FRAMES: usize = 1;
-const SLOTS: u64 = TLB_FRAMES as u64 * 128;
+const SLOTS: usize = TLB_FRAMES * 128;
 /// The level at which the walk of [`World::leaves`] starts.
 const ROOT_LEVEL: u32 = 3;
 
@@ -58,11 +58,11 @@ pub(crate) struct World<'m> {
 struct View {
     link: u32,
     head: u64,
+    /// As the hardware's entry was, or is to be.
+    binding: u64,
     frame: FrameNumber,
-    generation: u32,
     next: u32,
     previous: u32,
-    last: u64,
 }
 
 macro_rules! ensure {
@@ -71,6 +71,11 @@ macro_rules! ensure {
             return Err(format!($($text)+));
         }
     };
+}
+
+/// The rights with which the binding in a leaf entry was made.
+fn granted(entry: u64) -> Rights {
+    Rights::from_bits_truncate((entry >> 52 & 7 | (entry >> 11 & 1) << 9) as u16)
 }
 
 /// The rights that a leaf entry of the hardware gives, and whether it is wired.
@@ -349,21 +354,38 @@ impl<'m> World<'m> {
         }
     }
 
+    /// A word of the first frame of a software TLB, as its environment reads it.
+    fn word(&self, index: u16, word: usize) -> u64 {
+        let Some(root) = self.bindings.root(index) else { return 0 };
+        self.machine.peek(root, SOFTWARE_TLB + word as u64 * 8).expect("readable")
+    }
+
     fn entries(&self, index: u16) -> Vec<View> {
-        let Some(root) = self.bindings.root(index) else { return Vec::new() };
-        let word = |slot: u64, word: u64| {
-            self.machine.peek(root, SOFTWARE_TLB + slot * 32 + word * 8).expect("readable")
-        };
-        let view = |slot: u64| View {
-            link: u32::from(index) << 16 | slot as u32,
-            head: word(slot, 0),
-            frame: FrameNumber(word(slot, 1) as u32),
-            generation: (word(slot, 1) >> 32) as u32,
-            next: word(slot, 2) as u32,
-            previous: (word(slot, 2) >> 32) as u32,
-            last: word(slot, 3),
+        let view = |slot: usize| {
+            let [head, binding, links] =
+                [0, 1, 2].map(|word| self.word(index, ENTRIES_WORD + ENTRY_WORDS * slot + word));
+            View {
+                link: u32::from(index) << 16 | slot as u32,
+                head,
+                binding,
+                frame: FrameNumber(((binding & 0x000f_ffff_ffff_f000) >> 12) as u32),
+                next: links as u32,
+                previous: (links >> 32) as u32,
+            }
         };
         (0..SLOTS).map(view).filter(|view| view.head != 0).collect()
+    }
+
+    /// Whether the tags and the counts of a software TLB are those of its entries.
+    fn check_tags(&self, index: u16, entries: &[View]) -> Result<(), String> {
+        let used: BTreeSet<_> = entries.iter().map(|view| view.link as usize & 0xffff).collect();
+        for slot in 0..SLOTS {
+            let tag = self.word(index, slot / 8) >> (8 * (slot % 8)) & 0xff;
+            ensure!((tag != 0) == used.contains(&slot), "slot {slot} has the tag {tag:#x}");
+        }
+        let end = used.iter().max().map_or(0, |slot| slot / 16 + 1);
+        ensure!(self.word(index, 16) == end as u64, "the empty rows begin with {end}");
+        Ok(())
     }
 
     /// All present leaf entries below the shared pages: page address and entry.
@@ -431,6 +453,7 @@ impl<'m> World<'m> {
     fn check_space(&self, index: u16) -> Result<(), String> {
         let Some(model) = &self.models[usize::from(index)] else { return Ok(()) };
         let (entries, leaves) = (self.entries(index), self.leaves(index));
+        self.check_tags(index, &entries)?;
         let hardware: BTreeMap<_, _> = leaves.iter().copied().collect();
         let mut pages = BTreeSet::new();
         for view in &entries {
@@ -445,23 +468,13 @@ impl<'m> World<'m> {
                 return Err(format!("{page:#x} is bound, and should not be"));
             };
             // The hardware's entry says what holds, if there is one.
-            let rights = match hardware.get(&page) {
-                Some(&entry) => rights_now(entry),
-                None => Rights::from_bits_truncate((view.head & 0x3ff) as u16),
-            };
-            let granted = Rights::from_bits_truncate(view.last as u16);
-            ensure!(
-                (view.frame, rights, granted) == (bound.frame, bound.rights, bound.granted),
-                "{view:?} instead of {bound:?}"
-            );
+            let entry = *hardware.get(&page).unwrap_or(&view.binding);
+            let seen = (view.frame, rights_now(entry), granted(view.binding));
+            let expected = (bound.frame, bound.rights, bound.granted);
+            ensure!(seen == expected, "{view:?} instead of {bound:?}");
+            ensure!(!bound.written || entry >> 6 & 1 != 0, "the write to {page:#x} was forgotten");
             let entry = self.bindings.frames.entry(view.frame).map_err(|e| format!("{e:?}"))?;
             ensure!(entry.state == FrameState::Held as u8, "{page:#x} leads to {entry:?}");
-            ensure!(entry.generation == view.generation, "{page:#x} is of another generation");
-            let dirty = match hardware.get(&page) {
-                Some(entry) => entry >> 6 & 1 != 0,
-                None => view.last >> 17 & 1 != 0,
-            };
-            ensure!(!bound.written || dirty, "the write to {page:#x} was forgotten");
         }
         for page in model.pages.keys() {
             ensure!(pages.contains(page), "{page:#x} went without a reason");
@@ -488,6 +501,8 @@ impl<'m> World<'m> {
             let members: Vec<_> = links.values().filter(|view| view.frame == frame).collect();
             let entry = self.bindings.frames.entry(frame).map_err(|e| format!("{e:?}"))?;
             ensure!(entry.bindings as usize == members.len(), "{frame:?} counts {entry:?}");
+            let wired = members.iter().any(|view| view.binding >> 9 & 1 != 0);
+            ensure!(self.bindings.frames.is_wired(frame) == wired, "{frame:?} wired: {wired}");
             let Some(first) = members.iter().find(|view| view.previous == u32::MAX) else {
                 ensure!(members.is_empty(), "{frame:?}: a chain without a head");
                 continue;

@@ -6,6 +6,7 @@ use exo_abi::boot::{ARCHIVE, ARCHIVE_GUARD, MAGIC, MODULE_VERSION, ModuleHeader,
 use exo_abi::tables::{
     ENV_WORDS, EnvEntry, EnvState, EnvWord, FrameEntry, MOVE_WORDS, MOVES, STATISTICS_WORDS,
 };
+use exo_abi::upcall::FaultCode;
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
     Arrival, Board, Context, CpuCell, Devices, EnvCell, Environment, Exception, Exposed, FILTERS,
@@ -13,7 +14,7 @@ use exo_core::{
 };
 use packet_filters::ebpf::{HANDLER, Workspace, verify};
 use packet_filters::{FilterSet, Line, Link, Memory, Shape, code_for, lines_for};
-use secure_bindings::{FrameMemory, FrameTable, Page, TranslationCache};
+use secure_bindings::{FrameMemory, FrameTable, Page, Refill, TranslationCache};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -348,9 +349,19 @@ impl Bench {
         let cpu = &self.board.cpus()[self.machine.cpu()];
         let Some(slot) = self.board.current(self.machine) else { return };
         let cell = self.board.cell(slot);
-        let done = match vector {
-            14 => self.board.page_fault(self.machine, cpu, cell, context, exception),
-            _ => self.board.exception(self.machine, cpu, cell, context, exception),
+        let (board, machine) = (self.board, self.machine);
+        let refused = match board.refused(machine, cell, exception) {
+            _ if vector != 14 => Refill::Refused(FaultCode::from_bits_retain(error)),
+            Ok(code) => Refill::Refused(code),
+            Err(entry) => board.miss(machine, cpu, cell, context.rip, (entry, exception)),
+        };
+        let done = match refused {
+            Refill::Done => true,
+            Refill::TableMissing => false,
+            Refill::Refused(code) => {
+                let exception = Exception { error: code.bits(), ..exception };
+                board.exception(machine, cpu, cell, context, exception)
+            }
         };
         if !done {
             self.kernel.exception(context, exception);
