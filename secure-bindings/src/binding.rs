@@ -351,11 +351,10 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             let groups = request.count().div_ceil(GROUP_SPAN / PAGE_SIZE) + 1;
             wired += if rights.contains(Rights::WIRED) { groups } else { 0 };
         }
-        let mut groups = requests.clone().flat_map(|request| request.pieces(GROUP_SPAN));
+        let groups = || requests.clone().flat_map(|request| request.pieces(GROUP_SPAN));
         let crowded = |group: &BindRequest| !tlb.bank(m, group.page()).has_room(wired);
-        if groups.any(|group| crowded(&group)) {
-            let groups = requests.clone().flat_map(|request| request.pieces(GROUP_SPAN));
-            self.claim_all(index, groups.filter(crowded))?;
+        if groups().any(|group| crowded(&group)) {
+            self.claim_all(index, groups().filter(crowded))?;
         }
         let mut shootdown = Shootdown::new(m, root);
         let done = requests.into_iter().try_for_each(|run| self.insert(index, run, &mut shootdown));
@@ -378,19 +377,15 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         let mut shootdown = Shootdown::new(m, root);
         let place = |page| tlb.place(m, page, hand);
         let pages = requests.flat_map(|request| request.pieces(PAGE_SIZE));
-        let is_wired =
-            |page: &BindRequest| page.rights().unwrap_or_default().contains(Rights::WIRED);
+        let is_wired = |page: &BindRequest| page.page_and_rights & WIRED != 0;
         let wired = pages.clone().filter(is_wired).map(|request| request.page());
         let mut fits = wired.clone().all(|page| {
             let Some(place) = place(page) else { return false };
-            let own = place.entry.page() == page;
-            if !own {
+            if place.entry.page() != page {
                 self.remove(Link::new(index, place.slot), &mut shootdown);
             }
             place.entry.claim(page);
-            if !own {
-                place.bank.note_filled(place.row, page, 1);
-            }
+            place.bank.note_filled(place.row, page, 1);
             true
         });
         fits = fits && pages.clone().all(|request| place(request.page()).is_some());
@@ -416,7 +411,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         shootdown: &mut Shootdown<'_, M>,
     ) -> Result<(), Error> {
         let (m, rights) = (self.machine, request.rights().unwrap_or_default());
-        let bits = tables::binding_entry(FrameNumber(0), rights, rights);
+        let bits = tables::bound_with(rights);
         for run in request.pieces(GROUP_SPAN) {
             let (space, frames) = self.split(index).ok_or(Error::NoEnvironment)?;
             let bank = space.tlb.bank(m, run.page());

@@ -4,6 +4,7 @@
 //! half, [`FrameRecord`].
 
 use crate::free_map::FreeMap;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::tables::{FrameEntry, FrameState};
 use exo_abi::{CapabilityName, Error, FrameNumber};
@@ -43,6 +44,9 @@ pub(crate) const END: FrameNumber = FrameNumber(u32::MAX);
 /// The frame is in no list of donated frames.
 pub(crate) const UNLISTED: FrameNumber = FrameNumber(u32::MAX - 1);
 
+/// The frame is in no such list, and in one that is being checked.
+pub(crate) const CHECKED: FrameNumber = FrameNumber(u32::MAX - 2);
+
 /// What the kernel alone knows about a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameRecord {
@@ -69,17 +73,6 @@ impl FrameRecord {
     };
 }
 
-/// Where a bounded scan for frames stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scan {
-    /// At a frame that was looked for.
-    Found(FrameNumber),
-    /// Its steps are spent; it goes on at this frame.
-    More(FrameNumber),
-    /// There is none from the starting point on.
-    End,
-}
-
 /// All frames of the machine, by number.
 pub struct FrameTable<'a> {
     exposed: &'a [AtomicU64],
@@ -96,7 +89,7 @@ impl<'a> FrameTable<'a> {
         records: &'a mut [FrameRecord],
         free_words: &'a mut [u64],
     ) -> Self {
-        let count = records.len().min(exposed.len() / 2).min(UNLISTED.0 as usize);
+        let count = records.len().min(exposed.len() / 2).min(CHECKED.0 as usize);
         let free = FreeMap::new(free_words, count);
         let (records, _) = records.split_at_mut(free.capacity().min(count));
         records.fill(FrameRecord::EMPTY);
@@ -223,6 +216,32 @@ impl<'a> FrameTable<'a> {
         }
     }
 
+    /// Whether all frames of a list pass a check, and none is there twice. They are marked meanwhile,
+    /// since a list is too long to compare all with all.
+    ///
+    /// # Errors
+    /// What `check` says, [`Error::BadArgument`] for a frame that is there twice.
+    pub fn check_each(
+        &mut self,
+        list: &[FrameNumber],
+        check: impl Fn(&Self, FrameNumber) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut checked = 0;
+        let result = list.iter().try_for_each(|&frame| {
+            check(self, frame)?;
+            if self.record(frame).donated == CHECKED {
+                return Err(Error::BadArgument);
+            }
+            self.update(frame, |record| record.donated = CHECKED);
+            checked += 1;
+            Ok(())
+        });
+        for &frame in &list[..checked] {
+            self.update(frame, |record| record.donated = UNLISTED);
+        }
+        result
+    }
+
     /// A ring or a device begins to use the frame. A frame that was pinned 255 times stays pinned.
     pub fn pin(&mut self, frame: FrameNumber) {
         self.change(frame, |entry| entry.pins = entry.pins.saturating_add(1));
@@ -253,24 +272,14 @@ impl<'a> FrameTable<'a> {
         }
     }
 
-    /// The next frame from `from` on that `owner` holds and has not donated, looking at no more
-    /// than `limit_steps` frames.
-    pub fn next_held(&self, owner: u16, from: FrameNumber, limit_steps: usize) -> Scan {
-        let start = from.0 as usize;
-        let end = self.count().min(start.saturating_add(limit_steps));
+    /// The first frame with a number in `range`, none of which is beyond the table, that `owner` holds
+    /// and has not donated.
+    pub fn next_held(&self, owner: u16, range: Range<u32>) -> Option<FrameNumber> {
+        let words =
+            self.exposed.as_chunks::<2>().0.get(range.start as usize..range.end as usize)?;
         let wanted = u64::from(owner) | (FrameState::Held as u64) << 16;
-        for (offset, words) in
-            self.exposed.get(start * 2..end * 2).unwrap_or(&[]).chunks_exact(2).enumerate()
-        {
-            if words[0].load(Ordering::Relaxed) & 0xff_ffff == wanted {
-                return Scan::Found(FrameNumber((start + offset) as u32));
-            }
-        }
-        if end < self.count() && start <= end {
-            Scan::More(FrameNumber(end as u32))
-        } else {
-            Scan::End
-        }
+        let held = |words: &[AtomicU64; 2]| words[0].load(Ordering::Relaxed) & 0xff_ffff == wanted;
+        Some(FrameNumber(range.start + words.iter().position(held)? as u32))
     }
 
     /// What the frame is, or `None` beyond the table.
@@ -336,20 +345,17 @@ impl<'a> FrameTable<'a> {
 
     /// Counts a binding less, behind which the chain goes on with `next` if it was the first.
     pub(crate) fn chain_out(&mut self, frame: FrameNumber, next: Option<Link>, wired: bool) {
-        let index = frame.0 as usize;
-        let Some(record) = self.records.get_mut(index) else { return };
-        record.chain = next.unwrap_or(record.chain);
-        record.wired -= u32::from(wired);
-        if let Some(words) = self.words(frame) {
-            let count = words[1].load(Ordering::Relaxed).saturating_sub(1);
-            words[1].store(count, Ordering::Relaxed);
+        for (words, record) in self.run(frame, 1) {
+            record.chain = next.unwrap_or(record.chain);
+            record.wired -= u32::from(wired);
+            words[1].store(words[1].load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
         }
     }
 
     /// All bindings of the frame have gone.
     pub(crate) fn unchain_all(&mut self, frame: FrameNumber) {
-        self.update(frame, |record| (record.chain, record.wired) = (Link::NONE, 0));
-        if let Some(words) = self.words(frame) {
+        for (words, record) in self.run(frame, 1) {
+            (record.chain, record.wired) = (Link::NONE, 0);
             words[1].store(0, Ordering::Relaxed);
         }
     }

@@ -33,7 +33,7 @@ pub use binding::{
     writable_frame,
 };
 pub use capability::CapabilityTable;
-pub use frame::{FrameRecord, FrameTable, Scan};
+pub use frame::{FrameRecord, FrameTable};
 pub use free_map::FreeMap;
 pub use memory::{FrameMemory, Page, TranslationCache};
 pub use record::Record;

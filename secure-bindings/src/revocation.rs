@@ -4,7 +4,7 @@
 //! the generation, and only then is the frame free.
 
 use crate::binding::{Bindings, Shootdown};
-use crate::frame::{END, FrameRecord, Link, UNLISTED};
+use crate::frame::{CHECKED, END, FrameRecord, FrameTable, Link, UNLISTED};
 use crate::memory::{FrameMemory, TranslationCache};
 use crate::record::Record;
 use crate::space::{CACHE_MINIMUM, Space};
@@ -16,9 +16,6 @@ use exo_abi::layout::{LOST_FRAMES, SOFTWARE_TLB, USER_END};
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::FrameState;
 use exo_abi::{CapabilityName, Error, FrameNumber};
-
-/// A list of donated frames that is being checked ends here.
-const CHECKED: FrameNumber = END;
 
 impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// How many frames an environment must be given for itself on a machine with `frames_total`
@@ -62,7 +59,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         if donated.len() < Self::donation_minimum(self.frames.count()) + tlb_frames {
             return Err(Error::TooFewFrames);
         }
-        self.check_donation(donated)?;
+        self.frames.check_each(donated, Self::may_donate)?;
         let tlb = Tlb { directory: END, frames: tlb_frames as u16 };
         let mut space = Space::new(END, tlb);
         for &frame in donated {
@@ -93,36 +90,14 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         Ok(())
     }
 
-    /// Whether all the frames may be donated and none is listed twice. The frames are marked while
-    /// the list is read, since it is too long to compare all with all.
-    fn check_donation(&mut self, donated: &[FrameNumber]) -> Result<(), Error> {
-        let mut checked = 0;
-        let result = donated.iter().try_for_each(|&frame| {
-            self.may_donate(frame)?;
-            self.frames.update(frame, |record| record.donated = CHECKED);
-            checked += 1;
-            Ok(())
-        });
-        for &frame in donated.iter().take(checked) {
-            self.frames.update(frame, |record| record.donated = UNLISTED);
-        }
-        result
-    }
-
     /// Whether a frame may become kernel memory.
-    fn may_donate(&self, frame: FrameNumber) -> Result<(), Error> {
-        let entry = self.frames.entry(frame)?;
-        if !matches!(self.frames.state(frame), Some(FrameState::Held | FrameState::Donated)) {
+    fn may_donate(frames: &FrameTable<'_>, frame: FrameNumber) -> Result<(), Error> {
+        let entry = frames.entry(frame)?;
+        if !matches!(frames.state(frame), Some(FrameState::Held | FrameState::Donated)) {
             return Err(Error::NoFrame);
         }
-        if entry.pins != 0 {
-            return Err(Error::FramePinned);
-        }
-        match self.frames.record(frame).donated {
-            UNLISTED => Ok(()),
-            CHECKED => Err(Error::BadArgument),
-            _ => Err(Error::FramePinned),
-        }
+        let listed = !matches!(frames.record(frame).donated, UNLISTED | CHECKED);
+        if entry.pins != 0 || listed { Err(Error::FramePinned) } else { Ok(()) }
     }
 
     /// Maps a page that the kernel provides, at an address of the range that begins with
@@ -171,7 +146,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// it. A frame that is pinned, free or donated already stays what it is: the caller has asked
     /// [`FrameTable::owned`](crate::FrameTable::owned) before.
     pub fn donate(&mut self, index: u16, frame: FrameNumber) {
-        if self.space(index).is_none() || self.may_donate(frame).is_err() {
+        if self.space(index).is_none() || Self::may_donate(&self.frames, frame).is_err() {
             return;
         }
         self.break_frame(frame, false);
@@ -200,9 +175,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
                 tlb.empty(m, slot);
             }
             if let Some(hardware) = space.entry(m, page) {
-                let mut shootdown = Shootdown::new(m, space.root);
-                shootdown.clear(hardware, page);
-                shootdown.finish();
+                Shootdown::new(m, space.root).clear(hardware, page);
             }
         }
         self.frames.unchain_all(frame);

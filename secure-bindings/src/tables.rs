@@ -65,9 +65,9 @@ fn granted(rights: Rights) -> u64 {
     BOUND | (bits & 7) << GRANTED | (bits & WIRED) << 2
 }
 
-/// The entry of a binding: bound with the rights `grant`, and with `rights` now.
-pub(crate) fn binding_entry(frame: FrameNumber, grant: Rights, rights: Rights) -> u64 {
-    frame.address() | granted(grant) | allowed(rights)
+/// The entry of a page that is bound with these rights, but for the frame.
+pub(crate) fn bound_with(rights: Rights) -> u64 {
+    granted(rights) | allowed(rights)
 }
 
 /// A change of a binding's rights, worked out once for many entries.

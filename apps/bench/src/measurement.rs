@@ -15,6 +15,7 @@ pub(crate) struct Measurement {
     operations: u64,
     nanoseconds: u64,
     ratio: Option<f64>,
+    longest: Option<u64>,
 }
 
 impl Measurement {
@@ -57,6 +58,11 @@ impl Measurement {
         self.ratio = Some(ratio);
     }
 
+    /// Says how many instructions the longest of what was done took.
+    pub(crate) fn longest(&mut self, instructions: u64) {
+        self.longest = Some(instructions);
+    }
+
     /// Does something that sets the marks itself; `operation` returns how often it has done what is
     /// measured. The time is not told: it is for what mostly waits.
     pub(crate) fn marked(&mut self, operation: impl FnOnce() -> u64) {
@@ -67,9 +73,12 @@ impl Measurement {
 
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.ratio {
-            Some(ratio) => write!(f, "ratio={ratio:.3}"),
-            None => write!(f, "operations={} nanoseconds={}", self.operations, self.nanoseconds),
+        match (self.ratio, self.longest) {
+            (Some(ratio), _) => write!(f, "ratio={ratio:.3}"),
+            (None, Some(longest)) => write!(f, "longest={longest}"),
+            (None, None) => {
+                write!(f, "operations={} nanoseconds={}", self.operations, self.nanoseconds)
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) const BENCHES: &[Bench] = &[
     ("stlb_refill", stlb_refill),
     ("bind_batch", bind_batch),
     ("abort_frame", repossession::abort_frame),
+    ("abort_step", repossession::abort_step),
 ];
 
 /// How many pages [`prot100`] and [`appel2`] are about.

@@ -4,14 +4,14 @@ use crate::mark;
 use crate::measurement::{Measurement, counter};
 use crate::memory::Pages;
 use alloc::vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use libos_posix::exo_user::abi::contract::KINDS;
 use libos_posix::exo_user::abi::layout::LABEL;
 use libos_posix::exo_user::abi::request::EnvironmentRequest;
 use libos_posix::exo_user::abi::tables::StatisticsWord;
 use libos_posix::exo_user::{
     Capability, CapabilityName, EnvName, Error, FrameNumber, Kind, Rights, binding, capability,
-    environment, frame, revocation, tables,
+    environment, frame, revocation, tables, time,
 };
 
 /// How many frames are taken: the kernel takes them in steps, one at each tick.
@@ -21,6 +21,32 @@ const FRAMES: u64 = 256;
 /// given back. From the deadline on, the kernel takes them; this program waits for that, and what
 /// it executes meanwhile does not count. The ticks do, with which the steps come.
 pub(crate) fn abort_frame(measurement: &mut Measurement) -> Result<(), Error> {
+    abort(|taken, all| {
+        measurement.marked(|| {
+            mark::begin();
+            mark::wait_until(taken, all);
+            mark::end();
+            FRAMES
+        });
+    })
+}
+
+/// The longest that this program is kept waiting while its frames are taken: with a counter, a
+/// nanosecond is an instruction.
+pub(crate) fn abort_step(measurement: &mut Measurement) -> Result<(), Error> {
+    abort(|taken, all| {
+        let (mut last, mut longest) = (time::now(), 0);
+        while taken.load(Ordering::Relaxed) < all {
+            let now = time::now();
+            longest = longest.max(now - last);
+            last = now;
+        }
+        measurement.longest(longest);
+    })
+}
+
+/// Has frames taken. `wait` gets the counter of those that were, and what it will be in the end.
+fn abort(wait: impl FnOnce(&'static AtomicU64, u64)) -> Result<(), Error> {
     let pages = Pages::touched(FRAMES)?;
     let child = child(FRAMES)?;
     binding::bind_for(child, capability::OWN, &pages.requests())?;
@@ -29,12 +55,7 @@ pub(crate) fn abort_frame(measurement: &mut Measurement) -> Result<(), Error> {
     let before = taken.load(Ordering::Relaxed);
     let (own, wall) = (0, 0);
     revocation::revoke(child, capability::REVOKE, Kind::Frames, FRAMES, own, wall)?;
-    measurement.marked(|| {
-        mark::begin();
-        mark::wait_until(taken, before + FRAMES);
-        mark::end();
-        FRAMES
-    });
+    wait(taken, before + FRAMES);
     // Once to end it, once to free its slot.
     environment::destroy(child, capability::OWN, 0)?;
     environment::destroy(child, capability::OWN, 0)

@@ -17,7 +17,7 @@ impl Board<'_> {
         }
         // Until the next slice begins, nobody holds one.
         cpu.set_slice_end(0);
-        cpu.charge_owed(cpu.holder.load(Relaxed) as u16, now - end);
+        cpu.charge_owed(cpu.holder.load(Relaxed) as u16, now - end, self.slice);
     }
 
     /// Charges the time since the end of a slice when another begins.
@@ -41,10 +41,11 @@ impl Board<'_> {
 }
 
 impl CpuCell<'_> {
-    /// Makes an environment pay with slices for time that was not its own.
-    pub(crate) fn charge_owed(&self, slot: u16, time: u64) {
-        if let Some(owed) = self.owed.get(slot as usize) {
-            owed.fetch_add(time, Relaxed);
+    /// Makes an environment pay with slices of this length for time that was not its own.
+    pub(crate) fn charge_owed(&self, slot: u16, time: u64, slice: u64) {
+        if let Some(owed) = self.owed.get(slot as usize)
+            && owed.fetch_add(time, Relaxed) + time >= slice
+        {
             self.owing.store(1, Relaxed);
         }
     }
@@ -72,10 +73,10 @@ impl CpuCell<'_> {
 
     /// Makes an environment owe what another does that has ended, the slice included that may still
     /// be under way.
-    pub(crate) fn inherit_owed(&self, from: u16, to: u16) {
+    pub(crate) fn inherit_owed(&self, from: u16, to: u16, slice: u64) {
         let _ = self.holder.compare_exchange(from.into(), to.into(), Relaxed, Relaxed);
         if let Some(owed) = self.owed.get(from as usize) {
-            self.charge_owed(to, owed.swap(0, Relaxed));
+            self.charge_owed(to, owed.swap(0, Relaxed), slice);
         }
     }
 

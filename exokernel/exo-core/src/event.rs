@@ -212,25 +212,28 @@ impl Board<'_> {
         true
     }
 
-    /// The program in `cell` has caused a page fault. Returns whether what the hardware has for the page
-    /// is enough to say why, or else its entry, if there is a table for it: that is for
-    /// [`miss`](Self::miss).
+    /// The program in `cell` has caused a page fault, at `rip`. Answers it, or says why not; with
+    /// [`Refill::TableMissing`], [`Kernel::exception`] has to.
     #[inline(always)]
-    pub fn refused<'m, M: Machine>(
+    pub fn page_fault(
         &self,
-        machine: &'m M,
+        machine: &impl Machine,
+        cpu: &CpuCell<'_>,
         cell: &EnvCell<'_>,
+        rip: u64,
         exception: Exception,
-    ) -> Result<FaultCode, Option<&'m AtomicU64>> {
-        let leaf = cell.leaf(machine, exception.address, self.breaks()).ok_or(None)?;
-        let entry = leaf_entry(machine, leaf, exception.address);
-        refused(entry, exception.access()).ok_or(Some(entry))
+    ) -> Refill {
+        let leaf = cell.leaf(machine, exception.address, self.breaks());
+        let entry = leaf.map(|leaf| leaf_entry(machine, leaf, exception.address));
+        match entry.and_then(|entry| refused(entry, exception.access())) {
+            Some(refused) => Refill::Refused(refused),
+            None => self.miss(machine, cpu, cell, rip, (entry, exception)),
+        }
     }
 
-    /// Answers a miss of the hardware, whose entry of the page is this. With [`Refill::TableMissing`],
-    /// [`Kernel::exception`] has to.
+    /// Answers a miss of the hardware, whose entry of the page is this.
     #[inline(never)]
-    pub fn miss(
+    fn miss(
         &self,
         machine: &impl Machine,
         cpu: &CpuCell<'_>,
@@ -333,15 +336,9 @@ impl CpuCell<'_> {
         if exception.error & PRESENT == 0 {
             return true;
         }
-        let upcalls = cell.word(EnvWord::Upcalls).load(Relaxed);
-        let fault = [rip, exception.address, upcalls];
-        if self.refilled.iter().zip(fault).all(|(last, word)| last.load(Relaxed) == word) {
-            return false;
-        }
-        for (stored, word) in self.refilled.iter().zip(fault) {
-            stored.store(word, Relaxed);
-        }
-        true
+        let fault = [rip, exception.address, cell.word(EnvWord::Upcalls).load(Relaxed)];
+        let last = [0, 1, 2].map(|word: usize| self.refilled[word].swap(fault[word], Relaxed));
+        last != fault
     }
 }
 

@@ -59,10 +59,8 @@ impl<M: Machine> Kernel<'_, M> {
         count: u64,
     ) -> Result<usize, Error> {
         let count = self.read_frames(caller, list, count)?;
-        for &frame in &self.lists.scratch[..count] {
-            self.bindings.frames.owned(frame, caller)?;
-        }
-        self.refuse_doubles(count)?;
+        let list = &self.lists.scratch[..count];
+        self.bindings.frames.check_each(list, |frames, frame| frames.owned(frame, caller))?;
         Ok(count)
     }
 

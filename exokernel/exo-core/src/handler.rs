@@ -97,7 +97,8 @@ impl<M: Machine> Kernel<'_, M> {
         time += self.machine.now() - start;
         // Whoever the interrupts have met does not pay for it.
         if time >= CHARGE {
-            self.board.here(self.machine).charge_owed(owner, mem::take(&mut time));
+            let cpu = self.board.here(self.machine);
+            cpu.charge_owed(owner, mem::take(&mut time), self.board.slice);
         }
         self.lists.rings[ring].handler = Some(Handler { state, capability, time });
         let word = result.map_or(StatisticsWord::Trapped, |_| StatisticsWord::Handled);

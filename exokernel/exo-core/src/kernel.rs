@@ -39,8 +39,6 @@ pub struct Lists {
     pub(crate) rings: [Ring; RINGS],
     /// The list of frames that a call has read from its caller.
     pub(crate) scratch: [FrameNumber; LIST_MAX as usize],
-    /// The same, sorted.
-    pub(crate) sorted: [FrameNumber; LIST_MAX as usize],
     /// The list of requests that a bind has read.
     pub(crate) words: [u64; BIND_WORDS * LIST_MAX as usize],
 }
@@ -51,7 +49,6 @@ impl Lists {
         reservations: [None; RESERVATIONS],
         rings: [Ring::FREE; RINGS],
         scratch: [FrameNumber(0); LIST_MAX as usize],
-        sorted: [FrameNumber(0); LIST_MAX as usize],
         words: [0; BIND_WORDS * LIST_MAX as usize],
     };
 }
@@ -70,7 +67,15 @@ pub struct Kernel<'a, M: Machine> {
     pub(crate) input: Input,
     /// Since when names are taken by force: what is released is lost.
     pub(crate) taking: Option<u64>,
+    /// What is left of the work of a step that takes names.
+    pub(crate) work: u32,
+    /// A bit for each environment that may have a debt, and who is the first to lose something.
+    pub(crate) debtors: [u64; DEBTORS],
+    pub(crate) turn: u16,
 }
+
+/// The words of a bitmap of environment slots.
+pub(crate) const DEBTORS: usize = 4;
 
 impl<'a, M: Machine> Kernel<'a, M> {
     /// A kernel without environments; [`Kernel::start_first`] makes the first.
@@ -86,6 +91,9 @@ impl<'a, M: Machine> Kernel<'a, M> {
             lists: storage.lists,
             input: Input::default(),
             taking: None,
+            work: 0,
+            debtors: [0; DEBTORS],
+            turn: 0,
         }
     }
 

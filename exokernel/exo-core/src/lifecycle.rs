@@ -13,8 +13,8 @@ use exo_abi::request::{ENVIRONMENT_WORDS, EnvironmentRequest};
 use exo_abi::rights::Capability;
 use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
 use exo_abi::upcall::Event;
-use exo_abi::{EnvName, Error, FrameNumber, Rights};
-use secure_bindings::{Accounts, CapabilityTable, Record, Scan};
+use exo_abi::{EnvName, Error, Rights};
+use secure_bindings::{Accounts, CapabilityTable, Record};
 
 /// What the kernel calls itself on the console.
 const KERNEL_LABEL: &[u8] = b"kernel";
@@ -250,10 +250,10 @@ impl<M: Machine> Kernel<'_, M> {
         self.release_slices(slot);
         self.machine.forget_vectors(slot);
         self.bindings.destroy(slot);
-        let (mut from, all) = (FrameNumber(0), self.bindings.frames.count());
-        while let Scan::Found(frame) = self.bindings.frames.next_held(slot, from, all) {
+        let (mut from, all) = (0, self.bindings.frames.count() as u32);
+        while let Some(frame) = self.bindings.frames.next_held(slot, from..all) {
             self.bindings.free(frame);
-            from = FrameNumber(frame.0 + 1);
+            from = frame.0 + 1;
         }
         self.exposed.set_environment(slot, EnvWord::EndReason, reason as u64);
         self.exposed.set_environment(slot, EnvWord::EndCode, code);
@@ -290,7 +290,7 @@ impl<M: Machine> Kernel<'_, M> {
         debug_assert!(held.is_ok(), "limits are conserved");
         self.environment_mut(slot).accounts = Accounts::EMPTY;
         for cpu in self.board.cpus {
-            cpu.inherit_owed(slot, parent);
+            cpu.inherit_owed(slot, parent, self.board.slice);
         }
         for word in [EnvWord::Frames, EnvWord::FramesLimit, EnvWord::FramesDonated] {
             self.exposed.set_environment(slot, word, 0);

@@ -13,7 +13,7 @@
 
 use crate::environment::Repossession;
 use crate::exposed::SystemWord;
-use crate::kernel::Kernel;
+use crate::kernel::{DEBTORS, Kernel};
 use crate::machine::{FILTERS, Machine};
 use crate::network::RINGS;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
@@ -22,15 +22,16 @@ use exo_abi::control::{SURRENDER_COUNT, SURRENDER_SLOTS, SURRENDER_WORD, Surrend
 use exo_abi::tables::{Cause, EnvWord, StatisticsWord};
 use exo_abi::upcall::Event;
 use exo_abi::{EnvName, Error, FrameNumber};
-use secure_bindings::Scan;
 use secure_bindings::account::Ask;
 
-/// How many names one step takes at most. With a ring go its filters, so that it takes one of these.
-const STEP_NAMES: u64 = 32;
-const STEP_RINGS: u64 = 1;
-/// How many entries of the frame table one search looks at, and of the other tables, which take longer.
-const STEP_ENTRIES: usize = 4096;
-const STEP_NUMBERS: u32 = 512;
+/// The work of one step, whoever's names it takes, so that no tick takes longer. One is an entry of the
+/// frame table that is looked at: about five instructions.
+const STEP: u32 = 2048;
+/// The work of a name that is taken, of one that is looked at, and of a frame that is saved. With a ring
+/// go its filters: that is a whole step.
+const TAKEN: u32 = 128;
+const LOOKED_AT: u32 = 4;
+const SAVED: u32 = 512;
 
 impl<M: Machine> Kernel<'_, M> {
     /// Charges an environment's account.
@@ -102,6 +103,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.expose_accounts(caller);
         self.expose_accounts(from);
         if debt > 0 {
+            self.debtors[usize::from(from / 64)] |= 1 << (from % 64);
             self.board.next_due.store(0, SeqCst);
             self.post(from, Event::Revoke);
             // They have alarms to set.
@@ -146,13 +148,20 @@ impl<M: Machine> Kernel<'_, M> {
     /// at with each tick: some are due by their owners' run time, which nobody else follows.
     pub(crate) fn repossess_due(&mut self, now: u64) {
         let cpu = self.board.here(self.machine);
-        let (mut last, mut indebted) = (now, false);
-        for slot in 0..self.environments.len() as u16 {
+        let (mut last, turn) = (now, self.turn);
+        self.work = STEP;
+        // Who found the work all done is the first next time.
+        let order = slots(self.debtors).filter(|&slot| slot >= turn);
+        for slot in order.chain(slots(self.debtors).filter(|&slot| slot < turn)) {
             let environment = self.environment(slot);
             if !environment.alive() || environment.accounts.next_due().is_none() {
+                self.debtors[usize::from(slot / 64)] &= !(1 << (slot % 64));
                 continue;
             }
-            indebted = true;
+            if self.work == 0 {
+                self.turn = slot;
+                break;
+            }
             let own_now = self.board.cell(slot).run_time();
             let due = Kind::ALL.map(|kind| environment.accounts.overdue(kind, now, own_now));
             let payer = self.payer(slot);
@@ -162,12 +171,13 @@ impl<M: Machine> Kernel<'_, M> {
                     self.repossess_step(slot, kind, due, now);
                 }
                 let done = self.machine.now();
-                cpu.charge_owed(payer, done.saturating_sub(last));
+                cpu.charge_owed(payer, done.saturating_sub(last), self.board.slice);
                 last = done;
             }
         }
         cpu.prolong(last.saturating_sub(now));
-        self.board.next_due.store(if indebted { 0 } else { u64::MAX }, SeqCst);
+        let next = if self.debtors == [0; DEBTORS] { u64::MAX } else { 0 };
+        self.board.next_due.store(next, SeqCst);
     }
 
     /// In whose time frames are taken from an environment: its own, or if it has none that of the
@@ -183,22 +193,24 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     fn repossess_step(&mut self, slot: u16, kind: Kind, due: u64, now: u64) {
-        let mut left = due.min(if kind == Kind::Rings { STEP_RINGS } else { STEP_NAMES });
-        let due = left;
+        let mut left = due;
         self.taking = Some(now);
         let control = self.machine.page(self.environment(slot).pages.control);
         let listed = control[SURRENDER_COUNT].load(Relaxed).min(SURRENDER_SLOTS as u64);
         let mut list = 0..listed as usize;
-        while left > 0 {
+        while left > 0 && self.work > 0 {
             let listed = list.find_map(|entry| self.next_listed(slot, kind, entry));
             let Some(number) = listed.or_else(|| self.next_victim(slot, kind)) else {
                 break;
             };
+            self.spend(if kind == Kind::Rings { STEP } else { TAKEN });
             left -= u64::from(self.take(slot, kind, number));
         }
         self.taking = None;
         if left < due {
-            self.load_filters();
+            if matches!(kind, Kind::Filters | Kind::Rings) {
+                self.load_filters();
+            }
             self.post(slot, Event::Lost);
             self.expose_accounts(slot);
         }
@@ -246,6 +258,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// What an entry of an environment's surrender list names, if it is of this kind. The entry is
     /// struck out, and believed only so far as it names what the environment holds.
     fn next_listed(&mut self, slot: u16, kind: Kind, entry: usize) -> Option<u32> {
+        self.spend(LOOKED_AT);
         let page = self.machine.page(self.environment(slot).pages.control);
         let words = &page[SURRENDER_WORD + 2 * entry..];
         let listed = [words[0].load(Acquire), words[1].load(Relaxed)];
@@ -264,6 +277,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// writes to it. `None`: the other is no place for it.
     fn save(&mut self, slot: u16, from: FrameNumber, to: FrameNumber) -> Option<()> {
         self.bindings.frames.owned(to, slot).ok().filter(|()| to != from)?;
+        self.spend(SAVED);
         self.bindings.break_frame(from, true);
         for (word, saved) in self.machine.page(from).iter().zip(self.machine.page(to)) {
             saved.store(word.load(Relaxed), Relaxed);
@@ -274,45 +288,50 @@ impl<M: Machine> Kernel<'_, M> {
     /// The next name to take from an environment, by the order in the module's text. `None`: the
     /// search goes on at the next tick, or there is nothing left to take.
     fn next_victim(&mut self, slot: u16, kind: Kind) -> Option<u32> {
-        loop {
-            let Repossession { next, wired_too, .. } =
+        while self.work > 0 {
+            let Repossession { next: from, wired_too, .. } =
                 self.environment(slot).repossessions[kind as usize];
-            let (found, next) = self.next_held(slot, kind, next);
+            let (found, next) = self.next_held(slot, kind, from);
             let progress = &mut self.environment_mut(slot).repossessions[kind as usize];
             progress.next = next.unwrap_or(0);
             progress.wired_too |= next.is_none();
             let number = found?;
-            let frame = FrameNumber(number);
-            let pinned = || self.bindings.frames.is_pinned(frame);
+            let (frames, frame) = (&self.bindings.frames, FrameNumber(number));
             if kind != Kind::Frames
                 || wired_too
-                || !pinned() && !self.bindings.frames.is_wired(frame)
+                || !frames.is_pinned(frame) && !frames.is_wired(frame)
             {
                 return Some(number);
             }
         }
+        None
     }
 
     /// The number of the next name that an environment holds, if a short search from `from` on finds
     /// one, and where the search goes on.
-    fn next_held(&self, slot: u16, kind: Kind, from: u32) -> (Option<u32>, Option<u32>) {
-        let count = match kind {
-            Kind::Frames => {
-                let from = FrameNumber(from);
-                return match self.bindings.frames.next_held(slot, from, STEP_ENTRIES) {
-                    Scan::Found(frame) => (Some(frame.0), Some(frame.0 + 1)),
-                    Scan::More(next) => (None, Some(next.0)),
-                    Scan::End => (None, None),
-                };
-            }
-            Kind::Slices => self.board.cpus.len() << 6,
-            Kind::Filters => FILTERS,
-            Kind::Rings => RINGS,
-            Kind::Environments => 0,
-        } as u32;
-        let end = count.min(from.saturating_add(STEP_NUMBERS));
-        let found = (from..end).find(|&number| self.holds(slot, kind, number));
-        (found, found.map(|number| number + 1).or((end < count).then_some(end)))
+    fn next_held(&mut self, slot: u16, kind: Kind, from: u32) -> (Option<u32>, Option<u32>) {
+        let frames = &self.bindings.frames;
+        let (count, cost) = match kind {
+            Kind::Frames => (frames.count(), 1),
+            Kind::Slices => (self.board.cpus.len() << 6, LOOKED_AT),
+            Kind::Filters => (FILTERS, LOOKED_AT),
+            Kind::Rings => (RINGS, LOOKED_AT),
+            Kind::Environments => (0, LOOKED_AT),
+        };
+        let end = from.saturating_add(self.work / cost).min(count as u32);
+        let found = match kind {
+            Kind::Frames => frames.next_held(slot, from..end).map(|frame| frame.0),
+            _ => (from..end).find(|&number| self.holds(slot, kind, number)),
+        };
+        let next = found.map(|number| number + 1).or((end < count as u32).then_some(end));
+        // At the end of a table, all that was left may have been looked at.
+        self.spend(LOOKED_AT + next.map_or(self.work, |next| (next - from) * cost));
+        (found, next)
+    }
+
+    /// Does so much of a step's work.
+    fn spend(&mut self, work: u32) {
+        self.work = self.work.saturating_sub(work);
     }
 
     /// Writes an environment's accounts where it and everybody can read them.
@@ -341,4 +360,14 @@ impl<M: Machine> Kernel<'_, M> {
         let free = self.bindings.frames.free_count();
         self.exposed.set_system(SystemWord::FramesFree, free);
     }
+}
+
+/// The slots in a bitmap.
+fn slots(mut bits: [u64; DEBTORS]) -> impl Iterator<Item = u16> {
+    core::iter::from_fn(move || {
+        let word = bits.iter().position(|&word| word != 0)?;
+        let slot = word as u16 * 64 + bits[word].trailing_zeros() as u16;
+        bits[word] &= bits[word] - 1;
+        Some(slot)
+    })
 }

@@ -202,7 +202,7 @@ impl<'a> Board<'a> {
         now: u64,
     ) {
         add(cell.word(EnvWord::Excess), now - cpu.slice_end());
-        cpu.charge_owed(cell.name().index() as u16, self.slice);
+        cpu.charge_owed(cell.name().index() as u16, self.slice, self.slice);
         if cell.count_overrun() > OVERRUNS {
             cpu.set_verdict(EndReason::Overrun, OVERRUNS + 1);
         } else {

@@ -105,15 +105,4 @@ impl<M: Machine> Kernel<'_, M> {
         }
         Ok(count as usize)
     }
-
-    /// Refuses a scratch list in which a frame is named twice.
-    pub(crate) fn refuse_doubles(&mut self, count: usize) -> Result<(), Error> {
-        let list = &mut self.lists.sorted[..count];
-        list.copy_from_slice(&self.lists.scratch[..count]);
-        list.sort_unstable();
-        if list.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Error::BadArgument);
-        }
-        Ok(())
-    }
 }

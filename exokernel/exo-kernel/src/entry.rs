@@ -316,19 +316,13 @@ pub(crate) extern "sysv64" fn page_fault(
 ) -> Exit {
     let (hardware, board) = (&system.hardware, system.hardware.board);
     let fault = Exception { vector, error, address: Cr2::read_raw() };
-    let refused = board.refused(hardware, environment, fault).or_else(|entry| {
-        match board.miss(hardware, cpu, environment, context.rip, (entry, fault)) {
-            Refill::Refused(refused) => Ok(refused),
-            other => Err(other),
-        }
-    });
-    let done = refused.map_or_else(
-        |other| other == Refill::Done,
-        |refused| {
+    let done = match board.page_fault(hardware, cpu, environment, context.rip, fault) {
+        Refill::Refused(refused) => {
             let exception = Exception { error: refused.bits(), ..fault };
             board.exception(hardware, cpu, environment, context, exception)
-        },
-    );
+        }
+        other => other == Refill::Done,
+    };
     if done {
         return Exit::Frame;
     }

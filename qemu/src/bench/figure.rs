@@ -208,6 +208,7 @@ pub const FIGURES: &[Figure] = &[
         "a frame taken that two environments have mapped, the ticks included",
         None,
     ),
+    memory("abort_step", 20_000, "the longest wait of a program while frames are taken", None),
     tables("linear_1", 4_700, "sparse appel1, a linear table, pages side by side"),
     tables("linear_16", 4_800, "sparse appel1, a linear table, pages 16 apart"),
     tables("linear_64", 5_500, "sparse appel1, a linear table, pages 64 apart"),

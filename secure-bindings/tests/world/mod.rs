@@ -9,8 +9,8 @@ use exo_abi::upcall::FaultCode;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 use secure_bindings::tlb::{ENTRIES_WORD, ENTRY_WORDS, LOST, VALID};
 use secure_bindings::{
-    Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Protect, Refill, Scan,
-    TranslationCache, leaf_table, protect,
+    Bindings, FrameMemory, FrameRecord, FrameTable, FreeMap, Protect, Refill, TranslationCache,
+    leaf_table, protect,
 };
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -526,13 +526,9 @@ impl<'m> World<'m> {
             self.check()?;
         }
         for owner in 0..10 {
-            let mut from = FrameNumber(0);
-            loop {
-                match self.bindings.frames.next_held(owner, from, 7) {
-                    Scan::Found(frame) => self.give_up(frame, false),
-                    Scan::More(next) => from = next,
-                    Scan::End => break,
-                }
+            let all = FRAMES as u32;
+            while let Some(frame) = self.bindings.frames.next_held(owner, 0..all) {
+                self.give_up(frame, false);
             }
         }
         ensure!(self.bindings.frames.free_count() == FRAMES as u64 - 1, "frames are missing");

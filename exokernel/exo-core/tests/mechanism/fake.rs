@@ -350,10 +350,9 @@ impl Bench {
         let Some(slot) = self.board.current(self.machine) else { return };
         let cell = self.board.cell(slot);
         let (board, machine) = (self.board, self.machine);
-        let refused = match board.refused(machine, cell, exception) {
-            _ if vector != 14 => Refill::Refused(FaultCode::from_bits_retain(error)),
-            Ok(code) => Refill::Refused(code),
-            Err(entry) => board.miss(machine, cpu, cell, context.rip, (entry, exception)),
+        let refused = match vector {
+            14 => board.page_fault(machine, cpu, cell, context.rip, exception),
+            _ => Refill::Refused(FaultCode::from_bits_retain(error)),
         };
         let done = match refused {
             Refill::Done => true,
