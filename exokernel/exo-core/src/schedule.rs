@@ -485,7 +485,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.hold(to, Kind::Slices, 1)?;
         self.exposed.count_environment(to, EnvWord::Slices, 1);
         // It waits a turn, or who moves on in each of its slices would have those of a whole turn.
-        cpu.charge_owed(to, self.board.slice);
+        cpu.charge_owed(to, self.board.slice, self.board.slice);
         entry.store(self.environment(to).name.0, Relaxed);
         cpu.held.fetch_or(bit, SeqCst);
         self.board.cell(to).homes.fetch_or(1 << cpu.number, SeqCst);
