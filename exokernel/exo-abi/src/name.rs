@@ -1,5 +1,7 @@
 //! Names of physical resources.
 
+use crate::Error;
+
 /// A page's size in bytes. Frames, pages and the shared structures all have it.
 pub const PAGE_SIZE: u64 = 4096;
 
@@ -31,6 +33,19 @@ impl EnvName {
     /// How often the slot has been taken.
     pub const fn generation(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// Whether the name is that of its slot's life of this generation.
+    ///
+    /// # Errors
+    /// [`Error::NoEnvironment`] for a life that has not been yet, [`Error::StaleEnvironment`] for one that
+    /// is over.
+    pub const fn check(self, current: u32) -> Result<(), Error> {
+        match self.generation() {
+            own if own == 0 || own > current => Err(Error::NoEnvironment),
+            own if own < current => Err(Error::StaleEnvironment),
+            _ => Ok(()),
+        }
     }
 
     /// Whether this is [`EnvName::NONE`].

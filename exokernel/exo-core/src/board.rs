@@ -41,7 +41,7 @@ const NOBODY: u64 = u64::MAX;
 #[repr(align(64))]
 pub struct EnvCell<'a> {
     /// The exposed entry; the state and the run time live there.
-    pub(crate) entry: &'a [AtomicU64; ENV_WORDS],
+    pub entry: &'a [AtomicU64; ENV_WORDS],
     /// The physical address of the top-level table.
     root: AtomicU64,
     control: AtomicU64,
@@ -109,11 +109,6 @@ impl<'a> EnvCell<'a> {
             homes: zero(),
             context: [const { zero() }; CONTEXT_WORDS],
         }
-    }
-
-    /// The exposed entry.
-    pub fn entry(&self) -> &'a [AtomicU64; ENV_WORDS] {
-        self.entry
     }
 
     pub(crate) fn word(&self, word: EnvWord) -> &AtomicU64 {
@@ -267,7 +262,8 @@ impl<'a> EnvCell<'a> {
 #[repr(align(64))]
 pub struct CpuCell<'a> {
     pub(crate) number: usize,
-    statistics: &'a [AtomicU64; STATISTICS_WORDS],
+    /// Its counters.
+    pub statistics: &'a [AtomicU64; STATISTICS_WORDS],
     /// The holders of its slice positions, at most 64.
     pub(crate) slices: &'a [AtomicU64],
     /// The slot of who runs.
@@ -334,11 +330,6 @@ impl<'a> CpuCell<'a> {
         cell.word(EnvWord::RunTime).store(run_time, Relaxed);
     }
 
-    /// Its counters.
-    pub fn statistics(&self) -> &'a [AtomicU64; STATISTICS_WORDS] {
-        self.statistics
-    }
-
     pub(crate) fn count(&self, word: StatisticsWord, value: u64) {
         add(&self.statistics[word as usize], value);
     }
@@ -353,7 +344,7 @@ impl<'a> CpuCell<'a> {
     }
 
     /// The slot of who runs here.
-    pub(crate) fn current(&self) -> Option<u16> {
+    pub fn current(&self) -> Option<u16> {
         let slot = self.current.load(Relaxed);
         (slot != NOBODY).then_some(slot as u16)
     }
@@ -403,17 +394,19 @@ pub(crate) fn add(word: &AtomicU64, value: u64) {
 /// What all CPUs share without a lock.
 #[derive(Debug)]
 pub struct Board<'a> {
-    pub(crate) cells: &'a [EnvCell<'a>],
-    pub(crate) cpus: &'a [CpuCell<'a>],
+    /// The cells of all slots.
+    pub cells: &'a [EnvCell<'a>],
+    /// The cells of the CPUs, by number.
+    pub cpus: &'a [CpuCell<'a>],
     pub(crate) exposed: Exposed<'a>,
     /// The length of a slice in nanoseconds.
-    pub(crate) slice: u64,
+    pub slice: u64,
     /// No sleeper wakes by the clock before this.
-    pub(crate) next_wake: AtomicU64,
+    pub next_wake: AtomicU64,
     /// No debt is due before this.
     pub(crate) next_due: AtomicU64,
     /// A bit for each CPU that has nobody to run.
-    pub(crate) idle: AtomicU64,
+    pub idle: AtomicU64,
     /// How often translations were taken away, from anybody.
     pub(crate) breaks: AtomicU64,
 }
@@ -439,13 +432,8 @@ impl<'a> Board<'a> {
     }
 
     /// The cell of the CPU that asks.
-    pub(crate) fn here(&self, machine: &impl Machine) -> &CpuCell<'a> {
+    pub fn here(&self, machine: &impl Machine) -> &CpuCell<'a> {
         &self.cpus[machine.cpu()]
-    }
-
-    /// The cells of the CPUs, by number.
-    pub fn cpus(&self) -> &'a [CpuCell<'a>] {
-        self.cpus
     }
 
     /// Takes note that translations have been taken away. To be called after the tables have changed
@@ -458,26 +446,6 @@ impl<'a> Board<'a> {
     #[inline]
     pub fn breaks(&self) -> u64 {
         self.breaks.load(SeqCst)
-    }
-
-    /// The cells of all slots.
-    pub fn cells(&self) -> &'a [EnvCell<'a>] {
-        self.cells
-    }
-
-    /// The word before which no sleeper wakes by the clock, and the bitmap of idle CPUs.
-    pub fn watched(&self) -> [&AtomicU64; 2] {
-        [&self.next_wake, &self.idle]
-    }
-
-    /// The length of a slice in nanoseconds.
-    pub fn slice(&self) -> u64 {
-        self.slice
-    }
-
-    /// The slot of who runs on the CPU that asks.
-    pub fn current(&self, machine: &impl Machine) -> Option<u16> {
-        self.here(machine).current()
     }
 
     /// The cell of a slot.

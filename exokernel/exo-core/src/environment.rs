@@ -100,14 +100,9 @@ impl<M: Machine> Kernel<'_, M> {
     /// The slot of the environment with this name, ended or not.
     pub(crate) fn find(&self, name: EnvName) -> Result<u16, Error> {
         let environment = self.environments.get(name.index()).ok_or(Error::NoEnvironment)?;
-        let current = environment.name.generation();
-        if name.generation() == 0 || name.generation() > current {
-            return Err(Error::NoEnvironment);
-        }
-        if name.generation() < current || environment.stage == Stage::Free {
-            return Err(Error::StaleEnvironment);
-        }
-        Ok(name.index() as u16)
+        name.check(environment.name.generation())?;
+        let free = environment.stage == Stage::Free;
+        if free { Err(Error::StaleEnvironment) } else { Ok(name.index() as u16) }
     }
 
     /// The slot of a living environment with this name.

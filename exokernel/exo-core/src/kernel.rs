@@ -57,7 +57,8 @@ impl Lists {
 pub struct Kernel<'a, M: Machine> {
     /// What it runs on.
     pub(crate) machine: &'a M,
-    pub(crate) devices: M::Devices,
+    /// What it alone uses.
+    pub devices: M::Devices,
     pub(crate) bindings: Bindings<'a, M>,
     pub(crate) environments: &'a mut [Environment],
     pub(crate) exposed: Exposed<'a>,
@@ -95,11 +96,6 @@ impl<'a, M: Machine> Kernel<'a, M> {
             debtors: [0; DEBTORS],
             turn: 0,
         }
-    }
-
-    /// What it alone uses.
-    pub fn devices(&mut self) -> &mut M::Devices {
-        &mut self.devices
     }
 
     pub(crate) fn count(&self, word: StatisticsWord, value: u64) {

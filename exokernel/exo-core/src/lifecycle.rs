@@ -224,16 +224,13 @@ impl<M: Machine> Kernel<'_, M> {
     ) -> Result<u64, Error> {
         let revoked = Capability::from_words(words).ok_or(Error::BadArgument)?;
         let Capability { name, rights } = revoked;
-        let capabilities = &self.environment(caller).capabilities;
-        capabilities.check(source, &name, rights | Rights::GRANT)?;
+        self.environment(caller).capabilities.check(source, &name, rights | Rights::GRANT)?;
         for slot in (0..self.environments.len() as u16).filter(|&slot| slot != caller) {
             self.environment_mut(slot).capabilities.revoke(&revoked);
         }
-        let count = self.bindings.frames.count() as u64;
-        if !rights.intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE) || first >= count {
-            return Ok(0);
-        }
-        let end = count.min(first + REVOKE_STEP);
+        let of_pages = rights.intersects(Rights::READ | Rights::WRITE | Rights::EXECUTE);
+        let count = if of_pages { self.bindings.frames.count() as u64 } else { 0 };
+        let (first, end) = (first.min(count), count.min(first.saturating_add(REVOKE_STEP)));
         self.bindings.revoke(&name, caller, first as u32..end as u32);
         Ok(if end < count { end } else { 0 })
     }

@@ -94,23 +94,21 @@ impl Board<'_> {
         cpu: usize,
         target: EnvName,
     ) -> Result<(&EnvCell<'_>, EnvState), Error> {
-        match self.claim(cpu, target, EnvState::Asleep) {
-            Ok(cell) => Ok((cell, EnvState::Asleep)),
-            Err(_) => {
-                let claimed = self.claim(cpu, target, EnvState::Runnable);
-                let cell = claimed.map_err(|word| self.refusal(target, word))?;
-                Ok((cell, EnvState::Runnable))
-            }
+        if let Ok(cell) = self.claim(cpu, target, EnvState::Asleep) {
+            return Ok((cell, EnvState::Asleep));
         }
+        let claimed = self.claim(cpu, target, EnvState::Runnable);
+        let cell = claimed.map_err(|word| self.refusal(target, word))?;
+        Ok((cell, EnvState::Runnable))
     }
 
     /// Why an environment with this state word, or none, cannot be entered.
     pub(crate) fn refusal(&self, name: EnvName, word: Option<u64>) -> Error {
         let Some(word) = word else { return Error::NoEnvironment };
-        let current = self.cells[name.index()].name().generation();
+        if let Err(error) = name.check(self.cells[name.index()].name().generation()) {
+            return error;
+        }
         match EnvState::from_number(word) {
-            _ if name.generation() == 0 || name.generation() > current => Error::NoEnvironment,
-            _ if name.generation() < current => Error::StaleEnvironment,
             None | Some(EnvState::Free) => Error::StaleEnvironment,
             Some(EnvState::Ended) => Error::WrongState,
             _ => Error::NotRunnable,

@@ -41,7 +41,7 @@ impl System {
             kernel: Once::new(),
             deferred: AtomicBool::new(false),
         });
-        for (cpu, cell) in system.hardware.cpus().iter().zip(system.hardware.board.cpus()) {
+        for (cpu, cell) in system.hardware.cpus.iter().zip(system.hardware.board.cpus) {
             cpu.set_system(system, cell);
         }
         system
@@ -164,7 +164,7 @@ impl System {
     #[inline(never)]
     fn receive(&self) {
         self.with_kernel(|kernel| {
-            let device = kernel.devices().network.as_mut();
+            let device = kernel.devices.network.as_mut();
             let Some(receiver) = device.and_then(NetworkDevice::interrupted) else { return };
             let mut taken = 0;
             while taken < BATCH
@@ -174,7 +174,7 @@ impl System {
                 taken += 1;
             }
             kernel.doorbell();
-            if let Some(device) = &mut kernel.devices().network {
+            if let Some(device) = &mut kernel.devices.network {
                 device.replenish(receiver);
             }
             if taken == BATCH {
@@ -302,7 +302,7 @@ pub(crate) extern "sysv64" fn exception(
         hardware.note_upcall(environment);
         return Exit::Frame;
     }
-    exception_further(context, system, cpu, vector, error, exception.address)
+    exception_further(context, system, cpu, exception)
 }
 
 /// A program has caused a page fault.
@@ -326,7 +326,7 @@ pub(crate) extern "sysv64" fn page_fault(
     if done {
         return Exit::Frame;
     }
-    exception_further(context, system, cpu, vector, error, fault.address)
+    exception_further(context, system, cpu, fault)
 }
 
 /// A program has used vector registers, and they trap.
@@ -336,15 +336,12 @@ pub(crate) extern "sysv64" fn vector_use(_: &mut Context, system: &System) -> Ex
 }
 
 #[inline(never)]
-extern "sysv64" fn exception_further(
+fn exception_further(
     context: &mut Context,
     system: &System,
     cpu: &Cpu,
-    vector: u64,
-    error: u64,
-    address: u64,
+    exception: Exception,
 ) -> Exit {
-    let exception = Exception { vector, error, address };
     system.with_kernel(|kernel| kernel.exception(context, exception));
     system.leave(cpu, context)
 }
@@ -393,7 +390,7 @@ pub(crate) fn join(cpu: &'static PerCpu) -> ! {
     let Some(system) = SYSTEM.get() else { panic!("a CPU joins before there is a system") };
     // SAFETY: nothing else uses the CPU's context before it has gone to a program.
     let context = unsafe { &mut *cpu.context() };
-    let cell = &system.hardware.board.cpus()[cpu.number as usize];
+    let cell = &system.hardware.board.cpus[cpu.number as usize];
     system.leave(cell, context);
     // SAFETY: the environment in the context has just been loaded.
     unsafe { trap::go() }

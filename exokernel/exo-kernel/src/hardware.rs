@@ -24,7 +24,8 @@ pub(crate) struct Hardware {
     pub(crate) board: &'static Board<'static>,
     pub(crate) clock: Clock,
     pub(crate) apic: LocalApic,
-    pub(crate) blocks: &'static [PerCpu],
+    /// The CPUs that run, by number.
+    pub(crate) cpus: &'static [PerCpu],
     pub(crate) format: Format,
     /// The kernel's own top-level table.
     pub(crate) root: FrameNumber,
@@ -33,11 +34,6 @@ pub(crate) struct Hardware {
 }
 
 impl Hardware {
-    /// The CPUs that run, by number.
-    pub(crate) fn cpus(&self) -> &'static [PerCpu] {
-        self.blocks
-    }
-
     fn load_root(&self, root: FrameNumber) {
         let cpu = PerCpu::here();
         if cpu.root.load(Relaxed) == root.address() {
@@ -103,7 +99,7 @@ impl Machine for Hardware {
     }
 
     fn kick(&self, cpu: usize) {
-        if let Some(cpu) = self.cpus().get(cpu) {
+        if let Some(cpu) = self.cpus.get(cpu) {
             self.interrupt(cpu);
         }
     }

@@ -76,7 +76,7 @@ impl Hardware {
     pub(crate) fn forget_translations(&self, root: FrameNumber, address: Option<u64>) {
         let here = PerCpu::here();
         here.upcall.forget();
-        for cpu in self.cpus() {
+        for cpu in self.cpus {
             if cpu.root.load(SeqCst) != root.address() {
                 continue;
             }
@@ -101,7 +101,7 @@ impl Hardware {
 
     /// Makes another CPU put away the vector registers of an environment.
     pub(crate) fn recall_vectors(&self, number: usize, slot: u16) {
-        let Some(cpu) = self.cpus().get(number) else { return };
+        let Some(cpu) = self.cpus.get(number) else { return };
         // One request at a time: another that is in the box is served before.
         let value = u64::from(slot) + 1;
         while cpu.mailbox.vectors.compare_exchange(0, value, SeqCst, Relaxed).is_err() {
@@ -114,7 +114,7 @@ impl Hardware {
     /// All CPUs but this one.
     pub(crate) fn others(&self) -> impl Iterator<Item = &'static PerCpu> {
         let here = PerCpu::here().number;
-        self.cpus().iter().filter(move |cpu| cpu.number != here)
+        self.cpus.iter().filter(move |cpu| cpu.number != here)
     }
 }
 

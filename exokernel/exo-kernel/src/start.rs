@@ -90,7 +90,7 @@ fn bring_up(
     boot: &BootInformation,
     early: &mut EarlyMemory,
 ) -> (Hardware, (Serial, Option<NetworkDevice>), Storage<'static>) {
-    let features = cpu::initialise();
+    let vector_state = cpu::initialise();
     // SAFETY: nobody else uses the port.
     let mut serial = unsafe { Serial::new() };
     // Before there are tables of our own, because the boot tables map all that firmware may have
@@ -117,13 +117,13 @@ fn bring_up(
     // that stays raised is no new edge.
     route(&apic, wiring);
     let network = network.and_then(|transport| NetworkDevice::new(transport, early));
-    expose_clock(system_page, &clock);
+    store(system_page, TSC_FREQUENCY_WORD, &[clock.frequency, clock.start]);
     let hardware = Hardware {
         board: built.board,
         clock,
         apic,
-        blocks: &blocks[..cpus],
-        format: Format::new(&features),
+        cpus: &blocks[..cpus],
+        format: Format::new(vector_state),
         root,
         frames: built.frames,
     };
@@ -311,8 +311,4 @@ fn expose_constants(system: &[AtomicU64], shape: [u64; 4], tables: &[TableRefere
         let values = [table.address, table.count, table.entry_size];
         store(system, TABLES_WORD + 3 * index, &values);
     }
-}
-
-fn expose_clock(system: &[AtomicU64], clock: &Clock) {
-    store(system, TSC_FREQUENCY_WORD, &[clock.frequency, clock.start]);
 }

@@ -53,14 +53,14 @@ impl Upcall {
 
     /// The CPU's counters are those of this cell, for ever.
     pub(crate) fn set_statistics(&self, cell: &CpuCell<'_>) {
-        self.statistics.store(address(cell.statistics()), Relaxed);
+        self.statistics.store(address(cell.statistics), Relaxed);
     }
 
     /// Another environment runs here.
     pub(crate) fn switch(&self, hardware: &Hardware, cell: &EnvCell<'_>) {
         self.forget();
         self.control.store(address(cell.control(hardware)), Relaxed);
-        self.environment.store(address(cell.entry()), Relaxed);
+        self.environment.store(address(cell.entry), Relaxed);
     }
 }
 

@@ -103,7 +103,7 @@ fn no_processor_is_left_in_the_tables_of_one_that_has_ended() {
 #[test]
 fn who_waits_has_left_the_tables_of_whom_it_stopped() {
     let bench = Bench::new();
-    let cpu = &bench.board.cpus()[0];
+    let cpu = &bench.board.cpus[0];
     bench.machine.time.set(1 << 40);
     bench.board.tick(bench.machine, cpu, &bench.contexts[0]);
     assert!(bench.idle() && bench.machine.active[0].get().is_some());

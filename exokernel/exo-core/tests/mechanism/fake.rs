@@ -331,7 +331,7 @@ impl Bench {
     /// What the entry code does at the end of each entry.
     fn leave(&mut self) {
         let context = &mut self.contexts[self.machine.cpu()];
-        let cpu = &self.board.cpus()[self.machine.cpu()];
+        let cpu = &self.board.cpus[self.machine.cpu()];
         while self.board.leave(self.machine, cpu, context) == Next::Resolve {
             self.kernel.resolve(context);
         }
@@ -339,15 +339,15 @@ impl Bench {
 
     /// Whether nobody runs on the current CPU.
     pub(crate) fn idle(&self) -> bool {
-        self.board.current(self.machine).is_none()
+        self.board.here(self.machine).current().is_none()
     }
 
     /// An exception of whoever runs.
     pub(crate) fn exception(&mut self, vector: u64, error: u64, address: u64) {
         let exception = Exception { vector, error, address };
         let context = &mut self.contexts[self.machine.cpu()];
-        let cpu = &self.board.cpus()[self.machine.cpu()];
-        let Some(slot) = self.board.current(self.machine) else { return };
+        let cpu = &self.board.cpus[self.machine.cpu()];
+        let Some(slot) = self.board.here(self.machine).current() else { return };
         let cell = self.board.cell(slot);
         let (board, machine) = (self.board, self.machine);
         let refused = match vector {
@@ -379,8 +379,8 @@ impl Bench {
         let context = &mut self.contexts[self.machine.cpu()];
         context.rax = number;
         [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9] = arguments;
-        let cpu = &self.board.cpus()[self.machine.cpu()];
-        let Some(slot) = self.board.current(self.machine) else { return Ok(0) };
+        let cpu = &self.board.cpus[self.machine.cpu()];
+        let Some(slot) = self.board.here(self.machine).current() else { return Ok(0) };
         let cell = self.board.cell(slot);
         if self.board.null(cpu, cell, context) {
             return self.answer();
@@ -450,7 +450,7 @@ impl Bench {
         self.machine.time.update(|time| time + nanoseconds);
         self.board.stir(self.machine);
         let context = &mut self.contexts[self.machine.cpu()];
-        let cpu = &self.board.cpus()[self.machine.cpu()];
+        let cpu = &self.board.cpus[self.machine.cpu()];
         if self.board.tick(self.machine, cpu, context) {
             self.kernel.collect();
         }

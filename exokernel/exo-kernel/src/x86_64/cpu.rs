@@ -21,13 +21,6 @@ use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags, GsBase, KernelGsBase};
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
-/// The features that the kernel uses where they are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Features {
-    /// XSAVE, with the size of the state in bytes when everything in XCR0 is used.
-    pub(crate) xsave: Option<usize>,
-}
-
 /// What a CPU has of its own. The entry code reaches it through GS and knows the first fields.
 /// Aligned so that no two share a line of the cache.
 #[repr(C, align(64))]
@@ -67,9 +60,6 @@ pub(crate) struct PerCpu {
     /// What other CPUs ask of it.
     pub(crate) mailbox: Mailbox,
 }
-
-/// The bytes of a context.
-const CONTEXT: u64 = size_of::<Context>() as u64;
 
 /// A context whose end is where the CPU can push: a multiple of 16.
 #[derive(Debug)]
@@ -148,8 +138,9 @@ impl PerCpu {
         self.number = number;
         self.this = AtomicPtr::new(self);
         self.registers = AtomicPtr::new(self.context());
+        let end = self.context().wrapping_add(1).addr() as u64;
         // SAFETY: the caller's promise, since the segments are a part of the block.
-        unsafe { self.segments.fill(self.context().addr() as u64 + CONTEXT, own) };
+        unsafe { self.segments.fill(end, own) };
     }
 
     /// The number of its interrupt controller, once the CPU is there.
@@ -173,8 +164,9 @@ pub(crate) fn random() -> u64 {
     })
 }
 
-/// Turns on the processor's fences and features. To be called once on each CPU.
-pub(crate) fn initialise() -> Features {
+/// Turns on the processor's fences and features. To be called once on each CPU. Returns the size of the
+/// vector state in bytes, with everything in XCR0 used, if the CPU has XSAVE.
+pub(crate) fn initialise() -> Option<usize> {
     let leaf7 = __cpuid_count(7, 0);
     let leaf1 = __cpuid(1);
     let bit = |word: u32, bit: u32| word >> bit & 1 != 0;
@@ -207,7 +199,7 @@ pub(crate) fn initialise() -> Features {
         });
     }
     segments::use_instructions(bit(leaf7.ebx, 0));
-    Features { xsave: xsave.then(vector_state) }
+    xsave.then(vector_state)
 }
 
 /// Enables all vector state up to AVX and says how large it is.

@@ -375,6 +375,7 @@ yield_entry:
             t_start = start, t_scale = scale, t_next_wake = next_wake, t_idle = idle,
             t_slice = slice, t_timer = timer, t_ticks = ticks,
         }
+        Vectors { v_owner = owner, v_trap = trap, v_used = used }
         Upcall { u_control = control, u_environment = environment, u_frame = frame }
         EnvEntry {
             e_name = name, e_state = state, e_run_time = run_time, e_calls = calls,
@@ -386,7 +387,6 @@ yield_entry:
         }
     }
     constants {
-        Vectors { v_owner = OWNER, v_trap = TRAP, v_used = USED }
         env_cell {
             entry = ENTRY, root = ROOT, control = CONTROL, rip = RIP, rsp = RSP, rflags = RFLAGS,
             status = STATUS, keeper = KEEPER, posted = POSTED, fs = FS, gs = GS, wake_at = WAKE_AT,
@@ -453,25 +453,24 @@ impl Switch {
         }
         let hardware = &system.hardware;
         let board = hardware.board;
-        let (cells, [next_wake, idle]) = (board.cells(), board.watched());
         let address = |word: &AtomicU64| core::ptr::from_ref(word).addr() as u64;
         let running = running(cpu);
         let [runnable, asleep] = [EnvState::Runnable, EnvState::Asleep]
             .map(|state| (state as u64).wrapping_sub(running));
         for (word, value) in [
-            (&self.cells, cells.as_ptr().addr() as u64),
+            (&self.cells, board.cells.as_ptr().addr() as u64),
             (&self.running, running),
             (&self.rest[TransferMode::Asynchronous as usize], runnable),
             (&self.rest[TransferMode::Synchronous as usize], asleep),
             (&self.rest[TransferMode::Reply as usize], asleep),
             (&self.start, hardware.clock.start),
             (&self.scale, hardware.clock.scale),
-            (&self.next_wake, address(next_wake)),
-            (&self.idle, address(idle)),
-            (&self.slice, board.slice()),
-            (&self.ticks, hardware.apic.ticks(board.slice()).into()),
+            (&self.next_wake, address(&board.next_wake)),
+            (&self.idle, address(&board.idle)),
+            (&self.slice, board.slice),
+            (&self.ticks, hardware.apic.ticks(board.slice).into()),
             (&self.timer, hardware.apic.timer_register()),
-            (&self.count, cells.len() as u64),
+            (&self.count, board.cells.len() as u64),
         ] {
             word.store(value, Relaxed);
         }

@@ -7,11 +7,10 @@
 //! flag. An environment's cell says on which CPU its state is. When
 //! it uses the registers of another CPU, that one puts them away first.
 
-use super::cpu::{Features, PerCpu};
+use super::cpu::PerCpu;
 use crate::hardware::Hardware;
 use crate::x86_64::layout::physical;
 use core::arch::asm;
-use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::FrameNumber;
@@ -29,11 +28,11 @@ const NOBODY: u64 = u64::MAX;
 /// Who has the vector registers of a CPU.
 #[derive(Debug)]
 pub(crate) struct Vectors {
-    owner: AtomicU64,
+    pub(crate) owner: AtomicU64,
     /// Whether using the registers traps.
-    trap: AtomicU64,
+    pub(crate) trap: AtomicU64,
     /// Whether they have been used in this slice.
-    used: AtomicU64,
+    pub(crate) used: AtomicU64,
 }
 
 impl Vectors {
@@ -41,13 +40,6 @@ impl Vectors {
     pub(crate) const fn new() -> Self {
         Self { owner: AtomicU64::new(NOBODY), trap: AtomicU64::new(1), used: AtomicU64::new(0) }
     }
-
-    /// Where the slot of the owner is, in bytes from the start.
-    pub(crate) const OWNER: usize = offset_of!(Self, owner);
-    /// Where it says whether using the registers traps.
-    pub(crate) const TRAP: usize = offset_of!(Self, trap);
-    /// Where it says whether they have been used in this slice.
-    pub(crate) const USED: usize = offset_of!(Self, used);
 
     fn set_trap(&self, on: bool) {
         if self.trap.load(Relaxed) == u64::from(on) {
@@ -68,10 +60,10 @@ pub(crate) struct Format {
 }
 
 impl Format {
-    /// By XSAVE where the CPU has it.
-    pub(crate) fn new(features: &Features) -> Self {
-        assert!(features.xsave.is_none_or(|size| size <= 4096), "vector state fits in a page");
-        Self { xsave: features.xsave.is_some() }
+    /// By XSAVE where the CPU has it, for a state of this size in bytes.
+    pub(crate) fn new(state: Option<usize>) -> Self {
+        assert!(state.is_none_or(|size| size <= 4096), "vector state fits in a page");
+        Self { xsave: state.is_some() }
     }
 
     fn save(self, area: FrameNumber) {
@@ -124,7 +116,7 @@ impl Hardware {
     /// them in this slice.
     pub(crate) fn claim_vectors(&self) {
         let cpu = PerCpu::here();
-        let Some(slot) = self.board.current(self) else { return };
+        let Some(slot) = self.board.here(self).current() else { return };
         cpu.vectors.used.store(1, Relaxed);
         if cpu.vectors.owner.load(Relaxed) == u64::from(slot) {
             return cpu.vectors.set_trap(false);
@@ -145,7 +137,10 @@ impl Hardware {
     /// Saves what is in the registers of this CPU, whoever's it is.
     fn put_away(&self, cpu: &PerCpu) {
         let owner = cpu.vectors.owner.swap(NOBODY, Relaxed);
-        let Some(cell) = self.slot(owner) else { return };
+        if owner == NOBODY {
+            return;
+        }
+        let cell = self.board.cell(owner as u16);
         cpu.vectors.set_trap(false);
         self.format.save(cell.vectors());
         cpu.vectors.set_trap(true);
@@ -168,9 +163,5 @@ impl Hardware {
             on if on == PerCpu::here().number + 1 => self.put_vectors_away(slot),
             on => self.recall_vectors(on as usize - 1, slot),
         }
-    }
-
-    fn slot(&self, slot: u64) -> Option<&exo_core::EnvCell<'static>> {
-        (slot != NOBODY).then(|| self.board.cell(slot as u16))
     }
 }
