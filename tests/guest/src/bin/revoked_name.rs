@@ -5,8 +5,8 @@
 
 use core::sync::atomic::Ordering::SeqCst;
 use exo_user::{
-    Capability, CapabilityName, EnvName, Error, FrameNumber, Rights, Start, capability,
-    environment, frame, tables, time,
+    Capability, EnvName, Error, FrameNumber, Rights, Start, capability, environment, frame, tables,
+    time,
 };
 use guest_probes::attempt;
 use guest_probes::child;
@@ -25,9 +25,10 @@ const MADE: u32 = 6;
 /// Pages of the shared frames, and one of the child's own.
 const SHARED: u64 = page(40);
 const OWN: u64 = page(41);
-/// The words of the meeting page: the frame, how far both are.
+/// The words of the meeting page: the frame, how far both are, and the capability.
 const FRAME: usize = 0;
 const STAGE: usize = 1;
+const GIVEN_WORDS: usize = 2;
 
 fn both() -> Rights {
     Rights::READ | Rights::WRITE
@@ -46,10 +47,11 @@ fn bind(slot: u32, frame: FrameNumber) -> Result<(), Error> {
 }
 
 /// The child: binds by the name, and looks what is left of it.
-extern "sysv64" fn uses(name: u64) -> ! {
+extern "sysv64" fn uses(_: u64) -> ! {
     attempt::prepare();
     wait(1);
-    let name = CapabilityName::new(&(name as u32).to_le_bytes()[..3]).unwrap_or_default();
+    let words = [GIVEN_WORDS, GIVEN_WORDS + 1].map(|index| Meeting::word(index).load(SeqCst));
+    let name = Capability::from_words(words).map(|given| given.name).unwrap_or_default();
     let frame = FrameNumber(Meeting::word(FRAME).load(SeqCst) as u32);
     let below = name.child(1).unwrap_or_default();
     let made = Capability { name: below, rights: Rights::READ };
@@ -87,12 +89,12 @@ fn main(start: &Start<'_>) -> u64 {
     let mut frames = [FrameNumber::ANY];
     granted("a frame", frame::allocate(&mut frames, KEPT));
     granted("to bind it", ground::bind_by(SHARED, frames[0], DATA, KEPT));
-    let mut parts = [0; 4];
-    parts[..name.parts().len()].copy_from_slice(name.parts());
     let cpu = (tables::system().cpus - 1) as u32;
-    let argument = u32::from_le_bytes(parts).into();
-    let user = Fork::start(start, Some(meeting), &[cpu], uses, argument);
+    let user = Fork::start(start, Some(meeting), &[cpu], uses, 0);
     let capability = Capability { rights: both(), ..shared };
+    for (index, word) in (GIVEN_WORDS..).zip(capability.to_words()) {
+        Meeting::word(index).store(word, SeqCst);
+    }
     let (authority, source) = (capability::OWN, KEPT);
     granted("to grant", capability::grant(user.name, authority, GIVEN, source, capability));
     Meeting::word(FRAME).store(frames[0].0.into(), SeqCst);
