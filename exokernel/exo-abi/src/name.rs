@@ -8,7 +8,7 @@ pub const PAGE_SIZE: u64 = 4096;
 /// The name of an environment: a slot of the environment table and the slot's generation.
 ///
 /// The generation goes up when the environment ends, so that a name kept too long is
-/// [`Error::StaleEnvironment`](crate::Error::StaleEnvironment) and never somebody else.
+/// [`Error::StaleEnvironment`] and never somebody else.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[repr(transparent)]
 pub struct EnvName(pub u64);
