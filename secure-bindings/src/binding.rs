@@ -351,10 +351,10 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             let groups = request.count().div_ceil(GROUP_SPAN / PAGE_SIZE) + 1;
             wired += if rights.contains(Rights::WIRED) { groups } else { 0 };
         }
-        let groups = || requests.clone().flat_map(|request| request.pieces(GROUP_SPAN));
-        let crowded = |group: &BindRequest| !tlb.bank(m, group.page()).has_room(wired);
-        if groups().any(|group| crowded(&group)) {
-            self.claim_all(index, groups().filter(crowded))?;
+        let crowded = |page: u64| !tlb.bank(m, page).has_room(wired);
+        if requests.clone().any(|run| run.starts(GROUP_SPAN).any(crowded)) {
+            let groups = requests.clone().flat_map(|run| run.pieces(GROUP_SPAN));
+            self.claim_all(index, groups.filter(|group| crowded(group.page())))?;
         }
         let mut shootdown = Shootdown::new(m, root);
         let done = requests.into_iter().try_for_each(|run| self.insert(index, run, &mut shootdown));

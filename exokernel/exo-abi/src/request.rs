@@ -85,6 +85,13 @@ impl BindRequest {
         })
     }
 
+    /// The multiples of `span`, a power of two, in whose spans its pages are.
+    #[inline]
+    pub fn starts(self, span: u64) -> impl Iterator<Item = u64> {
+        let end = self.page() + self.count() * PAGE_SIZE;
+        (self.page() & !(span - 1)..end).step_by(span as usize)
+    }
+
     /// The address of the first page.
     pub const fn page(&self) -> u64 {
         self.page_and_rights & !(PAGE_SIZE - 1)
