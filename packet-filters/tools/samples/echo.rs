@@ -27,6 +27,8 @@ unsafe fn exchange<T>(answer: *mut u8, first: usize, second: usize) {
     }
 }
 
+// SAFETY: `packet` is `length` bytes to read, `state` and `answer` are the regions of the profile, all for
+// as long as the call. No other symbol of the object has this name.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn handler(
     packet: *const u8,

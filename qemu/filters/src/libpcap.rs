@@ -30,13 +30,22 @@ struct Header {
     length: u32,
 }
 
+// The functions, and what each wants of its caller; their types are those of `pcap/pcap.h`.
+
+// SAFETY: any link type and any length. What it returns, if that is not null, is for `Close`.
 type OpenDead = unsafe extern "C" fn(c_int, c_int) -> *mut c_void;
+// SAFETY: a handle that is open, a place for a program, and a string. What is there after 0 is for `Free`.
 type Compile =
     unsafe extern "C" fn(*mut c_void, *mut RawProgram, *const c_char, c_int, c_uint) -> c_int;
+// SAFETY: a handle that is open. The string is the handle's, until the next call or its end.
 type ErrorText = unsafe extern "C" fn(*mut c_void) -> *const c_char;
+// SAFETY: a program that `Compile` has made, once.
 type Free = unsafe extern "C" fn(*mut RawProgram);
+// SAFETY: a handle that is open, once.
 type Close = unsafe extern "C" fn(*mut c_void);
+// SAFETY: a program that is not freed, and as many bytes as the header says were captured.
 type Filter = unsafe extern "C" fn(*const RawProgram, *const Header, *const u8) -> c_int;
+// SAFETY: nothing. The string is a constant of the library's.
 type Version = unsafe extern "C" fn() -> *const c_char;
 
 /// The library, loaded for good.
@@ -76,7 +85,7 @@ impl Libpcap {
     /// What libpcap says is wrong with it.
     pub fn compile(&self, expression: &str) -> Result<Program> {
         let text = CString::new(expression).context("an expression has no zero bytes")?;
-        // SAFETY: the types are those of pcap(3PCAP), for all six; the handle is closed and the
+        // SAFETY: the types are those of pcap(3PCAP), for all of them; the handle is closed and the
         // program freed once, after their last use.
         unsafe {
             let open = self.library.get::<OpenDead>(b"pcap_open_dead\0")?;

@@ -31,6 +31,8 @@ pub(crate) const ADD_U64: c_int = 0;
 /// The callback looks at no register.
 pub(crate) const NO_REGISTERS: c_int = 0;
 
+// SAFETY: QEMU defines these, with the types of `qemu-plugin.h`. Blocks and instructions are good only
+// inside the callback that was given them; what a callback gets as data has to live as long as the machine.
 unsafe extern "C" {
     pub(crate) fn qemu_plugin_register_vcpu_tb_trans_cb(
         id: Id,

@@ -87,6 +87,7 @@ static WAITING: Counter = Counter::new();
 static OUTPUT: OnceLock<File> = OnceLock::new();
 
 /// The version of QEMU's interface that this was written for: that of QEMU 6.0 to 8.2.
+// SAFETY: QEMU looks for this name in the plugin, and nothing else in it has the name.
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "QEMU looks for this name")]
 pub static qemu_plugin_version: c_int = 1;
@@ -95,6 +96,7 @@ pub static qemu_plugin_version: c_int = 1;
 ///
 /// # Safety
 /// `arguments` are `count` strings.
+// SAFETY: as with the version, the name is the plugin's alone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qemu_plugin_install(
     id: Id,
