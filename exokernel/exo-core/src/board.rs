@@ -26,7 +26,6 @@ use exo_abi::{EnvName, Error, FrameNumber};
 use secure_bindings::{FrameMemory, Page, Tlb};
 
 mod cache;
-pub mod offsets;
 
 /// In a state word: the environment is being ended, and nobody may run it any more.
 pub(crate) const DOOMED: u64 = 1 << 16;
@@ -36,41 +35,44 @@ pub(crate) const GENERATION: u64 = !0xffff_ffff;
 const NOBODY: u64 = u64::MAX;
 
 /// What running an environment takes: all of it atomic words that only who has the claim writes,
-/// or who holds the kernel's lock while nobody can claim the environment.
+/// or who holds the kernel's lock while nobody can claim the environment. What is public the entry code
+/// uses itself.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct EnvCell<'a> {
     /// The exposed entry; the state and the run time live there.
     pub entry: &'a [AtomicU64; ENV_WORDS],
-    /// The physical address of the top-level table.
-    root: AtomicU64,
+    /// The frame number of the top-level table.
+    pub root: AtomicU64,
     control: AtomicU64,
     /// Where the kernel sees the control page.
-    control_address: AtomicU64,
+    pub control_address: AtomicU64,
     tlb: AtomicU64,
     vectors: AtomicU64,
     /// The CPU in whose registers the vector state is, plus one; 0 when it is in its page.
     pub vectors_on: AtomicU64,
-    /// Where it goes on after stopping of its own will: `rip`, `rsp`, flags, and what the call
-    /// returns.
-    pub(crate) rip: AtomicU64,
-    pub(crate) rsp: AtomicU64,
-    pub(crate) rflags: AtomicU64,
-    pub(crate) status: AtomicU64,
-    /// Who may enter it there.
-    keeper: AtomicU64,
+    /// While at rest, having stopped of its own will: the instruction pointer.
+    pub rip: AtomicU64,
+    /// While at rest: the stack pointer.
+    pub rsp: AtomicU64,
+    /// While at rest: the flags.
+    pub rflags: AtomicU64,
+    /// While at rest: what the call returns.
+    pub status: AtomicU64,
+    /// While at rest: who may enter.
+    pub keeper: AtomicU64,
     /// Whether events may be pending: not 0 if any is. Set behind the bit in the control page, and
     /// cleared before that is looked at.
-    pub(crate) posted: AtomicU64,
+    pub posted: AtomicU64,
     /// The bases of FS and GS while it does not run.
-    bases: [AtomicU64; 2],
+    pub bases: [AtomicU64; 2],
     /// While asleep: when to wake, in nanoseconds since boot.
-    pub(crate) wake_at: AtomicU64,
+    pub wake_at: AtomicU64,
     /// While asleep: who gets its slices, or 0.
-    pub(crate) heir: AtomicU64,
+    pub heir: AtomicU64,
     /// Twice the number of slices overrun in a row, plus 1 if it has been told of a slice's end and
     /// has not yet given the CPU up.
-    reproach: AtomicU64,
+    pub reproach: AtomicU64,
     /// The last page that an upcall was written to, its frame, and the count of breaks up to which
     /// that holds: a translation cache of one entry.
     page: [AtomicU64; 3],
@@ -257,7 +259,8 @@ impl<'a> EnvCell<'a> {
     }
 }
 
-/// What a CPU is doing. Only it writes here, but for `held`, which changes under the lock.
+/// What a CPU is doing. Only it writes here, but for `held`, which changes under the lock. What
+/// is public the entry code uses itself.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct CpuCell<'a> {
@@ -265,28 +268,28 @@ pub struct CpuCell<'a> {
     /// Its counters.
     pub statistics: &'a [AtomicU64; STATISTICS_WORDS],
     /// The holders of its slice positions, at most 64.
-    pub(crate) slices: &'a [AtomicU64],
+    pub slices: &'a [AtomicU64],
     /// The slot of who runs.
-    current: AtomicU64,
+    pub current: AtomicU64,
     /// The time that each slot has taken from the others here, and that it has not paid.
     pub(crate) owed: &'a [AtomicU64],
     /// Whether one of them may be a slice or more.
-    pub(crate) owing: AtomicU64,
+    pub owing: AtomicU64,
     /// A bit for each position that somebody holds.
-    pub(crate) held: AtomicU64,
+    pub held: AtomicU64,
     /// The position whose slice this is.
-    pub(crate) position: AtomicU64,
+    pub position: AtomicU64,
     /// The slot of who holds it, or held it when the slice began, or of the parent if that has ended.
-    pub(crate) holder: AtomicU64,
+    pub holder: AtomicU64,
     /// When sleepers were looked for last.
     pub(crate) woken: AtomicU64,
     /// Whether the slice has ended and the epilogue runs.
-    pub(crate) epilogue: AtomicU64,
+    pub epilogue: AtomicU64,
     /// The instruction and the address of the last fault that a refill has answered, and how many
     /// upcalls its program had received.
     pub(crate) refilled: [AtomicU64; 3],
     /// Since when `current` runs, or nobody does.
-    pub(crate) since: AtomicU64,
+    pub since: AtomicU64,
     /// What who runs is to be ended for: the code, and the reason plus one in the low byte.
     verdict: AtomicU64,
     /// Whether all registers of who runs were loaded since the last entry.

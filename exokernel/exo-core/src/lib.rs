@@ -36,7 +36,7 @@ mod schedule;
 mod transfer;
 mod user_memory;
 
-pub use board::{Board, CpuCell, EnvCell, offsets, running};
+pub use board::{Board, CpuCell, EnvCell, running};
 pub use boot::BootError;
 pub use context::{Context, Frame, USER_CODE, USER_DATA};
 pub use debt::EPILOGUE;

@@ -15,8 +15,9 @@ use spin::{Mutex, MutexGuard, Once};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
-type Cpu = CpuCell<'static>;
-type Environment = EnvCell<'static>;
+/// As the entry code passes them.
+pub(crate) type Cpu = CpuCell<'static>;
+pub(crate) type Environment = EnvCell<'static>;
 
 /// The kernel and the machine that it runs on.
 pub(crate) struct System {

@@ -1,18 +1,16 @@
 //! The processor: its tables, traps, timer and features.
 
-/// Entry code, and what its text names: `fields`, by where they are in their types, `constants` of a
-/// type or module, and whatever else `global_asm` takes.
+/// Entry code, and what its text names: `fields`, by where they are in their types, and whatever else
+/// `global_asm` takes.
 macro_rules! entry_code {
     (
         $text:literal,
         fields { $($type:ident { $($field_name:ident = $field:ident),* $(,)? })* }
-        constants { $($home:ident { $($name:ident = $constant:ident),* $(,)? })* }
         $($operands:tt)*
     ) => {
         core::arch::global_asm!(
             $text,
             $($($field_name = const core::mem::offset_of!($type, $field),)*)*
-            $($($name = const $home::$constant,)*)*
             $($operands)*
         );
     };

@@ -17,17 +17,17 @@
 //! - In a transfer, the registers that pass are never touched: `rsi`, `rbx`, `rbp`, `r8` to `r10`,
 //!   `r12` to `r15`; `rdx` passes too. The others carry nothing of the kernel's. Who goes on after a rest finds zero in all but four.
 
-use crate::entry::{System, bill, resume, set_alarm, settle};
+use crate::entry::{Cpu, Environment, System, bill, resume, set_alarm, settle};
 use crate::upcall::Upcall;
 use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::segments;
 use crate::x86_64::vectors::Vectors;
+use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::EnvName;
 use exo_abi::calls::{ENTERED, Number, TransferMode};
 use exo_abi::tables::{EnvEntry, EnvState, Statistics};
-use exo_core::offsets::{cpu as cpu_cell, environment as env_cell};
 use exo_core::{EPILOGUE, running};
 
 entry_code! {
@@ -385,19 +385,19 @@ yield_entry:
             s_calls = calls, s_switches = switches, s_slice_end = slice_end,
             s_transfers = transfers,
         }
-    }
-    constants {
-        env_cell {
-            entry = ENTRY, root = ROOT, control = CONTROL, rip = RIP, rsp = RSP, rflags = RFLAGS,
-            status = STATUS, keeper = KEEPER, posted = POSTED, fs = FS, gs = GS, wake_at = WAKE_AT,
-            heir = HEIR, reproach = REPROACH, size = SIZE,
+        Environment {
+            entry = entry, root = root, control = control_address, rip = rip, rsp = rsp,
+            rflags = rflags, status = status, keeper = keeper, posted = posted, fs = bases,
+            wake_at = wake_at, heir = heir, reproach = reproach,
         }
-        cpu_cell {
-            p_statistics = STATISTICS, p_current = CURRENT, p_slices = SLICES, p_held = HELD,
-            p_position = POSITION, p_holder = HOLDER, p_owing = OWING, p_epilogue = EPILOGUE,
-            p_since = SINCE,
+        Cpu {
+            p_statistics = statistics, p_current = current, p_slices = slices, p_held = held,
+            p_position = position, p_holder = holder, p_owing = owing, p_epilogue = epilogue,
+            p_since = since,
         }
     }
+    gs = const offset_of!(Environment, bases) + 8,
+    size = const size_of::<Environment>(),
     anybody = const EnvName::ANYBODY.0 as i64,
     entered = const ENTERED as i64,
     asleep = const EnvState::Asleep as u64,

@@ -302,7 +302,6 @@ leave_kernel:
             rsi = rsi, rdi = rdi, r8 = r8, r9 = r9, r10 = r10,
         }
     }
-    constants {}
     size = const STUB,
     transfer = const Number::Transfer as u64,
     yield_ = const Number::Yield as u64,
