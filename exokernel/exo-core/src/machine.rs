@@ -103,8 +103,7 @@ pub trait Devices {
     /// Tells the network device of the packets that were queued since the last time. Returns how many.
     fn doorbell(&mut self) -> u64;
 
-    /// Replaces the machine code that classifies packets by that of `filters`. When it returns, no
-    /// CPU is in the code of before.
+    /// Replaces the machine code that classifies packets by that of `filters`.
     fn load_classifier(&mut self, filters: &mut FilterSet<'_>);
 
     /// The filter that a packet matches, by the code last loaded and the table of `filters`, which

@@ -5,6 +5,9 @@ use crate::drivers::serial::Serial;
 use crate::handler::Handlers;
 use crate::hardware::Hardware;
 use crate::jit::Jit;
+use crate::shootdown::flush_everything;
+use crate::x86_64::cpu::PerCpu;
+use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::Error;
 use exo_core::{Arrival, Handled};
 use packet_filters::FilterSet;
@@ -16,6 +19,18 @@ pub(crate) struct Devices {
     pub(crate) network: Option<NetworkDevice>,
     pub(crate) jit: Jit,
     pub(crate) handlers: Handlers,
+    /// How often code was written.
+    pub(crate) written: u64,
+}
+
+impl Devices {
+    /// Makes this CPU see the code as it is now. To be called before it runs any, under the kernel's
+    /// lock: only then it does not change any more.
+    pub(crate) fn see_code(&self) {
+        if PerCpu::here().code.swap(self.written, Relaxed) != self.written {
+            flush_everything();
+        }
+    }
 }
 
 impl exo_core::Devices for Devices {
@@ -44,7 +59,8 @@ impl exo_core::Devices for Devices {
     }
 
     fn load_classifier(&mut self, filters: &mut FilterSet<'_>) {
-        self.jit.load(filters, || self.hardware.shoot_down_everything());
+        self.written += 1;
+        self.jit.load(filters);
     }
 
     fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32> {
@@ -52,7 +68,8 @@ impl exo_core::Devices for Devices {
     }
 
     fn load_handler(&mut self, ring: usize, program: &[u8]) -> bool {
-        self.handlers.load(ring, program, || self.hardware.shoot_down_everything())
+        self.written += 1;
+        self.handlers.load(ring, program)
     }
 
     fn run_handler(&mut self, ring: usize, arrival: &Arrival<'_>) -> Handled {

@@ -165,6 +165,7 @@ impl System {
     #[inline(never)]
     fn receive(&self) {
         self.with_kernel(|kernel| {
+            kernel.devices.see_code();
             let device = kernel.devices.network.as_mut();
             let Some(receiver) = device.and_then(NetworkDevice::interrupted) else { return };
             let mut taken = 0;

@@ -36,9 +36,8 @@ impl Handlers {
         Self { memory: MutexGuard::leak(MEMORY.lock()), loaded: [None; RINGS] }
     }
 
-    /// Replaces the handler of a ring; says whether the program was accepted. `flush` makes every
-    /// CPU forget what the pages were before.
-    pub(crate) fn load(&mut self, ring: usize, program: &[u8], flush: impl Fn()) -> bool {
+    /// Replaces the handler of a ring; says whether the program was accepted.
+    pub(crate) fn load(&mut self, ring: usize, program: &[u8]) -> bool {
         let Ok(mut verified) = verify(program, &HANDLER, &mut self.memory.0) else { return false };
         let Some(fuel) = verified.fuel(BUDGET) else { return false };
         // Measured first: a program that is refused leaves the one before it as it was.
@@ -46,7 +45,7 @@ impl Handlers {
             return false;
         };
         // SAFETY: `self` is the only way to the code, and nobody runs it: its lock is held.
-        let compiled = unsafe { CODE[ring].write(|code| verified.compile(code), flush) };
+        let compiled = unsafe { CODE[ring].write(|code| verified.compile(code)) };
         // SAFETY: the code is a function of this type: the compiler says so, and its tests decode
         // and run what it emits.
         let function = unsafe { mem::transmute::<*const (), Compiled>(CODE[ring].start()) };

@@ -1,6 +1,8 @@
 //! Generated code: the classifier of the packet filters.
 //!
-//! There are two buffers. One is used; new code is written into the other, which is then used.
+//! Code is written and run under the kernel's lock, so that nobody runs what is being written. Other
+//! CPUs forget what the pages were before when they next come to run any
+//! ([`Devices::see_code`](crate::devices::Devices::see_code)).
 
 use crate::x86_64::paging::set_executable;
 use core::cell::UnsafeCell;
@@ -26,16 +28,12 @@ impl<const SIZE: usize> Code<SIZE> {
         self.0.get().cast_const().cast()
     }
 
-    /// Lets `write` write the code, and makes it executable. `flush` makes every CPU forget what the
-    /// pages were before.
+    /// Lets `write` write the code, and makes it executable.
     ///
     /// # Safety
-    /// Nobody runs the code, or writes it at the same time.
-    pub(crate) unsafe fn write<T>(
-        &self,
-        write: impl FnOnce(&mut [u8]) -> T,
-        flush: impl Fn(),
-    ) -> T {
+    /// Nobody runs the code, or writes it at the same time. Who runs it on another CPU has first to
+    /// forget what the pages were.
+    pub(crate) unsafe fn write<T>(&self, write: impl FnOnce(&mut [u8]) -> T) -> T {
         const { assert!(SIZE.is_multiple_of(4096)) };
         let start = self.0.get().addr() as u64;
         let pages = (start..start + SIZE as u64).step_by(4096);
@@ -45,7 +43,6 @@ impl<const SIZE: usize> Code<SIZE> {
         let written = write(unsafe { &mut *self.0.get() });
         // SAFETY: as above; writing is over.
         pages.for_each(|page| unsafe { set_executable(page, true) });
-        flush();
         written
     }
 }
@@ -53,12 +50,12 @@ impl<const SIZE: usize> Code<SIZE> {
 /// Enough for any filters of so many shapes, so that compiling them cannot fail.
 const SIZE: usize = code_for(SHAPES).next_multiple_of(4096);
 
-static BUFFERS: [Code<SIZE>; 2] = [const { Code::new() }; 2];
+static CODE: Code<SIZE> = Code::new();
 
 /// The code that classifies packets.
 #[derive(Debug)]
 pub(crate) struct Jit {
-    current: Option<(usize, Classifier)>,
+    current: Option<Classifier>,
 }
 
 impl Jit {
@@ -67,23 +64,19 @@ impl Jit {
         Self { current: None }
     }
 
-    /// Replaces the code by that of `filters`. `flush` makes every CPU forget what the pages were
-    /// before, and so leave the code of before.
-    pub(crate) fn load(&mut self, filters: &mut FilterSet<'_>, flush: impl Fn()) {
-        let next = self.current.as_ref().map_or(0, |(used, _)| 1 - used);
-        // SAFETY: the buffer is not the one in use, and `self` is the only way to both.
-        if unsafe { BUFFERS[next].write(|code| filters.compile(code), flush) }.is_ok() {
-            // SAFETY: the buffer holds a function of this type: the code generator says so, and
-            // its tests decode and run what it emits.
-            let classifier =
-                unsafe { mem::transmute::<*const (), Classifier>(BUFFERS[next].start()) };
-            self.current = Some((next, classifier));
-        }
+    /// Replaces the code by that of `filters`.
+    pub(crate) fn load(&mut self, filters: &mut FilterSet<'_>) {
+        // SAFETY: `self` is the only way to the code, and nobody runs it: its lock is held.
+        let compiled = unsafe { CODE.write(|code| filters.compile(code)) };
+        // SAFETY: what was compiled is a function of this type: the code generator says so, and its
+        // tests decode and run what it emits.
+        let function = unsafe { mem::transmute::<*const (), Classifier>(CODE.start()) };
+        self.current = compiled.ok().map(|_| function);
     }
 
     /// The filter that a packet matches, of those that were loaded last.
     pub(crate) fn classify(&self, filters: &FilterSet<'_>, packet: &[u8]) -> Option<u32> {
-        let (_, classifier) = self.current.as_ref()?;
+        let classifier = self.current?;
         // SAFETY: the code reads `length` bytes from the pointer at most, and the table, which
         // belongs to the only filters that there are; it writes nothing.
         verdict(unsafe { classifier(packet.as_ptr(), packet.len() as u64, filters.table()) })

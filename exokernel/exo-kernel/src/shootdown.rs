@@ -21,8 +21,6 @@ use x86_64::registers::control::{Cr4, Cr4Flags};
 pub(crate) struct Mailbox {
     wanted: AtomicU64,
     done: AtomicU64,
-    /// Whether the kernel's own translations are to go too.
-    everything: AtomicU64,
     /// The slot of the environment whose vector registers are wanted, plus one.
     vectors: AtomicU64,
 }
@@ -40,11 +38,7 @@ impl Hardware {
         if let Some(slot) = mailbox.vectors.swap(0, SeqCst).checked_sub(1) {
             self.put_vectors_away(slot as u16);
         }
-        if mailbox.everything.swap(0, SeqCst) != 0 {
-            flush_everything();
-        } else {
-            tlb::flush_all();
-        }
+        tlb::flush_all();
         mailbox.done.store(wanted, SeqCst);
     }
 
@@ -90,15 +84,6 @@ impl Hardware {
         }
     }
 
-    /// Makes every CPU forget all translations, the kernel's own included.
-    pub(crate) fn shoot_down_everything(&self) {
-        flush_everything();
-        for cpu in self.others() {
-            cpu.mailbox.everything.store(1, SeqCst);
-            self.ask(cpu);
-        }
-    }
-
     /// Makes another CPU put away the vector registers of an environment.
     pub(crate) fn recall_vectors(&self, number: usize, slot: u16) {
         let Some(cpu) = self.cpus.get(number) else { return };
@@ -119,7 +104,7 @@ impl Hardware {
 }
 
 /// Forgets all translations of this CPU, those that are global too.
-fn flush_everything() {
+pub(crate) fn flush_everything() {
     let flags = Cr4::read();
     // SAFETY: what the flag does is back on at once; turning it off is what forgets.
     unsafe {

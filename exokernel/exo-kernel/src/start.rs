@@ -71,7 +71,7 @@ pub(crate) extern "sysv64" fn main(start_info: u64) -> ! {
     let system = System::install(hardware);
     let hardware = &system.hardware;
     let (jit, handlers) = (Jit::new(), Handlers::new());
-    let devices = Devices { hardware, serial, network, jit, handlers };
+    let devices = Devices { hardware, serial, network, jit, handlers, written: 0 };
     let mut kernel = Kernel::new(hardware, devices, storage);
     early.for_each_free(&boot, |frame| kernel.add_free(frame));
     let Some(module) = boot.module() else { panic!("no boot module: pass one with -initrd") };

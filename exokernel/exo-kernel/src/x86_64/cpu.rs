@@ -59,6 +59,8 @@ pub(crate) struct PerCpu {
     pub(crate) vectors: Vectors,
     /// What other CPUs ask of it.
     pub(crate) mailbox: Mailbox,
+    /// How often generated code was written when this CPU last looked at it anew.
+    pub(crate) code: AtomicU64,
 }
 
 /// A context whose end is where the CPU can push: a multiple of 16.
@@ -96,6 +98,7 @@ impl PerCpu {
             switch: Switch::default(),
             vectors: Vectors::new(),
             mailbox: Mailbox::default(),
+            code: AtomicU64::new(0),
         }
     }
 
