@@ -69,6 +69,36 @@ pub struct SystemPage {
     pub moves_count: u64,
 }
 
+/// The words of a [`SystemPage`].
+pub const SYSTEM_WORDS: usize = 34;
+
+/// The word of a field in a [`SystemPage`]; of a table, the first of three.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+#[expect(missing_docs, reason = "each is the word of the field of that name")]
+pub enum SystemWord {
+    Magic = 0,
+    Version,
+    Time,
+    TscFrequency,
+    TscBoot,
+    Slice,
+    Cpus,
+    Positions,
+    FramesTotal,
+    FramesFree,
+    DonationMinimum,
+    LinkAddress,
+    Statistics = 12,
+    Environments = 15,
+    Slices = 18,
+    Filters = 21,
+    Rings = 24,
+    Moves = 27,
+    Frames = 30,
+    MovesCount = 33,
+}
+
 /// A move of resources by the abort protocol: five words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -487,7 +517,18 @@ mod tests {
         assert_eq!(size_of::<Statistics>(), STATISTICS_WORDS * 8);
         assert_eq!(offset_of!(Statistics, slice_end), StatisticsWord::SliceEnd as usize * 8);
         assert_eq!(size_of::<Move>(), MOVE_WORDS * 8);
-        assert!(size_of::<SystemPage>() <= 4096);
+        assert_eq!(size_of::<SystemPage>(), SYSTEM_WORDS * 8);
+        for (place, word) in [
+            (offset_of!(SystemPage, time), SystemWord::Time),
+            (offset_of!(SystemPage, positions), SystemWord::Positions),
+            (offset_of!(SystemPage, frames_free), SystemWord::FramesFree),
+            (offset_of!(SystemPage, link_address), SystemWord::LinkAddress),
+            (offset_of!(SystemPage, slices), SystemWord::Slices),
+            (offset_of!(SystemPage, frames), SystemWord::Frames),
+            (offset_of!(SystemPage, moves_count), SystemWord::MovesCount),
+        ] {
+            assert_eq!(place, word as usize * 8);
+        }
     }
 
     #[test]

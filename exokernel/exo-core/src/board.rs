@@ -17,11 +17,14 @@
 //!   same with the bitmap of idle CPUs. One of the two always sees the other.
 
 use crate::context::{CONTEXT_WORDS, Context, Frame};
-use crate::exposed::{Exposed, SystemWord};
+use crate::exposed::Exposed;
 use crate::machine::Machine;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use exo_abi::tables::{ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord};
+use exo_abi::layout::LABEL;
+use exo_abi::tables::{
+    ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord, SystemWord,
+};
 use exo_abi::{EnvName, Error, FrameNumber};
 use secure_bindings::{FrameMemory, Page, Tlb};
 
@@ -115,6 +118,29 @@ impl<'a> EnvCell<'a> {
 
     pub(crate) fn word(&self, word: EnvWord) -> &AtomicU64 {
         &self.entry[word as usize]
+    }
+
+    pub(crate) fn expose(&self, word: EnvWord, value: u64) {
+        self.word(word).store(value, Relaxed);
+    }
+
+    pub(crate) fn count(&self, word: EnvWord, value: u64) {
+        add(self.word(word), value);
+    }
+
+    /// Clears the exposed entry but for the state, for the slot's next life.
+    pub(crate) fn clear(&self, label: &[u8; LABEL]) {
+        let rest = |&(word, _): &(usize, _)| word != EnvWord::State as usize;
+        self.entry.iter().enumerate().filter(rest).for_each(|(_, word)| word.store(0, Relaxed));
+        for (word, bytes) in self.entry[EnvWord::Label as usize..].iter().zip(label.as_chunks().0) {
+            word.store(u64::from_le_bytes(*bytes), Relaxed);
+        }
+    }
+
+    pub(crate) fn label(&self) -> [u8; LABEL] {
+        let [low, high] =
+            [0, 1].map(|part| self.entry[EnvWord::Label as usize + part].load(Relaxed));
+        (low as u128 | (high as u128) << 64).to_le_bytes()
     }
 
     #[inline]
@@ -390,7 +416,7 @@ const fn zero() -> AtomicU64 {
 }
 
 /// Adds to a word that nobody else writes.
-pub(crate) fn add(word: &AtomicU64, value: u64) {
+fn add(word: &AtomicU64, value: u64) {
     word.store(word.load(Relaxed).wrapping_add(value), Relaxed);
 }
 

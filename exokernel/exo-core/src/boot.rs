@@ -1,7 +1,6 @@
 //! The first environment, from the boot module.
 
 use crate::environment::Environment;
-use crate::exposed::SystemWord;
 use crate::kernel::Kernel;
 use crate::lifecycle::{Plan, TLB_FRAMES_MAX};
 use crate::machine::{Devices, FILTERS, Machine};
@@ -15,6 +14,7 @@ use exo_abi::contract::Kind;
 use exo_abi::layout::LABEL;
 use exo_abi::request::BindRequest;
 use exo_abi::rights::Capability;
+use exo_abi::tables::SystemWord;
 use exo_abi::{CapabilityName, Error, FrameNumber, Rights};
 use secure_bindings::Bindings;
 

@@ -103,7 +103,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Writes the line of an environment out, with its label.
     fn flush_line(&mut self, slot: u16) {
         let line = self.environment_mut(slot).line.take();
-        let label = self.exposed.label(slot);
+        let label = self.board.cell(slot).label();
         let label = label.split(|&byte| byte == 0).next().unwrap_or(&[]);
         let mut text = [0; LABEL + LINE + 4];
         let mut length = 0;

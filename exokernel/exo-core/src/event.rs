@@ -8,7 +8,7 @@
 //! An exception takes the lock only if the software TLB's answer needs another page table, or the
 //! upcall stack is not where the hardware finds it.
 
-use crate::board::{Board, CpuCell, EnvCell, add};
+use crate::board::{Board, CpuCell, EnvCell};
 use crate::context::{Context, Frame};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
@@ -186,7 +186,7 @@ impl EnvCell<'_> {
         (frame.rdx, frame.rcx) = (upcall.address, push.place);
         (frame.rip, frame.rsp) = (push.entry, push.place);
         frame.rflags &= !HANDLER_FLAGS_OFF;
-        add(self.word(EnvWord::Upcalls), 1);
+        self.count(EnvWord::Upcalls, 1);
     }
 }
 
@@ -208,7 +208,7 @@ impl Board<'_> {
             return false;
         }
         cpu.count(StatisticsWord::Exceptions, 1);
-        add(cell.word(EnvWord::Exceptions), 1);
+        cell.count(EnvWord::Exceptions, 1);
         true
     }
 
@@ -248,7 +248,7 @@ impl Board<'_> {
                 return Refill::TableMissing;
             }
             cpu.count(StatisticsWord::Refills, 1);
-            add(cell.word(EnvWord::Refills), 1);
+            cell.count(EnvWord::Refills, 1);
         }
         done
     }
@@ -354,7 +354,7 @@ impl<M: Machine> Kernel<'_, M> {
             match self.bindings.refill(current, exception.address, access) {
                 Refill::Done if cpu.has_refilled(board.cell(current), context.rip, exception) => {
                     cpu.count(StatisticsWord::Refills, 1);
-                    self.exposed.count_environment(current, EnvWord::Refills, 1);
+                    self.board.cell(current).count(EnvWord::Refills, 1);
                     return;
                 }
                 Refill::Refused(fault) => code = fault.bits(),
@@ -362,7 +362,7 @@ impl<M: Machine> Kernel<'_, M> {
             }
         }
         cpu.count(StatisticsWord::Exceptions, 1);
-        self.exposed.count_environment(current, EnvWord::Exceptions, 1);
+        self.board.cell(current).count(EnvWord::Exceptions, 1);
         let upcall = Upcall { cause: exception.vector, code, address: exception.address };
         let wanted = board.cell(current).control_word(self.machine, ControlWord::Entry) != 0;
         if !wanted || !self.push(context, current, upcall) {
@@ -373,8 +373,8 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     fn note_end_place(&mut self, slot: u16, rip: u64, address: u64) {
-        self.exposed.set_environment(slot, EnvWord::EndRip, rip);
-        self.exposed.set_environment(slot, EnvWord::EndAddress, address);
+        self.board.cell(slot).expose(EnvWord::EndRip, rip);
+        self.board.cell(slot).expose(EnvWord::EndAddress, address);
     }
 
     /// Says that something has happened to an environment, wakes it, and lets the CPU know on

@@ -1,6 +1,6 @@
 //! The calls that take no lock: those that only concern who runs.
 
-use crate::board::{Board, CpuCell, EnvCell, add};
+use crate::board::{Board, CpuCell, EnvCell};
 use crate::context::Context;
 use crate::machine::Machine;
 use exo_abi::calls::Number;
@@ -40,7 +40,7 @@ impl Board<'_> {
             return false;
         }
         cpu.count(StatisticsWord::Calls, 1);
-        add(cell.word(EnvWord::Calls), 1);
+        cell.count(EnvWord::Calls, 1);
         context.answer(Ok(cell.name().0));
         true
     }
@@ -78,7 +78,7 @@ impl Board<'_> {
             }
         }
         cpu.count(StatisticsWord::Calls, 1);
-        add(cell.word(EnvWord::Calls), 1);
+        cell.count(EnvWord::Calls, 1);
         context.answer(Ok(0));
         true
     }
@@ -96,7 +96,7 @@ impl Board<'_> {
     ) -> bool {
         if context.rax != TRANSFER {
             cpu.count(StatisticsWord::Calls, 1);
-            add(cell.word(EnvWord::Calls), 1);
+            cell.count(EnvWord::Calls, 1);
         }
         let made = match context.rax {
             TRANSFER => self.transfer(machine, cpu, cell, context),

@@ -100,7 +100,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.bindings.break_frame(frame, false);
             self.bindings.donate(caller, frame);
         }
-        self.exposed.count_environment(caller, EnvWord::FramesDonated, count as u64);
+        self.board.cell(caller).count(EnvWord::FramesDonated, count as u64);
         Ok(0)
     }
 }

@@ -94,7 +94,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
         let mut forebear = Some(creator);
         while let Some(slot) = forebear {
-            if self.exposed.label(slot) == *label && !text.is_empty() {
+            if self.board.cell(slot).label() == *label && !text.is_empty() {
                 return Err(Error::BadArgument);
             }
             forebear = self.environment(slot).parent;
@@ -166,12 +166,11 @@ impl<M: Machine> Kernel<'_, M> {
         const { assert!(offset_of!(ContractPage, notice) == 8) };
         contract[0].store(self.environment(slot).name.0, Relaxed);
         contract[1].store(plan.notice, Relaxed);
-        self.exposed.clear_environment(slot);
-        self.exposed.set_label(slot, &plan.label);
-        self.exposed.set_environment(slot, EnvWord::Name, self.environment(slot).name.0);
+        cell.clear(&plan.label);
+        self.board.cell(slot).expose(EnvWord::Name, self.environment(slot).name.0);
         let parent = plan.parent.map_or(0, |parent| self.environment(parent).name.0);
-        self.exposed.set_environment(slot, EnvWord::Parent, parent);
-        self.exposed.set_environment(slot, EnvWord::FramesDonated, count as u64);
+        self.board.cell(slot).expose(EnvWord::Parent, parent);
+        self.board.cell(slot).expose(EnvWord::FramesDonated, count as u64);
         self.count(StatisticsWord::Created, 1);
         self.set_stage(slot, Stage::Created);
         Ok(())
@@ -252,8 +251,8 @@ impl<M: Machine> Kernel<'_, M> {
             self.bindings.free(frame);
             from = frame.0 + 1;
         }
-        self.exposed.set_environment(slot, EnvWord::EndReason, reason as u64);
-        self.exposed.set_environment(slot, EnvWord::EndCode, code);
+        self.board.cell(slot).expose(EnvWord::EndReason, reason as u64);
+        self.board.cell(slot).expose(EnvWord::EndCode, code);
         self.count(StatisticsWord::Ended, 1);
         self.set_stage(slot, Stage::Ended);
         self.board.bereave(self.machine, self.environment(slot).name);
@@ -278,7 +277,7 @@ impl<M: Machine> Kernel<'_, M> {
             let stage = self.environment(child).stage;
             if stage != Stage::Free && self.environment(child).parent == Some(slot) {
                 self.environment_mut(child).parent = Some(parent);
-                self.exposed.set_environment(child, EnvWord::Parent, parent_name);
+                self.board.cell(child).expose(EnvWord::Parent, parent_name);
                 children += 1;
             }
         }
@@ -290,7 +289,7 @@ impl<M: Machine> Kernel<'_, M> {
             cpu.inherit_owed(slot, parent, self.board.slice);
         }
         for word in [EnvWord::Frames, EnvWord::FramesLimit, EnvWord::FramesDonated] {
-            self.exposed.set_environment(slot, word, 0);
+            self.board.cell(slot).expose(word, 0);
         }
         self.post(parent, Event::ChildEnded);
     }

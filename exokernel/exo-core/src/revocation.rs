@@ -12,14 +12,13 @@
 //! ([`Kernel::take`]).
 
 use crate::environment::Repossession;
-use crate::exposed::SystemWord;
 use crate::kernel::{DEBTORS, Kernel};
 use crate::machine::{FILTERS, Machine};
 use crate::network::RINGS;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use exo_abi::contract::{KINDS, Kind};
 use exo_abi::control::{SURRENDER_COUNT, SURRENDER_SLOTS, SURRENDER_WORD, Surrender};
-use exo_abi::tables::{Cause, EnvWord, StatisticsWord};
+use exo_abi::tables::{Cause, EnvWord, StatisticsWord, SystemWord};
 use exo_abi::upcall::Event;
 use exo_abi::{EnvName, Error, FrameNumber};
 use secure_bindings::account::Ask;
@@ -350,7 +349,7 @@ impl<M: Machine> Kernel<'_, M> {
             (EnvWord::Filters, environment.accounts.get(Kind::Filters).held),
             (EnvWord::Rings, environment.accounts.get(Kind::Rings).held),
         ] {
-            self.exposed.set_environment(slot, word, value);
+            self.board.cell(slot).expose(word, value);
         }
         self.expose_free();
     }

@@ -11,7 +11,7 @@
 //!
 //! Nothing here needs the kernel's lock, but for the change of a position's holder.
 
-use crate::board::{Board, CpuCell, DOOMED, EnvCell, add};
+use crate::board::{Board, CpuCell, DOOMED, EnvCell};
 use crate::context::Context;
 use crate::environment::Stage;
 use crate::kernel::Kernel;
@@ -201,7 +201,7 @@ impl<'a> Board<'a> {
         cell: &EnvCell<'_>,
         now: u64,
     ) {
-        add(cell.word(EnvWord::Excess), now - cpu.slice_end());
+        cell.count(EnvWord::Excess, now - cpu.slice_end());
         cpu.charge_owed(cell.name().index() as u16, self.slice, self.slice);
         if cell.count_overrun() > OVERRUNS {
             cpu.set_verdict(EndReason::Overrun, OVERRUNS + 1);
@@ -483,7 +483,7 @@ impl<M: Machine> Kernel<'_, M> {
             return Err(Error::SliceTaken);
         }
         self.hold(to, Kind::Slices, 1)?;
-        self.exposed.count_environment(to, EnvWord::Slices, 1);
+        self.board.cell(to).count(EnvWord::Slices, 1);
         // It waits a turn, or who moves on in each of its slices would have those of a whole turn.
         cpu.charge_owed(to, self.board.slice, self.board.slice);
         entry.store(self.environment(to).name.0, Relaxed);
@@ -511,7 +511,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
         let number = (cpu.number as u32) << 6 | position;
         self.release_one(from, Kind::Slices, number);
-        self.exposed.count_environment(from, EnvWord::Slices, u64::MAX);
+        self.board.cell(from).count(EnvWord::Slices, u64::MAX);
     }
 
     /// Takes every slice of an environment that ends.

@@ -7,7 +7,7 @@
 //! Who may enter is a part of the rest itself, and nobody can change it before the rest ends: the
 //! keeper is in the cell, which only who has the claim writes, and each rest writes it anew.
 
-use crate::board::{Board, CpuCell, EnvCell, GENERATION, add};
+use crate::board::{Board, CpuCell, EnvCell, GENERATION};
 use crate::context::Frame;
 use crate::machine::Machine;
 use core::sync::atomic::Ordering::Relaxed;
@@ -59,7 +59,7 @@ impl Board<'_> {
             from.wake_at.store(until, Relaxed);
             self.release_asleep(cpu.number, from, machine);
         }
-        add(from.word(EnvWord::Transfers), 1);
+        from.count(EnvWord::Transfers, 1);
         cpu.count(StatisticsWord::Transfers, 1);
         self.enter(machine, cpu, to, target.index() as u16);
         (frame.rax, frame.rdi) = (ENTERED, name.0);

@@ -20,14 +20,14 @@ use crate::x86_64::paging::{ENTRY_STACK, KernelTables, LAST_STACK, MappingError}
 use crate::x86_64::vectors::Format;
 use core::fmt::Write;
 use core::iter;
-use core::mem::{MaybeUninit, offset_of};
+use core::mem::MaybeUninit;
 use core::slice;
 use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::FrameNumber;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{
     EnvEntry, FilterEntry, FrameEntry, MOVES, Move, RingEntry, SYSTEM_MAGIC, SliceEntry,
-    Statistics, SystemPage, TableReference, VERSION,
+    Statistics, SystemWord, VERSION,
 };
 use exo_core::{
     Board, CpuCell, EnvCell, Environment, Exposed, FILTERS, Kernel, Lists, RESERVATIONS, RINGS,
@@ -117,7 +117,7 @@ fn bring_up(
     // that stays raised is no new edge.
     route(&apic, wiring);
     let network = network.and_then(|transport| NetworkDevice::new(transport, early));
-    store(system_page, TSC_FREQUENCY_WORD, &[clock.frequency, clock.start]);
+    store(system_page, SystemWord::TscFrequency, &[clock.frequency, clock.start]);
     let hardware = Hardware {
         board: built.board,
         clock,
@@ -232,8 +232,7 @@ fn build(
     let (mut rest, range) = early.words(words).ok_or(MappingError)?;
     let mut address = tables.expose(early, range)?;
     let parts = shapes.map(|(count, entry_size)| {
-        let reference =
-            TableReference { address, count: count as u64, entry_size: entry_size as u64 };
+        let reference = [address, count as u64, entry_size as u64];
         let (words, behind) = rest.split_at(count * entry_size / 8);
         rest = behind;
         address += words.len() as u64 * 8;
@@ -242,9 +241,16 @@ fn build(
     let [system, statistics, environments, slices, filters, rings, moves, frame_words] =
         parts.map(|(words, _)| words);
     let shape = [SLICE, cpus as u64, POSITIONS as u64, frames as u64];
-    expose_constants(system, shape, &parts.map(|(_, reference)| reference)[1..]);
-    let exposed = Exposed { system, environments, filters, rings, moves };
-    let board = build_board(early, exposed, statistics, slices).ok_or(MappingError)?;
+    store(system, SystemWord::Magic, &[SYSTEM_MAGIC, VERSION]);
+    store(system, SystemWord::Slice, &shape);
+    store(
+        system,
+        SystemWord::Statistics,
+        parts.map(|(_, reference)| reference)[1..].as_flattened(),
+    );
+    let exposed = Exposed { system, filters, rings, moves };
+    let board =
+        build_board(early, exposed, [statistics, environments, slices]).ok_or(MappingError)?;
     let records = early.slice(frames, || FrameRecord::EMPTY).ok_or(MappingError)?;
     let free = early.slice(FreeMap::words_for(frames), || 0).ok_or(MappingError)?;
     let spaces = early.slice(ENVIRONMENTS, || None).ok_or(MappingError)?;
@@ -270,8 +276,7 @@ fn build(
 fn build_board(
     early: &mut EarlyMemory,
     exposed: Exposed<'static>,
-    statistics: &'static [AtomicU64],
-    slices: &'static [AtomicU64],
+    [statistics, environments, slices]: [&'static [AtomicU64]; 3],
 ) -> Option<&'static Board<'static>> {
     let parts = statistics.as_chunks().0.iter().zip(slices.chunks_exact(POSITIONS)).enumerate();
     let (owed, _) = early.words(ENVIRONMENTS * slices.len() / POSITIONS)?;
@@ -281,34 +286,13 @@ fn build_board(
     }))?;
     // The board comes before the cells, of which there are many.
     let [board] = early.collect(iter::once(MaybeUninit::uninit()))? else { return None };
-    let cells = early.collect(exposed.environments.as_chunks().0.iter().map(EnvCell::new))?;
+    let cells = early.collect(environments.as_chunks().0.iter().map(EnvCell::new))?;
     Some(board.write(Board::new(cells, cpus, exposed, SLICE)))
 }
 
-/// The words of the system page.
-const MAGIC_WORD: usize = offset_of!(SystemPage, magic) / 8;
-const TSC_FREQUENCY_WORD: usize = offset_of!(SystemPage, tsc_frequency) / 8;
-const SLICE_WORD: usize = offset_of!(SystemPage, slice) / 8;
-const TABLES_WORD: usize = offset_of!(SystemPage, statistics) / 8;
-
-const _: () = {
-    // The shape of the machine: four words in a row.
-    assert!(offset_of!(SystemPage, cpus) == (SLICE_WORD + 1) * 8);
-    assert!(offset_of!(SystemPage, positions) == (SLICE_WORD + 2) * 8);
-    assert!(offset_of!(SystemPage, frames_total) == (SLICE_WORD + 3) * 8);
-};
-
-fn store(words: &[AtomicU64], first: usize, values: &[u64]) {
-    for (word, &value) in words[first..].iter().zip(values) {
+/// Writes words of the system page, from this one on.
+fn store(words: &[AtomicU64], first: SystemWord, values: &[u64]) {
+    for (word, &value) in words[first as usize..].iter().zip(values) {
         word.store(value, Ordering::Relaxed);
-    }
-}
-
-fn expose_constants(system: &[AtomicU64], shape: [u64; 4], tables: &[TableReference]) {
-    store(system, MAGIC_WORD, &[SYSTEM_MAGIC, VERSION]);
-    store(system, SLICE_WORD, &shape);
-    for (index, table) in tables.iter().enumerate() {
-        let values = [table.address, table.count, table.entry_size];
-        store(system, TABLES_WORD + 3 * index, &values);
     }
 }

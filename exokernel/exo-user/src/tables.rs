@@ -10,7 +10,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use exo_abi::layout::LABEL;
 use exo_abi::tables::{
     ENV_WORDS, EnvEntry, EnvWord, FilterEntry, FrameEntry, MOVE_WORDS, Move, RingEntry,
-    STATISTICS_WORDS, SliceEntry, Statistics, StatisticsWord, SystemPage, TableReference,
+    STATISTICS_WORDS, SliceEntry, Statistics, StatisticsWord, SystemPage, SystemWord,
+    TableReference,
 };
 use exo_abi::{EnvName, FrameNumber};
 
@@ -195,33 +196,34 @@ pub fn system() -> SystemPage {
 }
 
 fn read_system(words: &[AtomicU64]) -> SystemPage {
-    let word = |index: usize| words[index].load(Ordering::Relaxed);
-    let reference = |index: usize| TableReference {
-        address: word(12 + 3 * index),
-        count: word(13 + 3 * index),
-        entry_size: word(14 + 3 * index),
+    let load = |index: usize| words[index].load(Ordering::Relaxed);
+    let word = |word: SystemWord| load(word as usize);
+    let reference = |first: SystemWord| TableReference {
+        address: word(first),
+        count: load(first as usize + 1),
+        entry_size: load(first as usize + 2),
     };
     SystemPage {
-        magic: word(0),
-        version: word(1),
-        time: word(2),
-        tsc_frequency: word(3),
-        tsc_boot: word(4),
-        slice: word(5),
-        cpus: word(6),
-        positions: word(7),
-        frames_total: word(8),
-        frames_free: word(9),
-        donation_minimum: word(10),
-        link_address: word(11),
-        statistics: reference(0),
-        environments: reference(1),
-        slices: reference(2),
-        filters: reference(3),
-        rings: reference(4),
-        moves: reference(5),
-        frames: reference(6),
-        moves_count: word(33),
+        magic: word(SystemWord::Magic),
+        version: word(SystemWord::Version),
+        time: word(SystemWord::Time),
+        tsc_frequency: word(SystemWord::TscFrequency),
+        tsc_boot: word(SystemWord::TscBoot),
+        slice: word(SystemWord::Slice),
+        cpus: word(SystemWord::Cpus),
+        positions: word(SystemWord::Positions),
+        frames_total: word(SystemWord::FramesTotal),
+        frames_free: word(SystemWord::FramesFree),
+        donation_minimum: word(SystemWord::DonationMinimum),
+        link_address: word(SystemWord::LinkAddress),
+        statistics: reference(SystemWord::Statistics),
+        environments: reference(SystemWord::Environments),
+        slices: reference(SystemWord::Slices),
+        filters: reference(SystemWord::Filters),
+        rings: reference(SystemWord::Rings),
+        moves: reference(SystemWord::Moves),
+        frames: reference(SystemWord::Frames),
+        moves_count: word(SystemWord::MovesCount),
     }
 }
 

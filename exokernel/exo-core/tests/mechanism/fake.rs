@@ -277,13 +277,13 @@ impl Bench {
         let frames = words(2 * FRAMES);
         let exposed = Exposed {
             system: words(512),
-            environments: words(ENVIRONMENTS * ENV_WORDS),
             filters: words(FILTERS * 4),
             rings: words(RINGS * 4),
             moves: words(MOVES * MOVE_WORDS),
         };
+        let environments = words(ENVIRONMENTS * ENV_WORDS);
         let (statistics, slices) = (words(CPUS * STATISTICS_WORDS), words(CPUS * POSITIONS));
-        let cells = exposed.environments.as_chunks().0.iter().map(EnvCell::new).collect::<Vec<_>>();
+        let cells = environments.as_chunks().0.iter().map(EnvCell::new).collect::<Vec<_>>();
         let parts = statistics.as_chunks().0.iter().zip(slices.chunks(POSITIONS));
         let parts = parts.enumerate();
         let cpus = parts.map(|(number, (statistics, slices))| {
@@ -465,7 +465,7 @@ impl Bench {
 
     /// A word of an environment as everybody sees it.
     pub(crate) fn environment(&self, slot: usize, word: EnvWord) -> u64 {
-        self.exposed.environments[slot * ENV_WORDS + word as usize].load(Ordering::Relaxed)
+        self.board.cells[slot].entry[word as usize].load(Ordering::Relaxed)
     }
 
     /// What the environment in a slot does.
