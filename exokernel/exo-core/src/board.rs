@@ -18,14 +18,11 @@
 
 use crate::context::{CONTEXT_WORDS, Context, Frame};
 use crate::exposed::Exposed;
-use crate::machine::Machine;
 use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 use exo_abi::layout::LABEL;
-use exo_abi::tables::{
-    ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord, SystemWord,
-};
-use exo_abi::{EnvName, Error, FrameNumber};
+use exo_abi::tables::{ENV_WORDS, EndReason, EnvState, EnvWord, STATISTICS_WORDS, StatisticsWord};
+use exo_abi::{EnvName, FrameNumber};
 use secure_bindings::{FrameMemory, Page, Tlb};
 
 mod cache;
@@ -226,7 +223,7 @@ impl<'a> EnvCell<'a> {
         }
     }
 
-    fn load_saved(&self, context: &mut Context) {
+    pub(crate) fn load_saved(&self, context: &mut Context) {
         *context =
             Context::from_words(core::array::from_fn(|index| self.context[index].load(Relaxed)));
     }
@@ -258,7 +255,7 @@ impl<'a> EnvCell<'a> {
     }
 
     #[inline]
-    fn load_rested(&self, context: &mut Context) {
+    pub(crate) fn load_rested(&self, context: &mut Context) {
         context.clear();
         context.rip = self.rip.load(Relaxed);
         context.rsp = self.rsp.load(Relaxed);
@@ -319,7 +316,7 @@ pub struct CpuCell<'a> {
     /// What who runs is to be ended for: the code, and the reason plus one in the low byte.
     verdict: AtomicU64,
     /// Whether all registers of who runs were loaded since the last entry.
-    loaded: AtomicU64,
+    pub(crate) loaded: AtomicU64,
 }
 
 impl<'a> CpuCell<'a> {
@@ -460,11 +457,6 @@ impl<'a> Board<'a> {
         }
     }
 
-    /// The cell of the CPU that asks.
-    pub fn here(&self, machine: &impl Machine) -> &CpuCell<'a> {
-        &self.cpus[machine.cpu()]
-    }
-
     /// Takes note that translations have been taken away. To be called after the tables have changed
     /// and before anybody relies on it.
     pub fn note_break(&self) {
@@ -480,197 +472,6 @@ impl<'a> Board<'a> {
     /// The cell of a slot.
     pub fn cell(&self, slot: u16) -> &EnvCell<'a> {
         &self.cells[slot as usize]
-    }
-
-    /// Claims the environment with this name, if its state is `from`.
-    ///
-    /// # Errors
-    /// The state word that it has instead, or `None` if there is no such slot.
-    pub(crate) fn claim(
-        &self,
-        cpu: usize,
-        name: EnvName,
-        from: EnvState,
-    ) -> Result<&EnvCell<'a>, Option<u64>> {
-        let cell = self.cells.get(name.index()).ok_or(None)?;
-        cell.claim(cpu, name, from).map_err(Some)?;
-        Ok(cell)
-    }
-
-    /// Gives a claim of this CPU's up.
-    pub(crate) fn release(&self, cpu: usize, cell: &EnvCell<'_>, to: EnvState) {
-        // By addition, so that a doom that comes at the same time stays.
-        cell.word(EnvWord::State).fetch_add((to as u64).wrapping_sub(running(cpu)), AcqRel);
-    }
-
-    /// Makes a claimed environment a sleeper, unless an event is pending.
-    pub(crate) fn release_asleep(&self, cpu: usize, cell: &EnvCell<'_>, machine: &impl Machine) {
-        let until = cell.wake_at.load(Relaxed);
-        self.release(cpu, cell, EnvState::Asleep);
-        self.settle_sleeper(machine, cell, until);
-    }
-
-    /// Sees to it that an environment that has just become a sleeper wakes when it is to.
-    pub(crate) fn settle_sleeper(&self, machine: &impl Machine, cell: &EnvCell<'_>, until: u64) {
-        self.next_wake.fetch_min(until, SeqCst);
-        if cell.pending(machine) != 0 {
-            self.wake(machine, cell);
-        }
-    }
-
-    /// Wakes a sleeper, and lets the idle CPUs know.
-    pub(crate) fn wake(&self, machine: &impl Machine, cell: &EnvCell<'_>) {
-        if cell.wake() {
-            self.call_idle(machine);
-        }
-    }
-
-    /// Lets those idle CPUs know of an environment that has become runnable that might run it: where
-    /// it holds slices, or any if it holds none, since it then runs in the place of another.
-    pub(crate) fn offer(&self, machine: &impl Machine, cell: &EnvCell<'_>) {
-        let (idle, homes) = (self.idle.load(SeqCst), cell.homes.load(Relaxed));
-        let called = if homes == 0 { idle } else { idle & homes };
-        if called != 0 {
-            self.kick(machine, called);
-        }
-    }
-
-    /// Makes the other CPUs that have nobody to run look again.
-    pub(crate) fn call_idle(&self, machine: &impl Machine) {
-        self.kick(machine, self.idle.load(SeqCst));
-    }
-
-    fn kick(&self, machine: &impl Machine, mut idle: u64) {
-        while idle != 0 {
-            let cpu = idle.trailing_zeros() as usize;
-            idle &= idle - 1;
-            if cpu != machine.cpu() {
-                machine.kick(cpu);
-            }
-        }
-    }
-
-    /// Sees to it that nobody runs an environment, or ever will. Under the lock.
-    pub(crate) fn doom(&self, machine: &impl Machine, slot: u16) {
-        let cell = self.cell(slot);
-        cell.word(EnvWord::State).fetch_or(DOOMED, SeqCst);
-        self.drop_doomed(machine);
-        while let Some(cpu) = cell.runs_on() {
-            machine.kick(cpu);
-            machine.pause();
-        }
-        // A CPU that has just let go may still be on the way out of its address space: it has said
-        // that it uses another, and not yet loaded that. The kernel itself is in the old one's tables.
-        machine.quiesce();
-    }
-
-    /// Wakes those who wait for an environment that has ended. Under the lock.
-    pub(crate) fn bereave(&self, machine: &impl Machine, name: EnvName) {
-        for cell in self.cells {
-            self.let_down(machine, cell, name);
-        }
-    }
-
-    /// Wakes an environment if it waits for another that has ended.
-    fn let_down(&self, machine: &impl Machine, cell: &EnvCell<'_>, name: EnvName) {
-        let number = self.here(machine).number;
-        let waits = || cell.heir.load(Relaxed) == name.0;
-        // Once claimed, it does not change any more.
-        if !waits() || self.claim(number, cell.name(), EnvState::Asleep).is_err() {
-            return;
-        }
-        if waits() {
-            cell.heir.store(0, Relaxed);
-            cell.status.store(Error::StaleEnvironment as u64, Relaxed);
-            self.release(number, cell, EnvState::Runnable);
-            self.call_idle(machine);
-        } else {
-            self.release_asleep(number, cell, machine);
-        }
-    }
-
-    /// Gives a claim of a sleeper up that was not used. Whom it waits for may have ended meanwhile,
-    /// and [`Board::bereave`] have passed over a claimed environment.
-    pub(crate) fn let_sleep(&self, cpu: usize, cell: &EnvCell<'_>, machine: &impl Machine) {
-        self.release_asleep(cpu, cell, machine);
-        let heir = EnvName(cell.heir.load(Relaxed));
-        if let Some(other) = self.cells.get(heir.index())
-            && !heir.is_none()
-            && other.state_word() & GENERATION != heir.0 & GENERATION
-        {
-            self.let_down(machine, cell, heir);
-        }
-    }
-
-    /// Goes on with an environment that rested and is already the one that runs.
-    pub fn resume(&self, cpu: &CpuCell<'_>, cell: &EnvCell<'_>, context: &mut Context) {
-        cell.load_rested(context);
-        cpu.loaded.store(1, Relaxed);
-    }
-
-    /// Loads a claimed environment: it runs from now on, with the registers in `context`.
-    pub(crate) fn load(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        slot: u16,
-        forced: bool,
-        context: &mut Context,
-    ) {
-        let cell = self.cell(slot);
-        if forced {
-            cell.load_saved(context);
-            cpu.loaded.store(1, Relaxed);
-        } else {
-            self.resume(cpu, cell, context);
-        }
-        self.enter(machine, cpu, cell, slot);
-    }
-
-    /// Makes a claimed environment the one that runs.
-    #[inline]
-    pub(crate) fn enter(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        cell: &EnvCell<'_>,
-        slot: u16,
-    ) {
-        cpu.set_current(Some(slot));
-        machine.set_segment_bases([&cell.bases[0], &cell.bases[1]].map(|base| base.load(Relaxed)));
-        machine.switch_vectors(slot);
-        machine.activate(cell.root());
-    }
-
-    /// Keeps the segment bases of who runs, and charges its time.
-    #[inline]
-    pub(crate) fn leave_cell(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        cell: &EnvCell<'_>,
-        now: u64,
-    ) {
-        cpu.charge(cell, now);
-        let bases = machine.segment_bases();
-        cell.bases[0].store(bases[0], Relaxed);
-        cell.bases[1].store(bases[1], Relaxed);
-    }
-
-    /// Charges the time since the last charge to who has run.
-    pub(crate) fn charge(&self, cpu: &CpuCell<'_>, now: u64) {
-        match cpu.current() {
-            Some(slot) => cpu.charge(self.cell(slot), now),
-            None => {
-                cpu.count(StatisticsWord::Idle, now.saturating_sub(cpu.since.load(Relaxed)));
-                cpu.since.store(now, Relaxed);
-            }
-        }
-    }
-
-    /// Writes the time of a tick where everybody can read it.
-    pub(crate) fn expose_time(&self, now: u64) {
-        self.exposed.raise_system(SystemWord::Time, now);
     }
 }
 

@@ -7,9 +7,9 @@ use exo_abi::tables::{EndReason, StatisticsWord};
 use exo_abi::{Call, Error, FrameNumber, Rights};
 
 impl<M: Machine> Kernel<'_, M> {
-    /// Makes a call that [`Board::call`](crate::Board::call) could not make.
+    /// Makes a call that [`Processor::call`](crate::Processor::call) could not make.
     pub fn call(&mut self, context: &mut Context) {
-        let Some(caller) = self.board.here(self.machine).current() else { return };
+        let Some(caller) = self.here().cpu.current() else { return };
         let call = Call::unpack(&context.call());
         let result = call.and_then(|call| self.perform(caller, call));
         if result.is_err() {

@@ -1,40 +1,42 @@
 //! Time that others had to wait for the end of a slice: whoever holds it owes it to them, on that CPU,
 //! and pays with slices.
 
-use crate::board::{Board, CpuCell};
+use crate::board::CpuCell;
+use crate::machine::Machine;
+use crate::processor::Processor;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// How much too long a slice may be, in nanoseconds: what it takes to save some registers and yield.
 pub const EPILOGUE: u64 = 5_000;
 
-impl Board<'_> {
+impl<M: Machine> Processor<'_, M> {
     /// Charges the time since the end of the slice, if it is much, to who holds it.
     #[inline]
-    pub(crate) fn bill(&self, cpu: &CpuCell<'_>, now: u64) {
-        let end = cpu.slice_end();
+    pub(crate) fn bill(&self, now: u64) {
+        let end = self.cpu.slice_end();
         if now <= end + EPILOGUE || end == 0 {
             return;
         }
         // Until the next slice begins, nobody holds one.
-        cpu.set_slice_end(0);
-        cpu.charge_owed(cpu.holder.load(Relaxed) as u16, now - end, self.slice);
+        self.cpu.set_slice_end(0);
+        self.cpu.charge_owed(self.cpu.holder.load(Relaxed) as u16, now - end, self.board.slice);
     }
 
     /// Charges the time since the end of a slice when another begins.
-    pub fn bill_slice(&self, cpu: &CpuCell<'_>) {
-        self.bill(cpu, cpu.since.load(Relaxed));
+    pub fn bill_slice(&self) {
+        self.bill(self.cpu.since.load(Relaxed));
     }
 
     /// Whether anybody owes a slice on this CPU.
     #[inline]
-    pub(crate) fn is_anybody_owing(&self, cpu: &CpuCell<'_>) -> bool {
+    pub(crate) fn is_anybody_owing(&self) -> bool {
         // Who charges adds first and then says so.
-        if cpu.owing.load(Relaxed) == 0 || cpu.owing.swap(0, Relaxed) == 0 {
+        if self.cpu.owing.load(Relaxed) == 0 || self.cpu.owing.swap(0, Relaxed) == 0 {
             return false;
         }
-        let owing = cpu.owed.iter().any(|owed| owed.load(Relaxed) >= self.slice);
+        let owing = self.cpu.owed.iter().any(|owed| owed.load(Relaxed) >= self.board.slice);
         if owing {
-            cpu.owing.store(1, Relaxed);
+            self.cpu.owing.store(1, Relaxed);
         }
         owing
     }

@@ -8,10 +8,11 @@
 //! An exception takes the lock only if the software TLB's answer needs another page table, or the
 //! upcall stack is not where the hardware finds it.
 
-use crate::board::{Board, CpuCell, EnvCell};
+use crate::board::{CpuCell, EnvCell};
 use crate::context::{Context, Frame};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
+use crate::processor::Processor;
 use crate::schedule::Next;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -190,24 +191,17 @@ impl EnvCell<'_> {
     }
 }
 
-impl Board<'_> {
+impl<M: Machine> Processor<'_, M> {
     /// The program in `cell` has caused a CPU exception that is no page fault. Returns whether that is dealt
     /// with: if not, nothing has changed, and [`Kernel::exception`] has to.
     #[inline(always)]
-    pub fn exception(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        cell: &EnvCell<'_>,
-        frame: &mut Frame,
-        exception: Exception,
-    ) -> bool {
+    pub fn exception(&self, cell: &EnvCell<'_>, frame: &mut Frame, exception: Exception) -> bool {
         let Exception { vector: cause, error: code, address } = exception;
         let upcall = Upcall { cause, code, address };
-        if !self.push(machine, cpu, frame, cell, upcall) {
+        if !self.push(frame, cell, upcall) {
             return false;
         }
-        cpu.count(StatisticsWord::Exceptions, 1);
+        self.cpu.count(StatisticsWord::Exceptions, 1);
         cell.count(EnvWord::Exceptions, 1);
         true
     }
@@ -215,19 +209,12 @@ impl Board<'_> {
     /// The program in `cell` has caused a page fault, at `rip`. Answers it, or says why not; with
     /// [`Refill::TableMissing`], [`Kernel::exception`] has to.
     #[inline(always)]
-    pub fn page_fault(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        cell: &EnvCell<'_>,
-        rip: u64,
-        exception: Exception,
-    ) -> Refill {
-        let leaf = cell.leaf(machine, exception.address, self.breaks());
-        let entry = leaf.map(|leaf| leaf_entry(machine, leaf, exception.address));
+    pub fn page_fault(&self, cell: &EnvCell<'_>, rip: u64, exception: Exception) -> Refill {
+        let leaf = cell.leaf(self.machine, exception.address, self.board.breaks());
+        let entry = leaf.map(|leaf| leaf_entry(self.machine, leaf, exception.address));
         match entry.and_then(|entry| refused(entry, exception.access())) {
             Some(refused) => Refill::Refused(refused),
-            None => self.miss(machine, cpu, cell, rip, (entry, exception)),
+            None => self.miss(cell, rip, (entry, exception)),
         }
     }
 
@@ -235,19 +222,17 @@ impl Board<'_> {
     #[inline(never)]
     fn miss(
         &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
         cell: &EnvCell<'_>,
         rip: u64,
         (entry, exception): (Option<&AtomicU64>, Exception),
     ) -> Refill {
         let place = (cell.root(), entry, cell.tlb());
-        let done = refill(machine, place, exception.address, exception.access());
+        let done = refill(self.machine, place, exception.address, exception.access());
         if done == Refill::Done {
-            if !cpu.has_refilled(cell, rip, exception) {
+            if !self.cpu.has_refilled(cell, rip, exception) {
                 return Refill::TableMissing;
             }
-            cpu.count(StatisticsWord::Refills, 1);
+            self.cpu.count(StatisticsWord::Refills, 1);
             cell.count(EnvWord::Refills, 1);
         }
         done
@@ -255,75 +240,55 @@ impl Board<'_> {
 
     /// Pushes a frame through the hardware's own tables and enters the handler.
     #[inline(always)]
-    fn push(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        frame: &mut Frame,
-        cell: &EnvCell<'_>,
-        upcall: Upcall,
-    ) -> bool {
-        let control = cell.control(machine);
+    fn push(&self, frame: &mut Frame, cell: &EnvCell<'_>, upcall: Upcall) -> bool {
+        let control = cell.control(self.machine);
         let Some(push) = cell.prepare(control, frame.rsp) else { return false };
-        self.push_at(machine, cpu, frame, (cell, control), (upcall, push))
+        self.push_at(frame, (cell, control), (upcall, push))
     }
 
     /// Pushes a frame at a place.
     #[inline(always)]
     fn push_at(
         &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
         frame: &mut Frame,
         (cell, control): (&EnvCell<'_>, &Page),
         (upcall, push): (Upcall, Push),
     ) -> bool {
         let first = (push.place % PAGE_SIZE) as usize / 8;
         let page = push.place & !(PAGE_SIZE - 1);
-        let breaks = self.breaks();
+        let breaks = self.board.breaks();
         let known = cell.remembered(page, breaks);
-        let Some(frame_of_page) = known.or_else(|| cell.find_page(machine, page, breaks)) else {
+        let Some(frame_of_page) = known.or_else(|| cell.find_page(self.machine, page, breaks))
+        else {
             return false;
         };
-        let page = machine.page(frame_of_page);
+        let page = self.machine.page(frame_of_page);
         // One that would reach over the end of a page is left to the kernel.
         let Some(stored) = page[first..].first_chunk::<FRAME_WORDS>() else { return false };
         upcall.write(frame, push.mask, stored);
         cell.enter_handler(control, frame, push, upcall);
-        cpu.count(StatisticsWord::Upcalls, 1);
+        self.cpu.count(StatisticsWord::Upcalls, 1);
         true
     }
 
     /// Delivers the first pending event that who runs wants and does not hold back.
     #[inline]
-    pub(crate) fn deliver(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        context: &mut Context,
-    ) -> Next {
-        let Some(slot) = cpu.current() else { return Next::Idle };
-        let cell = self.cell(slot);
-        match cell.deliverable(machine) {
-            Some(event) => self.deliver_event(machine, cpu, cell, context, event),
+    pub(crate) fn deliver(&self, context: &mut Context) -> Next {
+        let Some(slot) = self.cpu.current() else { return Next::Idle };
+        let cell = self.board.cell(slot);
+        match cell.deliverable(self.machine) {
+            Some(event) => self.deliver_event(cell, context, event),
             None => Next::Run,
         }
     }
 
     #[inline(never)]
-    fn deliver_event(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        cell: &EnvCell<'_>,
-        context: &mut Context,
-        event: Event,
-    ) -> Next {
+    fn deliver_event(&self, cell: &EnvCell<'_>, context: &mut Context, event: Event) -> Next {
         let upcall = Upcall { cause: event.cause(), code: 0, address: 0 };
-        if !self.push(machine, cpu, context, cell, upcall) {
+        if !self.push(context, cell, upcall) {
             return Next::Resolve;
         }
-        cell.withdraw(machine, event.bit());
+        cell.withdraw(self.machine, event.bit());
         Next::Run
     }
 }
@@ -343,10 +308,10 @@ impl CpuCell<'_> {
 }
 
 impl<M: Machine> Kernel<'_, M> {
-    /// As [`Board::exception`], for what that could not do.
+    /// As [`Processor::exception`], for what that could not do.
     pub fn exception(&mut self, context: &mut Context, exception: Exception) {
         let board = self.board;
-        let cpu = board.here(self.machine);
+        let cpu = self.here().cpu;
         let Some(current) = cpu.current() else { return };
         let mut code = exception.error;
         if exception.vector == PAGE_FAULT {
@@ -382,7 +347,7 @@ impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn post(&mut self, slot: u16, event: Event) {
         let cell = self.board.cell(slot);
         cell.post(self.machine, event);
-        self.board.wake(self.machine, cell);
+        self.here().wake(cell);
         if let Some(cpu) = cell.runs_on()
             && cpu != self.machine.cpu()
         {
@@ -390,7 +355,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    /// As [`Board::deliver`], through the software TLB.
+    /// As [`Processor::deliver`], through the software TLB.
     pub(crate) fn deliver(&mut self, context: &mut Context, slot: u16) {
         let Some(event) = self.board.cell(slot).deliverable(self.machine) else { return };
         self.board.cell(slot).withdraw(self.machine, event.bit());
@@ -401,7 +366,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    /// As [`Board::push`], where the hardware does not find the upcall stack yet, or a page ends in the
+    /// As [`Processor::push`], where the hardware does not find the upcall stack yet, or a page ends in the
     /// middle of the frame: it then goes below. Says whether there was a stack to push the frame on; if
     /// not, nothing has changed.
     fn push(&mut self, frame: &mut Frame, slot: u16, upcall: Upcall) -> bool {
@@ -415,6 +380,6 @@ impl<M: Machine> Kernel<'_, M> {
         }
         push.place >= cell.control_word(machine, ControlWord::StackBase)
             && self.bindings.refill(slot, push.place, FaultCode::WRITE) == Refill::Done
-            && board.push_at(machine, board.here(machine), frame, (cell, control), (upcall, push))
+            && self.here().push_at(frame, (cell, control), (upcall, push))
     }
 }

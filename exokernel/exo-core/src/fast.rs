@@ -1,8 +1,9 @@
 //! The calls that take no lock: those that only concern who runs.
 
-use crate::board::{Board, CpuCell, EnvCell};
+use crate::board::EnvCell;
 use crate::context::Context;
 use crate::machine::Machine;
+use crate::processor::Processor;
 use exo_abi::calls::Number;
 use exo_abi::tables::{EnvWord, StatisticsWord};
 use exo_abi::{Error, Registers, Rights};
@@ -31,15 +32,15 @@ impl Context {
     }
 }
 
-impl Board<'_> {
+impl<M: Machine> Processor<'_, M> {
     /// The program in `cell` has executed `syscall`. Returns whether that was a call that needs nothing, and has
     /// been made; if not, [`call`](Self::call) has to make it.
     #[inline]
-    pub fn null(&self, cpu: &CpuCell<'_>, cell: &EnvCell<'_>, context: &mut Context) -> bool {
+    pub fn null(&self, cell: &EnvCell<'_>, context: &mut Context) -> bool {
         if context.rax != NULL || cell.was_posted() {
             return false;
         }
-        cpu.count(StatisticsWord::Calls, 1);
+        self.cpu.count(StatisticsWord::Calls, 1);
         cell.count(EnvWord::Calls, 1);
         context.answer(Ok(cell.name().0));
         true
@@ -52,32 +53,26 @@ impl Board<'_> {
 
     /// The program in `cell` has made the call that gives pages other rights. Returns whether they were
     /// its own, and have them; if not, nothing has changed.
-    pub fn protect(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        cell: &EnvCell<'_>,
-        context: &mut Context,
-    ) -> bool {
+    pub fn protect(&self, cell: &EnvCell<'_>, context: &mut Context) -> bool {
         if context.rdi != 0 {
             return false;
         }
         let rights = u16::try_from(context.r8).ok().and_then(Rights::from_bits);
         let Some(rights) = rights else { return false };
         let (page, count) = (context.rdx, context.r10);
-        let Some(leaf) = cell.leaf(machine, page, self.breaks()) else { return false };
-        match protect(machine, leaf, page, count, rights) {
+        let Some(leaf) = cell.leaf(self.machine, page, self.board.breaks()) else { return false };
+        match protect(self.machine, leaf, page, count, rights) {
             Protect::Locked => return false,
             Protect::Done => {}
             Protect::Narrowed => {
                 if cell.remembers(page, count) {
-                    machine.flush_space(cell.root());
+                    self.machine.flush_space(cell.root());
                 } else {
-                    machine.forget(cell.root(), Some(page).filter(|_| count == 1));
+                    self.machine.forget(cell.root(), Some(page).filter(|_| count == 1));
                 }
             }
         }
-        cpu.count(StatisticsWord::Calls, 1);
+        self.cpu.count(StatisticsWord::Calls, 1);
         cell.count(EnvWord::Calls, 1);
         context.answer(Ok(0));
         true
@@ -86,26 +81,20 @@ impl Board<'_> {
     /// The program in `cell` has executed `syscall` with these registers; `rcx` and `r11` of the context are
     /// not looked at. If the call gives the CPU up, its answer is in the caller's cell. Returns whether
     /// the call was made: if not, nothing has changed, and [`Kernel::call`](crate::Kernel::call) has to
-    /// make it. If it was, [`Board::leave`] says what is next.
-    pub fn call(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        cell: &EnvCell<'_>,
-        context: &mut Context,
-    ) -> bool {
+    /// make it. If it was, [`Processor::leave`] says what is next.
+    pub fn call(&self, cell: &EnvCell<'_>, context: &mut Context) -> bool {
         if context.rax != TRANSFER {
-            cpu.count(StatisticsWord::Calls, 1);
+            self.cpu.count(StatisticsWord::Calls, 1);
             cell.count(EnvWord::Calls, 1);
         }
         let made = match context.rax {
-            TRANSFER => self.transfer(machine, cpu, cell, context),
-            YIELD => self.give_way(machine, cpu, context, cell),
-            SLEEP => self.sleep(machine, cpu, context, cell),
+            TRANSFER => self.transfer(cell, context),
+            YIELD => self.give_way(context, cell),
+            SLEEP => self.sleep(context, cell),
             _ => return false,
         };
         if let Err(error) = made {
-            cpu.count(StatisticsWord::Refused, 1);
+            self.cpu.count(StatisticsWord::Refused, 1);
             context.answer(Err(error));
         }
         true

@@ -97,7 +97,7 @@ impl<M: Machine> Kernel<'_, M> {
         time += self.machine.now() - start;
         // Whoever the interrupts have met does not pay for it.
         if time >= CHARGE {
-            let cpu = self.board.here(self.machine);
+            let cpu = self.here().cpu;
             cpu.charge_owed(owner, mem::take(&mut time), self.board.slice);
         }
         self.lists.rings[ring].handler = Some(Handler { state, capability, time });

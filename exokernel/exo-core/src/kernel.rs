@@ -6,6 +6,7 @@ use crate::environment::Environment;
 use crate::exposed::Exposed;
 use crate::machine::{Machine, RESERVATIONS};
 use crate::network::{RINGS, Ring};
+use crate::processor::Processor;
 use exo_abi::FrameNumber;
 use exo_abi::layout::LIST_MAX;
 use exo_abi::request::BIND_WORDS;
@@ -98,7 +99,12 @@ impl<'a, M: Machine> Kernel<'a, M> {
         }
     }
 
+    /// The CPU that has entered it.
+    pub(crate) fn here(&self) -> Processor<'a, M> {
+        Processor::here(self.machine, self.board)
+    }
+
     pub(crate) fn count(&self, word: StatisticsWord, value: u64) {
-        self.board.here(self.machine).count(word, value);
+        self.here().cpu.count(word, value);
     }
 }

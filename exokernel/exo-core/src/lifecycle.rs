@@ -192,7 +192,7 @@ impl<M: Machine> Kernel<'_, M> {
         let board = self.board;
         board.cell(child).save(Context::start(entry, stack, argument));
         self.set_stage(child, Stage::Started);
-        board.call_idle(self.machine);
+        self.here().call_idle();
         Ok(0)
     }
 
@@ -239,7 +239,7 @@ impl<M: Machine> Kernel<'_, M> {
         if self.environment(slot).stage == Stage::Ended {
             return self.reap(slot);
         }
-        self.board.doom(self.machine, slot);
+        self.here().doom(slot);
         self.flush_rest(slot);
         self.input.leave(slot);
         self.release_network(slot);
@@ -255,7 +255,7 @@ impl<M: Machine> Kernel<'_, M> {
         self.board.cell(slot).expose(EnvWord::EndCode, code);
         self.count(StatisticsWord::Ended, 1);
         self.set_stage(slot, Stage::Ended);
-        self.board.bereave(self.machine, self.environment(slot).name);
+        self.here().bereave(self.environment(slot).name);
         self.settle(slot);
         self.expose_free();
     }

@@ -106,7 +106,7 @@ impl<M: Machine> Kernel<'_, M> {
             self.board.next_due.store(0, SeqCst);
             self.post(from, Event::Revoke);
             // They have alarms to set.
-            self.board.call_idle(self.machine);
+            self.here().call_idle();
         }
         Ok(debt)
     }
@@ -146,7 +146,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// the time, and whoever runs meanwhile gets it back. As long as anybody has a debt, all are looked
     /// at with each tick: some are due by their owners' run time, which nobody else follows.
     pub(crate) fn repossess_due(&mut self, now: u64) {
-        let cpu = self.board.here(self.machine);
+        let cpu = self.here().cpu;
         let (mut last, turn) = (now, self.turn);
         self.work = STEP;
         // Who found the work all done is the first next time.

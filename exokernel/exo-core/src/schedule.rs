@@ -11,11 +11,12 @@
 //!
 //! Nothing here needs the kernel's lock, but for the change of a position's holder.
 
-use crate::board::{Board, CpuCell, DOOMED, EnvCell};
+use crate::board::{CpuCell, DOOMED, EnvCell};
 use crate::context::Context;
 use crate::environment::Stage;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
+use crate::processor::Processor;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::contract::Kind;
 use exo_abi::request::NOBODY;
@@ -46,32 +47,26 @@ pub enum Next {
     Resolve,
 }
 
-impl<'a> Board<'a> {
+impl<'a, M: Machine> Processor<'a, M> {
     /// Gives the CPU up: to the environment that the argument names, or to whoever holds the next
     /// slice. Naming oneself is naming nobody.
-    pub(crate) fn give_way(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        context: &mut Context,
-        cell: &EnvCell<'_>,
-    ) -> Result<(), Error> {
+    pub(crate) fn give_way(&self, context: &mut Context, cell: &EnvCell<'_>) -> Result<(), Error> {
         let target = EnvName(context.rdi);
         let named = !target.is_none() && target != cell.name();
-        let forced = named && self.claim_guest(cpu.number, target)?;
-        let (slot, now) = (target.index() as u16, machine.now());
+        let forced = named && self.claim_guest(target)?;
+        let (slot, now) = (target.index() as u16, self.machine.now());
         cell.rest(context, context.rsi);
-        self.leave_cell(machine, cpu, cell, now);
-        self.release(cpu.number, cell, EnvState::Runnable);
-        self.offer(machine, cell);
-        cpu.set_current(None);
+        self.leave_cell(cell, now);
+        self.release(cell, EnvState::Runnable);
+        self.offer(cell);
+        self.cpu.set_current(None);
         if !named {
-            self.run_next(machine, cpu, context, now);
-        } else if now < cpu.slice_end() {
-            self.run(machine, cpu, slot, forced, context);
-            self.set_alarm(machine, cpu, now);
+            self.run_next(context, now);
+        } else if now < self.cpu.slice_end() {
+            self.run(slot, forced, context);
+            self.set_alarm(now);
         } else {
-            self.pass_over(machine, cpu, slot, forced);
+            self.pass_over(slot, forced);
         }
         Ok(())
     }
@@ -79,90 +74,82 @@ impl<'a> Board<'a> {
     /// As [`claim_runnable`](Self::claim_runnable), to run it in a slice that is not its own. Who holds
     /// slices on other CPUs has to be there when they come: a slice that begins while it runs here for
     /// a microsecond would be lost.
-    fn claim_guest(&self, cpu: usize, name: EnvName) -> Result<bool, Error> {
-        let cell = self.cells.get(name.index());
-        match cell.filter(|cell| cell.homes.load(Relaxed) & !(1 << cpu) != 0) {
+    fn claim_guest(&self, name: EnvName) -> Result<bool, Error> {
+        let cell = self.board.cells.get(name.index());
+        match cell.filter(|cell| cell.homes.load(Relaxed) & !(1 << self.cpu.number) != 0) {
             Some(cell) => Err(self.refusal(name, Some(cell.state_word()))),
-            None => self.claim_runnable(cpu, name),
+            None => self.claim_runnable(name),
         }
     }
 
     /// Claims an environment that can run; says whether it was stopped by force.
-    fn claim_runnable(&self, cpu: usize, name: EnvName) -> Result<bool, Error> {
-        if self.claim(cpu, name, EnvState::Runnable).is_ok() {
+    fn claim_runnable(&self, name: EnvName) -> Result<bool, Error> {
+        if self.claim(name, EnvState::Runnable).is_ok() {
             return Ok(false);
         }
-        let claimed = self.claim(cpu, name, EnvState::Preempted);
+        let claimed = self.claim(name, EnvState::Preempted);
         claimed.map(|_| true).map_err(|word| self.refusal(name, word))
     }
 
     /// Stops who runs until an event is pending or the time in the argument has come.
-    pub(crate) fn sleep(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        context: &mut Context,
-        cell: &EnvCell<'_>,
-    ) -> Result<(), Error> {
-        let (number, until) = (cpu.number, context.rdi);
-        let now = machine.now();
-        if cell.pending(machine) != 0 || until <= now {
+    pub(crate) fn sleep(&self, context: &mut Context, cell: &EnvCell<'_>) -> Result<(), Error> {
+        let until = context.rdi;
+        let now = self.machine.now();
+        if cell.pending(self.machine) != 0 || until <= now {
             context.answer(Ok(0));
             return Ok(());
         }
         cell.rest(context, context.rsi);
         cell.heir.store(0, Relaxed);
         cell.wake_at.store(until, Relaxed);
-        self.leave_cell(machine, cpu, cell, now);
-        self.release_asleep(number, cell, machine);
-        cpu.set_current(None);
+        self.leave_cell(cell, now);
+        self.release_asleep(cell);
+        self.cpu.set_current(None);
         Ok(())
     }
 
     /// Takes the CPU from who runs, with all its registers.
-    pub(crate) fn preempt(&self, machine: &impl Machine, context: &Context, now: u64) {
-        let cpu = self.here(machine);
-        let Some(slot) = cpu.current() else { return };
-        let cell = self.cell(slot);
+    pub(crate) fn preempt(&self, context: &Context, now: u64) {
+        let Some(slot) = self.cpu.current() else { return };
+        let cell = self.board.cell(slot);
         cell.save(*context);
-        self.leave_cell(machine, cpu, cell, now);
-        self.release(cpu.number, cell, EnvState::Preempted);
-        self.offer(machine, cell);
-        cpu.set_current(None);
+        self.leave_cell(cell, now);
+        self.release(cell, EnvState::Preempted);
+        self.offer(cell);
+        self.cpu.set_current(None);
     }
 
     /// Lets go of an environment that is being ended, if it runs here, and of the address space of
     /// whom this CPU has run last if nobody does: that may be ended too. To be called before this CPU
     /// answers another one.
-    pub fn drop_doomed(&self, machine: &impl Machine) {
-        let cpu = self.here(machine);
-        let Some(slot) = cpu.current() else { return machine.deactivate() };
-        let cell = self.cell(slot);
+    pub fn drop_doomed(&self) {
+        let Some(slot) = self.cpu.current() else { return self.machine.deactivate() };
+        let cell = self.board.cell(slot);
         if cell.state_word() & DOOMED == 0 {
             return;
         }
-        self.charge(cpu, machine.now());
-        machine.deactivate();
-        cpu.set_current(None);
-        self.release(cpu.number, cell, EnvState::Runnable);
+        self.charge(self.machine.now());
+        self.machine.deactivate();
+        self.cpu.set_current(None);
+        self.release(cell, EnvState::Runnable);
     }
 
     /// The timer has fired. `context` is what was interrupted. Returns whether debts may be due: see
     /// [`Kernel::collect`].
-    pub fn tick(&self, machine: &impl Machine, cpu: &CpuCell<'_>, context: &Context) -> bool {
-        let now = machine.now();
+    pub fn tick(&self, context: &Context) -> bool {
+        let now = self.machine.now();
         self.expose_time(now);
-        if now >= self.next_wake.load(Relaxed) {
-            self.wake_sleepers(machine, cpu, now);
+        if now >= self.board.next_wake.load(Relaxed) {
+            self.wake_sleepers(now);
         }
-        match cpu.current() {
-            Some(slot) if now >= cpu.slice_end() => {
-                self.end_slice(machine, cpu, context, self.cell(slot), now);
+        match self.cpu.current() {
+            Some(slot) if now >= self.cpu.slice_end() => {
+                self.end_slice(context, self.board.cell(slot), now);
             }
-            _ => self.charge(cpu, now),
+            _ => self.charge(now),
         }
-        self.set_alarm(machine, cpu, now);
-        now >= self.next_due.load(Relaxed)
+        self.set_alarm(now);
+        now >= self.board.next_due.load(Relaxed)
     }
 
     /// The slice is over. Who can be told gets the grace to save its registers itself. From who
@@ -170,249 +157,215 @@ impl<'a> Board<'a> {
     /// reproach. Who has been told before, and has not given the CPU up since, overruns. Who was
     /// entered by a transfer in another's epilogue has what is left of it, or two could hand the CPU
     /// to and fro for ever.
-    fn end_slice(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        context: &Context,
-        cell: &EnvCell<'_>,
-        now: u64,
-    ) {
+    fn end_slice(&self, context: &Context, cell: &EnvCell<'_>, now: u64) {
         let told = cell.was_told();
-        let epilogue = cpu.epilogue.load(Relaxed) != 0;
-        let over = !epilogue || now >= cpu.slice_end() + self.slice / GRACE_PART;
-        if !told && !epilogue && cell.would_deliver(machine, Event::SliceEnd) {
-            cpu.epilogue.store(1, Relaxed);
+        let epilogue = self.cpu.epilogue.load(Relaxed) != 0;
+        let over = !epilogue || now >= self.cpu.slice_end() + self.board.slice / GRACE_PART;
+        if !told && !epilogue && cell.would_deliver(self.machine, Event::SliceEnd) {
+            self.cpu.epilogue.store(1, Relaxed);
             cell.note_told();
-            cell.post(machine, Event::SliceEnd);
+            cell.post(self.machine, Event::SliceEnd);
         } else if told && over {
-            self.overrun(machine, cpu, context, cell, now);
+            self.overrun(context, cell, now);
         } else if over {
-            self.preempt(machine, context, now);
+            self.preempt(context, now);
         }
     }
 
     /// The epilogue has not ended in time: the rest is done by force.
-    fn overrun(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        context: &Context,
-        cell: &EnvCell<'_>,
-        now: u64,
-    ) {
-        cell.count(EnvWord::Excess, now - cpu.slice_end());
-        cpu.charge_owed(cell.name().index() as u16, self.slice, self.slice);
+    fn overrun(&self, context: &Context, cell: &EnvCell<'_>, now: u64) {
+        cell.count(EnvWord::Excess, now - self.cpu.slice_end());
+        self.cpu.charge_owed(cell.name().index() as u16, self.board.slice, self.board.slice);
         if cell.count_overrun() > OVERRUNS {
-            cpu.set_verdict(EndReason::Overrun, OVERRUNS + 1);
+            self.cpu.set_verdict(EndReason::Overrun, OVERRUNS + 1);
         } else {
-            self.preempt(machine, context, now);
+            self.preempt(context, now);
         }
     }
 
     /// Wakes who wanted to be woken by now, and finds out who is next.
-    fn wake_sleepers(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
-        cpu.woken.store(now, Relaxed);
-        self.next_wake.store(u64::MAX, SeqCst);
-        for cell in self.cells {
+    fn wake_sleepers(&self, now: u64) {
+        self.cpu.woken.store(now, Relaxed);
+        self.board.next_wake.store(u64::MAX, SeqCst);
+        for cell in self.board.cells {
             if !cell.is_asleep() {
                 continue;
             }
             let at = cell.wake_at.load(Relaxed);
             if at <= now {
-                self.wake_due(machine, cpu, cell, now);
+                self.wake_due(cell, now);
             } else {
-                self.next_wake.fetch_min(at, SeqCst);
+                self.board.next_wake.fetch_min(at, SeqCst);
             }
         }
     }
 
     /// Wakes a sleeper whose time has come. It may have run meanwhile and sleep anew: only once
     /// claimed, its time does not change any more.
-    fn wake_due(&self, machine: &impl Machine, cpu: &CpuCell<'_>, cell: &EnvCell<'_>, now: u64) {
-        if self.claim(cpu.number, cell.name(), EnvState::Asleep).is_err() {
+    fn wake_due(&self, cell: &EnvCell<'_>, now: u64) {
+        if self.claim(cell.name(), EnvState::Asleep).is_err() {
             return;
         }
         if cell.wake_at.load(Relaxed) <= now {
-            self.release(cpu.number, cell, EnvState::Runnable);
-            self.offer(machine, cell);
+            self.release(cell, EnvState::Runnable);
+            self.offer(cell);
         } else {
-            self.let_sleep(cpu.number, cell, machine);
+            self.let_sleep(cell);
         }
     }
 
     /// Asks for the next tick.
     #[inline]
-    fn set_alarm(&self, machine: &impl Machine, cpu: &CpuCell<'_>, now: u64) {
+    fn set_alarm(&self, now: u64) {
         let mut at = now + LONGEST_WAIT;
-        at = at.min(self.next_due.load(Relaxed).max(now + self.slice));
-        let runs = cpu.current().is_some();
+        at = at.min(self.board.next_due.load(Relaxed).max(now + self.board.slice));
+        let runs = self.cpu.current().is_some();
         if runs {
-            let grace = if cpu.epilogue.load(Relaxed) != 0 { self.slice / GRACE_PART } else { 0 };
-            at = at.min(cpu.slice_end() + grace);
+            let grace = if self.cpu.epilogue.load(Relaxed) != 0 {
+                self.board.slice / GRACE_PART
+            } else {
+                0
+            };
+            at = at.min(self.cpu.slice_end() + grace);
         }
-        let wake = self.next_wake.load(Relaxed);
+        let wake = self.board.next_wake.load(Relaxed);
         if wake < at {
-            let soonest = cpu.woken.load(Relaxed) + self.slice / WAKES;
+            let soonest = self.cpu.woken.load(Relaxed) + self.board.slice / WAKES;
             at = if runs { wake.max(soonest).min(at) } else { wake };
         }
-        machine.set_alarm(now, at);
+        self.machine.set_alarm(now, at);
     }
 
     /// Asks for the next tick of a slice that has just begun.
-    pub fn set_slice_alarm(&self, machine: &impl Machine, cpu: &CpuCell<'_>) {
-        self.set_alarm(machine, cpu, cpu.since.load(Relaxed));
+    pub fn set_slice_alarm(&self) {
+        self.set_alarm(self.cpu.since.load(Relaxed));
     }
 
     /// After each entry to the kernel: finds somebody to run if nobody does, then delivers events.
     /// Afterwards `context` is what is to run.
-    pub fn leave(&self, machine: &impl Machine, cpu: &CpuCell<'_>, context: &mut Context) -> Next {
-        if cpu.is_judged() {
+    pub fn leave(&self, context: &mut Context) -> Next {
+        if self.cpu.is_judged() {
             return Next::Resolve;
         }
-        if cpu.current().is_none() && !self.find_somebody(machine, cpu, context) {
+        if self.cpu.current().is_none() && !self.find_somebody(context) {
             return Next::Idle;
         }
-        self.deliver(machine, cpu, context)
+        self.deliver(context)
     }
 
     /// Runs somebody on a CPU that runs nobody. Returns whether anybody can run.
     #[inline(never)]
-    fn find_somebody(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        context: &mut Context,
-    ) -> bool {
-        let now = machine.now();
-        self.charge(cpu, now);
-        if self.run_next(machine, cpu, context, now) {
+    fn find_somebody(&self, context: &mut Context) -> bool {
+        let now = self.machine.now();
+        self.charge(now);
+        if self.run_next(context, now) {
             return true;
         }
         // Who becomes runnable from here on sees the bit, or is seen by the second look.
-        self.idle.fetch_or(1 << cpu.number, SeqCst);
-        let found = self.run_next(machine, cpu, context, now);
+        self.board.idle.fetch_or(1 << self.cpu.number, SeqCst);
+        let found = self.run_next(context, now);
         if found {
-            self.idle.fetch_and(!(1 << cpu.number), SeqCst);
+            self.board.idle.fetch_and(!(1 << self.cpu.number), SeqCst);
         } else {
-            machine.deactivate();
-            cpu.set_slice_end(0);
-            self.set_alarm(machine, cpu, now);
+            self.machine.deactivate();
+            self.cpu.set_slice_end(0);
+            self.set_alarm(now);
         }
         found
     }
 
     /// Takes note that an idle CPU looks again.
-    pub fn stir(&self, machine: &impl Machine) {
-        let cpu = self.here(machine);
-        self.idle.fetch_and(!(1 << cpu.number), SeqCst);
-        self.charge(cpu, machine.now());
+    pub fn stir(&self) {
+        self.board.idle.fetch_and(!(1 << self.cpu.number), SeqCst);
+        self.charge(self.machine.now());
     }
 
     /// Begins the next slice. Returns whether there is somebody to run.
     #[inline]
-    fn run_next(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        context: &mut Context,
-        now: u64,
-    ) -> bool {
-        self.bill(cpu, now);
-        let Some((slot, forced)) = self.next_holder(machine, cpu) else { return false };
-        cpu.set_slice_end(now + self.slice);
-        self.run(machine, cpu, slot, forced, context);
-        self.set_alarm(machine, cpu, now);
+    fn run_next(&self, context: &mut Context, now: u64) -> bool {
+        self.bill(now);
+        let Some((slot, forced)) = self.next_holder() else { return false };
+        self.cpu.set_slice_end(now + self.board.slice);
+        self.run(slot, forced, context);
+        self.set_alarm(now);
         true
     }
 
     /// Runs a claimed environment for the rest of the slice.
     #[inline]
-    fn run(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        slot: u16,
-        forced: bool,
-        context: &mut Context,
-    ) {
-        cpu.epilogue.store(0, Relaxed);
-        cpu.count(StatisticsWord::Switches, 1);
-        self.load(machine, cpu, slot, forced, context);
+    fn run(&self, slot: u16, forced: bool, context: &mut Context) {
+        self.cpu.epilogue.store(0, Relaxed);
+        self.cpu.count(StatisticsWord::Switches, 1);
+        self.load(slot, forced, context);
     }
 
     /// Claims the next environment that can run, by the order of the positions; says whether it was
     /// stopped by force. One that owes the others a slice pays with this one. What all of them owe
     /// they owe nobody.
     #[inline]
-    fn next_holder(&self, machine: &impl Machine, cpu: &CpuCell<'_>) -> Option<(u16, bool)> {
+    fn next_holder(&self) -> Option<(u16, bool)> {
         let mut least = u64::MAX;
-        let found = self.next_in_turn(machine, cpu, &mut least);
+        let found = self.next_in_turn(&mut least);
         if found.is_some() || least == u64::MAX {
             return found;
         }
-        cpu.forgive(least - least % self.slice);
-        self.next_in_turn(machine, cpu, &mut least)
+        self.cpu.forgive(least - least % self.board.slice);
+        self.next_in_turn(&mut least)
     }
 
     /// As [`next_holder`](Self::next_holder), with each position once. Lowers `least` to what is left
     /// of the debts of those that were passed over for them.
     #[inline]
-    fn next_in_turn(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        least: &mut u64,
-    ) -> Option<(u16, bool)> {
-        let owing = self.is_anybody_owing(cpu);
-        let first = cpu.position.load(Relaxed) + 1;
-        let mut held = cpu.held.load(Relaxed).rotate_right(first as u32);
+    fn next_in_turn(&self, least: &mut u64) -> Option<(u16, bool)> {
+        let owing = self.is_anybody_owing();
+        let first = self.cpu.position.load(Relaxed) + 1;
+        let mut held = self.cpu.held.load(Relaxed).rotate_right(first as u32);
         while held != 0 {
             let position = (first + u64::from(held.trailing_zeros())) % 64;
             held &= held - 1;
-            let Some(holder) = cpu.slices.get(position as usize) else { continue };
+            let Some(holder) = self.cpu.slices.get(position as usize) else { continue };
             let holder = EnvName(holder.load(Relaxed));
-            let Some(cell) = self.cells.get(holder.index()) else { continue };
+            let Some(cell) = self.board.cells.get(holder.index()) else { continue };
             if cell.is_asleep() && cell.heir.load(Relaxed) == 0 {
                 continue;
             }
-            let claimed = if cell.claim(cpu.number, holder, EnvState::Runnable).is_ok() {
+            let claimed = if cell.claim(self.cpu.number, holder, EnvState::Runnable).is_ok() {
                 Some((holder.index() as u16, false))
             } else {
-                self.claim_holder(cpu.number, holder)
+                self.claim_holder(holder)
             };
             let Some((slot, forced)) = claimed else { continue };
-            let owed = if owing { cpu.owed(holder.index()) } else { 0 };
-            if owed < self.slice {
-                cpu.begin(position, holder);
+            let owed = if owing { self.cpu.owed(holder.index()) } else { 0 };
+            if owed < self.board.slice {
+                self.cpu.begin(position, holder);
                 return claimed;
             }
-            cpu.pay(holder.index() as u16, self.slice);
-            self.pass_over(machine, cpu, slot, forced);
-            *least = (owed - self.slice).min(*least);
+            self.cpu.pay(holder.index() as u16, self.board.slice);
+            self.pass_over(slot, forced);
+            *least = (owed - self.board.slice).min(*least);
         }
         None
     }
 
     /// Lets go of whom was claimed for a slice that its holder pays with.
     #[cold]
-    fn pass_over(&self, machine: &impl Machine, cpu: &CpuCell<'_>, slot: u16, forced: bool) {
-        let cell = self.cell(slot);
+    fn pass_over(&self, slot: u16, forced: bool) {
+        let cell = self.board.cell(slot);
         let back = if forced { EnvState::Preempted } else { EnvState::Runnable };
-        self.release(cpu.number, cell, back);
-        self.offer(machine, cell);
+        self.release(cell, back);
+        self.offer(cell);
     }
 
     /// Claims the holder of a position, or whoever it waits for.
     #[inline(never)]
-    fn claim_holder(&self, number: usize, holder: EnvName) -> Option<(u16, bool)> {
+    fn claim_holder(&self, holder: EnvName) -> Option<(u16, bool)> {
         let mut name = holder;
         for _ in 0..HEIRS {
             let slot = name.index() as u16;
-            if let Ok(forced) = self.claim_runnable(number, name) {
+            if let Ok(forced) = self.claim_runnable(name) {
                 return Some((slot, forced));
             }
-            let cell = self.cells.get(name.index())?;
+            let cell = self.board.cells.get(name.index())?;
             // A position's name may be gone already, and its slot be another's.
             if cell.name() != name || !cell.is_asleep() {
                 return None;
@@ -492,7 +445,7 @@ impl<M: Machine> Kernel<'_, M> {
         if let Some(from) = from {
             self.release_slice(cpu, place.1, from);
         }
-        self.board.call_idle(self.machine);
+        self.here().call_idle();
         Ok(0)
     }
 
@@ -529,7 +482,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Ends what could not go on without the lock, or delivers what could not be delivered.
     pub fn resolve(&mut self, context: &mut Context) {
-        let cpu = self.board.here(self.machine);
+        let cpu = self.here().cpu;
         let Some(slot) = cpu.current() else {
             cpu.take_verdict();
             return;

@@ -7,9 +7,10 @@
 //! Who may enter is a part of the rest itself, and nobody can change it before the rest ends: the
 //! keeper is in the cell, which only who has the claim writes, and each rest writes it anew.
 
-use crate::board::{Board, CpuCell, EnvCell, GENERATION};
+use crate::board::{EnvCell, GENERATION};
 use crate::context::Frame;
 use crate::machine::Machine;
+use crate::processor::Processor;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::calls::{ENTERED, TransferMode};
 use exo_abi::tables::{EnvState, EnvWord, StatisticsWord};
@@ -19,16 +20,10 @@ const ASYNCHRONOUS: u64 = TransferMode::Asynchronous as u64;
 const SYNCHRONOUS: u64 = TransferMode::Synchronous as u64;
 const REPLY: u64 = TransferMode::Reply as u64;
 
-impl Board<'_> {
+impl<M: Machine> Processor<'_, M> {
     /// Transfers control from who runs on this CPU, by the target, the mode and the time in its
     /// registers. Afterwards `frame` is the callee's; the registers that are not in it pass.
-    pub(crate) fn transfer(
-        &self,
-        machine: &impl Machine,
-        cpu: &CpuCell<'_>,
-        from: &EnvCell<'_>,
-        frame: &mut Frame,
-    ) -> Result<(), Error> {
+    pub(crate) fn transfer(&self, from: &EnvCell<'_>, frame: &mut Frame) -> Result<(), Error> {
         let (target, mode, until) = (EnvName(frame.rdi), frame.rsi, frame.rdx);
         if mode > REPLY {
             return Err(Error::BadArgument);
@@ -37,31 +32,31 @@ impl Board<'_> {
         if self.shuts_out(target, name) {
             return Err(Error::GateClosed);
         }
-        let (to, was) = self.claim_at_rest(cpu.number, target)?;
+        let (to, was) = self.claim_at_rest(target)?;
         if !to.lets_in(name) {
             match was {
                 // If its time has come meanwhile, it wakes with the next tick.
-                EnvState::Asleep => self.let_sleep(cpu.number, to, machine),
+                EnvState::Asleep => self.let_sleep(to),
                 _ => {
-                    self.release(cpu.number, to, was);
-                    self.offer(machine, to);
+                    self.release(to, was);
+                    self.offer(to);
                 }
             }
             return Err(Error::GateClosed);
         }
         from.rest(frame, frame.r10);
-        self.leave_cell(machine, cpu, from, machine.now());
+        self.leave_cell(from, self.machine.now());
         if mode == ASYNCHRONOUS {
-            self.release(cpu.number, from, EnvState::Runnable);
-            self.offer(machine, from);
+            self.release(from, EnvState::Runnable);
+            self.offer(from);
         } else {
             from.heir.store(if mode == SYNCHRONOUS { target.0 } else { 0 }, Relaxed);
             from.wake_at.store(until, Relaxed);
-            self.release_asleep(cpu.number, from, machine);
+            self.release_asleep(from);
         }
         from.count(EnvWord::Transfers, 1);
-        cpu.count(StatisticsWord::Transfers, 1);
-        self.enter(machine, cpu, to, target.index() as u16);
+        self.cpu.count(StatisticsWord::Transfers, 1);
+        self.enter(to, target.index() as u16);
         (frame.rax, frame.rdi) = (ENTERED, name.0);
         (frame.rip, frame.rsp) = (to.rip.load(Relaxed), to.rsp.load(Relaxed));
         frame.rflags = to.rflags.load(Relaxed);
@@ -71,33 +66,29 @@ impl Board<'_> {
 
     /// Does what the short way has left to do of a transfer: the caller, who may run elsewhere by
     /// now, has been released.
-    pub fn settle(&self, machine: &impl Machine, from: &EnvCell<'_>, mode: u64, until: u64) {
+    pub fn settle(&self, from: &EnvCell<'_>, mode: u64, until: u64) {
         if mode == ASYNCHRONOUS {
-            self.offer(machine, from);
+            self.offer(from);
         } else {
-            self.settle_sleeper(machine, from, until);
+            self.settle_sleeper(from, until);
         }
     }
 
     /// Whether an environment is at rest and does not let in who has this name, without a claim: one
     /// that is of no use might be what a CPU meets that has a slice for the environment.
     fn shuts_out(&self, target: EnvName, name: EnvName) -> bool {
-        let Some(cell) = self.cells.get(target.index()) else { return false };
+        let Some(cell) = self.board.cells.get(target.index()) else { return false };
         let state = cell.state_word() ^ (target.0 & GENERATION);
         let rests = [EnvState::Asleep as u64, EnvState::Runnable as u64].contains(&state);
         rests && !cell.lets_in(name)
     }
 
     /// Claims an environment that has stopped of its own will; says what state it was in.
-    fn claim_at_rest(
-        &self,
-        cpu: usize,
-        target: EnvName,
-    ) -> Result<(&EnvCell<'_>, EnvState), Error> {
-        if let Ok(cell) = self.claim(cpu, target, EnvState::Asleep) {
+    fn claim_at_rest(&self, target: EnvName) -> Result<(&EnvCell<'_>, EnvState), Error> {
+        if let Ok(cell) = self.claim(target, EnvState::Asleep) {
             return Ok((cell, EnvState::Asleep));
         }
-        let claimed = self.claim(cpu, target, EnvState::Runnable);
+        let claimed = self.claim(target, EnvState::Runnable);
         let cell = claimed.map_err(|word| self.refusal(target, word))?;
         Ok((cell, EnvState::Runnable))
     }
@@ -105,7 +96,7 @@ impl Board<'_> {
     /// Why an environment with this state word, or none, cannot be entered.
     pub(crate) fn refusal(&self, name: EnvName, word: Option<u64>) -> Error {
         let Some(word) = word else { return Error::NoEnvironment };
-        if let Err(error) = name.check(self.cells[name.index()].name().generation()) {
+        if let Err(error) = name.check(self.board.cells[name.index()].name().generation()) {
             return error;
         }
         match EnvState::from_number(word) {

@@ -9,14 +9,15 @@ use crate::x86_64::trap;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::calls::Number;
-use exo_core::{Context, CpuCell, EnvCell, Exception, Kernel, Machine, Next};
+use exo_core::{Context, CpuCell, EnvCell, Exception, Kernel, Machine, Next, Processor};
 use secure_bindings::Refill;
 use spin::{Mutex, MutexGuard, Once};
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
-/// As the entry code passes them.
+/// What the entry code reads itself of a CPU.
 pub(crate) type Cpu = CpuCell<'static>;
+/// As the entry code passes it.
 pub(crate) type Environment = EnvCell<'static>;
 
 /// The kernel and the machine that it runs on.
@@ -42,8 +43,10 @@ impl System {
             kernel: Once::new(),
             deferred: AtomicBool::new(false),
         });
-        for (cpu, cell) in system.hardware.cpus.iter().zip(system.hardware.board.cpus) {
-            cpu.set_system(system, cell);
+        let hardware = &system.hardware;
+        for (block, cpu) in hardware.cpus.iter().zip(hardware.board.cpus) {
+            let processor = Processor { machine: hardware, board: hardware.board, cpu };
+            block.set_here(Here { system, processor });
         }
         system
     }
@@ -99,61 +102,6 @@ impl System {
         }
     }
 
-    /// Finishes an entry.
-    #[inline]
-    fn leave(&self, cpu: &Cpu, context: &mut Context) -> Exit {
-        if self.hardware.board.leave(&self.hardware, cpu, context) != Next::Run {
-            self.leave_slowly(cpu, context);
-        }
-        if cpu.take_loaded() { Exit::All } else { Exit::Frame }
-    }
-
-    /// Does what keeps an entry from ending, and what comes of that.
-    #[cold]
-    #[inline(never)]
-    fn leave_slowly(&self, cpu: &Cpu, context: &mut Context) {
-        let hardware = &self.hardware;
-        loop {
-            match hardware.board.leave(hardware, cpu, context) {
-                Next::Run => return,
-                Next::Resolve => self.with_kernel(|kernel| kernel.resolve(context)),
-                Next::Idle => self.idle(cpu, context),
-            }
-        }
-    }
-
-    /// Halts until something happens.
-    fn idle(&self, cell: &Cpu, context: &mut Context) {
-        let cpu = PerCpu::here();
-        interrupts::enable_and_hlt();
-        interrupts::disable();
-        self.hardware.board.stir(&self.hardware);
-        let came = cpu.while_idle.swap(0, Relaxed);
-        for vector in (0..32).filter(|bit| came >> bit & 1 != 0) {
-            self.interrupt(cell, context, INTERRUPTS as u8 + vector);
-        }
-    }
-
-    /// Handles an interrupt.
-    #[inline]
-    fn interrupt(&self, cpu: &Cpu, context: &mut Context, vector: u8) {
-        match vector {
-            TIMER => self.tick(cpu, context),
-            SERIAL => self.console_input(),
-            NETWORK => self.receive(),
-            // Raised by nobody; it must not be acknowledged.
-            _ => {}
-        }
-    }
-
-    #[inline(never)]
-    fn tick(&self, cpu: &Cpu, context: &mut Context) {
-        self.hardware.apic.acknowledge();
-        if self.hardware.board.tick(&self.hardware, cpu, context) {
-            self.collect();
-        }
-    }
-
     #[inline(never)]
     fn console_input(&self) {
         self.with_kernel(|kernel| kernel.console_input());
@@ -188,6 +136,67 @@ impl System {
     }
 }
 
+/// What an entry on a CPU is given: the CPU, and the system that it is a part of.
+pub(crate) struct Here {
+    pub(crate) system: &'static System,
+    pub(crate) processor: Processor<'static, Hardware>,
+}
+
+impl Here {
+    /// Finishes an entry.
+    #[inline]
+    fn leave(&self, context: &mut Context) -> Exit {
+        if self.processor.leave(context) != Next::Run {
+            self.leave_slowly(context);
+        }
+        if self.processor.cpu.take_loaded() { Exit::All } else { Exit::Frame }
+    }
+
+    /// Does what keeps an entry from ending, and what comes of that.
+    #[cold]
+    #[inline(never)]
+    fn leave_slowly(&self, context: &mut Context) {
+        loop {
+            match self.processor.leave(context) {
+                Next::Run => return,
+                Next::Resolve => self.system.with_kernel(|kernel| kernel.resolve(context)),
+                Next::Idle => self.idle(context),
+            }
+        }
+    }
+
+    /// Halts until something happens.
+    fn idle(&self, context: &mut Context) {
+        interrupts::enable_and_hlt();
+        interrupts::disable();
+        self.processor.stir();
+        let came = PerCpu::here().while_idle.swap(0, Relaxed);
+        for vector in (0..32).filter(|bit| came >> bit & 1 != 0) {
+            self.interrupt(context, INTERRUPTS as u8 + vector);
+        }
+    }
+
+    /// Handles an interrupt.
+    #[inline]
+    fn interrupt(&self, context: &mut Context, vector: u8) {
+        match vector {
+            TIMER => self.tick(context),
+            SERIAL => self.system.console_input(),
+            NETWORK => self.system.receive(),
+            // Raised by nobody; it must not be acknowledged.
+            _ => {}
+        }
+    }
+
+    #[inline(never)]
+    fn tick(&self, context: &mut Context) {
+        self.system.hardware.apic.acknowledge();
+        if self.processor.tick(context) {
+            self.system.collect();
+        }
+    }
+}
+
 /// How the entry code goes back to a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -201,168 +210,128 @@ pub(crate) enum Exit {
 }
 
 /// A program has executed `syscall`.
-pub(crate) extern "sysv64" fn call(
-    context: &mut Context,
-    system: &System,
-    cpu: &Cpu,
-    environment: &Environment,
-) -> Exit {
-    if system.hardware.board.null(cpu, environment, context) {
+pub(crate) extern "sysv64" fn call(context: &mut Context, here: &Here, cell: &Environment) -> Exit {
+    if here.processor.null(cell, context) {
         return Exit::Sysret;
     }
     if context.rax == Number::Protect as u64 {
-        return protect(context, system, cpu, environment);
+        return protect(context, here, cell);
     }
-    call_further(context, system, cpu, environment)
+    call_further(context, here, cell)
 }
 
 /// A program gives pages other rights.
 #[inline(never)]
-extern "sysv64" fn protect(
-    context: &mut Context,
-    system: &System,
-    cpu: &Cpu,
-    environment: &Environment,
-) -> Exit {
-    let (hardware, board) = (&system.hardware, system.hardware.board);
-    if !board.protect(hardware, cpu, environment, context) {
-        return call_further(context, system, cpu, environment);
+extern "sysv64" fn protect(context: &mut Context, here: &Here, cell: &Environment) -> Exit {
+    if !here.processor.protect(cell, context) {
+        return call_further(context, here, cell);
     }
-    if board.goes_on(environment) {
+    if here.processor.goes_on(cell) {
         return Exit::Sysret;
     }
     (context.rcx, context.r11) = (context.rip, context.rflags);
-    finish_call(context, system, cpu)
+    finish_call(context, here)
 }
 
 #[inline(never)]
-extern "sysv64" fn call_further(
-    context: &mut Context,
-    system: &System,
-    cpu: &Cpu,
-    environment: &Environment,
-) -> Exit {
+extern "sysv64" fn call_further(context: &mut Context, here: &Here, cell: &Environment) -> Exit {
     // As the instruction has left them; the entry code has not saved them twice.
     (context.rcx, context.r11) = (context.rip, context.rflags);
-    if !system.hardware.board.call(&system.hardware, cpu, environment, context) {
-        system.with_kernel(|kernel| kernel.call(context));
+    if !here.processor.call(cell, context) {
+        here.system.with_kernel(|kernel| kernel.call(context));
     }
-    finish_call(context, system, cpu)
+    finish_call(context, here)
 }
 
-fn finish_call(context: &mut Context, system: &System, cpu: &Cpu) -> Exit {
+fn finish_call(context: &mut Context, here: &Here) -> Exit {
     let frame = (context.rip, context.rsp);
-    match system.leave(cpu, context) {
+    match here.leave(context) {
         Exit::Frame if frame == (context.rip, context.rsp) => Exit::Sysret,
         exit => exit,
     }
 }
 
 /// A slice has begun by the short way, and something else is to happen before it ends.
-pub(crate) extern "sysv64" fn set_alarm(system: &System, cpu: &Cpu) {
-    system.hardware.board.set_slice_alarm(&system.hardware, cpu);
+pub(crate) extern "sysv64" fn set_alarm(here: &Here) {
+    here.processor.set_slice_alarm();
 }
 
 /// The slice that ends by the short way has been too long.
-pub(crate) extern "sysv64" fn bill(system: &System, cpu: &Cpu) {
-    system.hardware.board.bill_slice(cpu);
+pub(crate) extern "sysv64" fn bill(here: &Here) {
+    here.processor.bill_slice();
 }
 
 /// Who is to run next by the short way has an event pending.
-pub(crate) extern "sysv64" fn resume(
-    context: &mut Context,
-    system: &System,
-    cpu: &Cpu,
-    environment: &Environment,
-) {
-    system.hardware.board.resume(cpu, environment, context);
-    system.leave(cpu, context);
+pub(crate) extern "sysv64" fn resume(context: &mut Context, here: &Here, cell: &Environment) {
+    here.processor.resume(cell, context);
+    here.leave(context);
 }
 
 /// A short way has come to where it cannot do the rest.
-pub(crate) extern "sysv64" fn settle(
-    system: &System,
-    environment: &Environment,
-    until: u64,
-    mode: u64,
-) {
-    system.hardware.board.settle(&system.hardware, environment, mode, until);
+pub(crate) extern "sysv64" fn settle(here: &Here, cell: &Environment, until: u64, mode: u64) {
+    here.processor.settle(cell, mode, until);
 }
 
 /// A program has caused an exception that is none of those below.
 pub(crate) extern "sysv64" fn exception(
     context: &mut Context,
-    system: &System,
-    cpu: &Cpu,
-    environment: &Environment,
+    here: &Here,
+    cell: &Environment,
     vector: u64,
     error: u64,
 ) -> Exit {
-    let hardware = &system.hardware;
     let exception = Exception { vector, error, address: 0 };
-    if hardware.board.exception(hardware, cpu, environment, context, exception) {
-        hardware.note_upcall(environment);
+    if here.processor.exception(cell, context, exception) {
+        here.system.hardware.note_upcall(cell);
         return Exit::Frame;
     }
-    exception_further(context, system, cpu, exception)
+    exception_further(context, here, exception)
 }
 
 /// A program has caused a page fault.
 pub(crate) extern "sysv64" fn page_fault(
     context: &mut Context,
-    system: &System,
-    cpu: &Cpu,
-    environment: &Environment,
+    here: &Here,
+    cell: &Environment,
     vector: u64,
     error: u64,
 ) -> Exit {
-    let (hardware, board) = (&system.hardware, system.hardware.board);
     let fault = Exception { vector, error, address: Cr2::read_raw() };
-    let done = match board.page_fault(hardware, cpu, environment, context.rip, fault) {
+    let done = match here.processor.page_fault(cell, context.rip, fault) {
         Refill::Refused(refused) => {
             let exception = Exception { error: refused.bits(), ..fault };
-            board.exception(hardware, cpu, environment, context, exception)
+            here.processor.exception(cell, context, exception)
         }
         other => other == Refill::Done,
     };
     if done {
         return Exit::Frame;
     }
-    exception_further(context, system, cpu, fault)
+    exception_further(context, here, fault)
 }
 
 /// A program has used vector registers, and they trap.
-pub(crate) extern "sysv64" fn vector_use(_: &mut Context, system: &System) -> Exit {
-    system.hardware.claim_vectors();
+pub(crate) extern "sysv64" fn vector_use(_: &mut Context, here: &Here) -> Exit {
+    here.system.hardware.claim_vectors();
     Exit::Frame
 }
 
 #[inline(never)]
-fn exception_further(
-    context: &mut Context,
-    system: &System,
-    cpu: &Cpu,
-    exception: Exception,
-) -> Exit {
-    system.with_kernel(|kernel| kernel.exception(context, exception));
-    system.leave(cpu, context)
+fn exception_further(context: &mut Context, here: &Here, exception: Exception) -> Exit {
+    here.system.with_kernel(|kernel| kernel.exception(context, exception));
+    here.leave(context)
 }
 
 /// An interrupt while a program ran. All its registers are in the context, and in the end those of
 /// who is to run.
-pub(crate) extern "sysv64" fn interrupt(
-    context: &mut Context,
-    system: &System,
-    cpu: &Cpu,
-    vector: u64,
-) {
+pub(crate) extern "sysv64" fn interrupt(context: &mut Context, here: &Here, vector: u64) {
     if vector == u64::from(ATTENTION) {
-        attend(system);
+        attend(here.system);
     } else {
-        cpu.count_interrupt();
-        system.interrupt(cpu, context, vector as u8);
+        here.processor.cpu.count_interrupt();
+        here.interrupt(context, vector as u8);
     }
-    system.leave(cpu, context);
+    here.leave(context);
 }
 
 /// An exception or interrupt while the kernel ran.
@@ -389,11 +358,10 @@ fn attend(system: &System) {
 
 /// The life of a CPU from its start on: runs whoever can run.
 pub(crate) fn join(cpu: &'static PerCpu) -> ! {
-    let Some(system) = SYSTEM.get() else { panic!("a CPU joins before there is a system") };
+    let Some(here) = cpu.found() else { panic!("a CPU joins before there is a system") };
     // SAFETY: nothing else uses the CPU's context before it has gone to a program.
     let context = unsafe { &mut *cpu.context() };
-    let cell = &system.hardware.board.cpus[cpu.number as usize];
-    system.leave(cell, context);
+    here.leave(context);
     // SAFETY: the environment in the context has just been loaded.
     unsafe { trap::go() }
 }

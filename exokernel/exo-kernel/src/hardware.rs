@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use exo_abi::FrameNumber;
 use exo_abi::boot::{VERDICT_BASE, VERDICT_MAX, VERDICT_PANIC, VERDICT_PORT};
 use exo_abi::name::PAGE_SIZE;
-use exo_core::{Board, Machine};
+use exo_core::{Board, Machine, Processor};
 use secure_bindings::{FrameMemory, Page, TranslationCache};
 use x86_64::PhysAddr;
 use x86_64::instructions::port::Port;
@@ -107,7 +107,7 @@ impl Machine for Hardware {
     fn pause(&self) {
         // Who holds the lock may be waiting for this CPU to let go of an environment, and takes an
         // answer as a sign that it is not in the tables of one that it does not run.
-        self.board.drop_doomed(self);
+        Processor::here(self, self.board).drop_doomed();
         self.serve();
         core::hint::spin_loop();
     }

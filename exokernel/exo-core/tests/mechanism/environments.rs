@@ -103,11 +103,10 @@ fn no_processor_is_left_in_the_tables_of_one_that_has_ended() {
 #[test]
 fn who_waits_has_left_the_tables_of_whom_it_stopped() {
     let bench = Bench::new();
-    let cpu = &bench.board.cpus[0];
     bench.machine.time.set(1 << 40);
-    bench.board.tick(bench.machine, cpu, &bench.contexts[0]);
+    bench.here().tick(&bench.contexts[0]);
     assert!(bench.idle() && bench.machine.active[0].get().is_some());
-    bench.board.drop_doomed(bench.machine);
+    bench.here().drop_doomed();
     assert_eq!(bench.machine.active[0].get(), None);
 }
 

@@ -10,7 +10,7 @@ use exo_abi::upcall::FaultCode;
 use exo_abi::{Call, EnvName, Error, FrameNumber, Rights};
 use exo_core::{
     Arrival, Board, Context, CpuCell, Devices, EnvCell, Environment, Exception, Exposed, FILTERS,
-    Handled, Kernel, Lists, Machine, Next, RINGS, SHAPES, Storage,
+    Handled, Kernel, Lists, Machine, Next, Processor, RINGS, SHAPES, Storage,
 };
 use packet_filters::ebpf::{HANDLER, Workspace, verify};
 use packet_filters::{FilterSet, Line, Link, Memory, Shape, code_for, lines_for};
@@ -330,28 +330,32 @@ impl Bench {
 
     /// What the entry code does at the end of each entry.
     fn leave(&mut self) {
+        let here = self.here();
         let context = &mut self.contexts[self.machine.cpu()];
-        let cpu = &self.board.cpus[self.machine.cpu()];
-        while self.board.leave(self.machine, cpu, context) == Next::Resolve {
+        while here.leave(context) == Next::Resolve {
             self.kernel.resolve(context);
         }
     }
 
+    /// The current CPU.
+    pub(crate) fn here(&self) -> Processor<'static, Fake> {
+        Processor::here(self.machine, self.board)
+    }
+
     /// Whether nobody runs on the current CPU.
     pub(crate) fn idle(&self) -> bool {
-        self.board.here(self.machine).current().is_none()
+        self.here().cpu.current().is_none()
     }
 
     /// An exception of whoever runs.
     pub(crate) fn exception(&mut self, vector: u64, error: u64, address: u64) {
         let exception = Exception { vector, error, address };
+        let here = self.here();
         let context = &mut self.contexts[self.machine.cpu()];
-        let cpu = &self.board.cpus[self.machine.cpu()];
-        let Some(slot) = self.board.here(self.machine).current() else { return };
+        let Some(slot) = here.cpu.current() else { return };
         let cell = self.board.cell(slot);
-        let (board, machine) = (self.board, self.machine);
         let refused = match vector {
-            14 => board.page_fault(machine, cpu, cell, context.rip, exception),
+            14 => here.page_fault(cell, context.rip, exception),
             _ => Refill::Refused(FaultCode::from_bits_retain(error)),
         };
         let done = match refused {
@@ -359,7 +363,7 @@ impl Bench {
             Refill::TableMissing => false,
             Refill::Refused(code) => {
                 let exception = Exception { error: code.bits(), ..exception };
-                board.exception(machine, cpu, cell, context, exception)
+                here.exception(cell, context, exception)
             }
         };
         if !done {
@@ -376,16 +380,16 @@ impl Bench {
 
     /// As [`Bench::call`], with any registers.
     pub(crate) fn raw_call(&mut self, number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
+        let here = self.here();
         let context = &mut self.contexts[self.machine.cpu()];
         context.rax = number;
         [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9] = arguments;
-        let cpu = &self.board.cpus[self.machine.cpu()];
-        let Some(slot) = self.board.here(self.machine).current() else { return Ok(0) };
+        let Some(slot) = here.cpu.current() else { return Ok(0) };
         let cell = self.board.cell(slot);
-        if self.board.null(cpu, cell, context) {
+        if here.null(cell, context) {
             return self.answer();
         }
-        if !self.board.call(self.machine, cpu, cell, context) {
+        if !here.call(cell, context) {
             self.kernel.call(context);
         }
         self.leave();
@@ -448,10 +452,9 @@ impl Bench {
     /// Lets time pass and ticks.
     pub(crate) fn tick(&mut self, nanoseconds: u64) {
         self.machine.time.update(|time| time + nanoseconds);
-        self.board.stir(self.machine);
-        let context = &mut self.contexts[self.machine.cpu()];
-        let cpu = &self.board.cpus[self.machine.cpu()];
-        if self.board.tick(self.machine, cpu, context) {
+        let here = self.here();
+        here.stir();
+        if here.tick(&self.contexts[self.machine.cpu()]) {
             self.kernel.collect();
         }
         self.leave();

@@ -6,7 +6,7 @@ use super::segments;
 use super::switch::Switch;
 use super::trap;
 use super::vectors::Vectors;
-use crate::entry::System;
+use crate::entry::Here;
 use crate::shootdown::Mailbox;
 use crate::upcall::Upcall;
 use core::arch::asm;
@@ -15,6 +15,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use exo_core::{Context, CpuCell, EnvCell};
+use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::random::RdRand;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
@@ -35,8 +36,10 @@ pub(crate) struct PerCpu {
     segments: Segments,
     /// The number of its interrupt controller; [`NOBODY`] until the CPU is there.
     identity: AtomicU32,
-    /// What the entry code passes on.
-    pub(crate) system: AtomicPtr<System>,
+    /// What the entry code passes on, and where that is.
+    here: Once<Here>,
+    pub(crate) entry: AtomicPtr<Here>,
+    /// Its own cell.
     pub(crate) cell: AtomicPtr<CpuCell<'static>>,
     /// The cell of the environment that runs.
     pub(crate) environment: AtomicPtr<EnvCell<'static>>,
@@ -86,7 +89,8 @@ impl PerCpu {
             this: AtomicPtr::new(core::ptr::null_mut()),
             segments: Segments::new(),
             identity: AtomicU32::new(NOBODY),
-            system: AtomicPtr::new(core::ptr::null_mut()),
+            here: Once::new(),
+            entry: AtomicPtr::new(core::ptr::null_mut()),
             cell: AtomicPtr::new(core::ptr::null_mut()),
             environment: AtomicPtr::new(core::ptr::null_mut()),
             registers: AtomicPtr::new(core::ptr::null_mut()),
@@ -118,12 +122,19 @@ impl PerCpu {
         }
     }
 
-    /// Says what system it is a part of, and what its cell there is.
-    pub(crate) fn set_system(&self, system: &'static System, cell: &'static CpuCell<'static>) {
+    /// Says what system it is a part of, and as what.
+    pub(crate) fn set_here(&self, here: Here) {
+        let here = self.here.call_once(|| here);
+        let cell = here.processor.cpu;
         self.upcall.set_statistics(cell);
-        self.switch.open(system, self.number as usize);
+        self.switch.open(here.system, self.number as usize);
         self.cell.store(core::ptr::from_ref(cell).cast_mut(), Ordering::Release);
-        self.system.store(core::ptr::from_ref(system).cast_mut(), Ordering::Release);
+        self.entry.store(core::ptr::from_ref(here).cast_mut(), Ordering::Release);
+    }
+
+    /// What [`set_here`](Self::set_here) has said.
+    pub(crate) fn found(&self) -> Option<&Here> {
+        self.here.get()
     }
 
     /// The registers of the program that has entered the kernel here.

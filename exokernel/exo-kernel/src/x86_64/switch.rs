@@ -145,7 +145,7 @@ entry_code! {
     mov cr3, rax
     .endm
 
-    // A function of the system, r11, rdx and rsi. Nothing changes but rax.
+    // A function of where this is, r11, rdx and rsi. Nothing changes but rax.
     .macro call_out function
     push rcx
     push rdx
@@ -155,7 +155,7 @@ entry_code! {
     push r9
     push r10
     push r11
-    mov rdi, gs:[{system}]
+    mov rdi, gs:[{here}]
     mov rcx, rsi
     mov rsi, r11
     call \function
@@ -339,7 +339,6 @@ yield_entry:
     call_out {settle}
     jmp 36b
 63: mov rsp, gs:[0]
-    mov r11, rbx
     call_out {set_alarm}
     jmp 37b
     // Who runs next has an event pending.
@@ -348,14 +347,12 @@ yield_entry:
     swapgs
     mov rsp, gs:[0]
     mov rdi, gs:[{registers}]
-    mov rsi, gs:[{system}]
-    mov rdx, rbx
+    mov rsi, gs:[{here}]
+    mov rdx, gs:[{environment}]
     call {resume}
     jmp leave_kernel
 65: mov rsp, gs:[0]
-    xchg r11, rbx
     call_out {bill}
-    xchg r11, rbx
     mov rax, [rbx + {p_statistics}]
     jmp 3b
 91: xor edi, edi
@@ -367,7 +364,7 @@ yield_entry:
 "#,
     fields {
         PerCpu {
-            environment = environment, cell = cell, system = system, current_root = root,
+            environment = environment, cell = cell, here = entry, current_root = root,
             registers = registers, switch = switch, upcall = upcall, vectors = vectors,
         }
         Switch {

@@ -101,11 +101,9 @@ trap_stubs:
     push 2                      // no flag of the program's, the alignment check's least of all,
     popfq                       // which would switch SMAP off
     mov rdi, gs:[{registers}]
-    mov rsi, gs:[{system}]
-    mov rdx, gs:[{cell}]
-    mov r8d, ecx
-    mov r9, rax
-    mov rcx, gs:[{environment}]
+    mov rsi, gs:[{here}]
+    mov rdx, gs:[{environment}]
+    mov r8, rax
     call \function
     cmp al, 2
     je all_return
@@ -201,8 +199,8 @@ interrupt_entry:
     mov rsp, gs:[0]
     push 2
     popfq
-    mov rsi, gs:[{system}]
-    mov rdx, gs:[{cell}]
+    mov rsi, gs:[{here}]
+    mov edx, ecx
     xor ebp, ebp
     call {interrupt}
 all_return:
@@ -250,9 +248,8 @@ call_further:
     mov gs:[{context} + {kept} + {r9}], r9
     mov gs:[{context} + {kept} + {r10}], r10
     mov rdi, gs:[{registers}]
-    mov rsi, gs:[{system}]
-    mov rdx, gs:[{cell}]
-    mov rcx, gs:[{environment}]
+    mov rsi, gs:[{here}]
+    mov rdx, gs:[{environment}]
     call {call}
     test al, al
     jnz 5f
@@ -281,8 +278,8 @@ leave_kernel:
     fields {
         Context { kept = frame }
         PerCpu {
-            context = context, registers = registers, system = system, cell = cell,
-            environment = environment, upcall = upcall,
+            context = context, registers = registers, here = entry, environment = environment,
+            upcall = upcall,
         }
         Upcall {
             u_frame = frame, u_place = place, u_entry = entry, u_base = base, u_top = top,

@@ -116,7 +116,7 @@ impl Hardware {
     /// them in this slice.
     pub(crate) fn claim_vectors(&self) {
         let cpu = PerCpu::here();
-        let Some(slot) = self.board.here(self).current() else { return };
+        let Some(slot) = self.board.cpus[cpu.number as usize].current() else { return };
         cpu.vectors.used.store(1, Relaxed);
         if cpu.vectors.owner.load(Relaxed) == u64::from(slot) {
             return cpu.vectors.set_trap(false);
