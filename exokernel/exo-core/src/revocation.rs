@@ -337,7 +337,7 @@ impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn expose_accounts(&self, slot: u16) {
         let environment = self.environment(slot);
         environment.accounts.write_to(self.machine.page(environment.pages.contract));
-        let frames = environment.accounts.get(Kind::Frames);
+        let (cell, frames) = (self.board.cell(slot), environment.accounts.get(Kind::Frames));
         for (word, value) in [
             (EnvWord::Frames, frames.held),
             (EnvWord::FramesLimit, frames.limit),
@@ -349,7 +349,7 @@ impl<M: Machine> Kernel<'_, M> {
             (EnvWord::Filters, environment.accounts.get(Kind::Filters).held),
             (EnvWord::Rings, environment.accounts.get(Kind::Rings).held),
         ] {
-            self.board.cell(slot).expose(word, value);
+            cell.expose(word, value);
         }
         self.expose_free();
     }

@@ -1,4 +1,4 @@
-//! What the entry code calls: first the board, which needs no lock, then what needs one.
+//! What the entry code calls: first the processor, which needs no lock, then what needs one.
 
 use crate::drivers::network::NetworkDevice;
 use crate::hardware::Hardware;

@@ -1,6 +1,6 @@
 //! The short ways from one environment to another: control transfer, and the change of slices.
 //!
-//! They are `Board::transfer` and `Board::give_way` once more, for what nearly every one of them is.
+//! They are `Processor::transfer` and `Processor::give_way` once more, for what nearly every one of them is.
 //! A transfer goes to an environment that rests, lets the caller in and has no event pending. Who
 //! gives its slice up without saying to whom goes on as one that rests, and so does the holder of the
 //! next slice. Whatever else comes, the short ways leave to the long ones, before anything has changed
