@@ -41,12 +41,6 @@ impl Link {
 
 /// The end of a list of frames.
 pub(crate) const END: FrameNumber = FrameNumber(u32::MAX);
-/// The frame is in no list of donated frames.
-pub(crate) const UNLISTED: FrameNumber = FrameNumber(u32::MAX - 1);
-
-/// The frame is in no such list, and in one that is being checked.
-pub(crate) const CHECKED: FrameNumber = FrameNumber(u32::MAX - 2);
-
 /// What the kernel alone knows about a frame.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameRecord {
@@ -54,8 +48,8 @@ pub struct FrameRecord {
     pub(crate) guard: CapabilityName,
     /// The first of the frame's bindings.
     pub(crate) chain: Link,
-    /// The next frame that the same environment donated, or [`UNLISTED`].
-    pub(crate) donated: FrameNumber,
+    /// Whether it is in the list that is being checked.
+    checked: bool,
     /// The next frame in the pool of donated frames without a use.
     pub(crate) pooled: FrameNumber,
     /// How many of its bindings are wired.
@@ -67,7 +61,7 @@ impl FrameRecord {
     pub const EMPTY: Self = Self {
         guard: CapabilityName::NOTHING,
         chain: Link::NONE,
-        donated: UNLISTED,
+        checked: false,
         pooled: END,
         wired: 0,
     };
@@ -89,7 +83,7 @@ impl<'a> FrameTable<'a> {
         records: &'a mut [FrameRecord],
         free_words: &'a mut [u64],
     ) -> Self {
-        let count = records.len().min(exposed.len() / 2).min(CHECKED.0 as usize);
+        let count = records.len().min(exposed.len() / 2).min(END.0 as usize);
         let free = FreeMap::new(free_words, count);
         let (records, _) = records.split_at_mut(free.capacity().min(count));
         records.fill(FrameRecord::EMPTY);
@@ -229,15 +223,15 @@ impl<'a> FrameTable<'a> {
         let mut checked = 0;
         let result = list.iter().try_for_each(|&frame| {
             check(self, frame)?;
-            if self.record(frame).donated == CHECKED {
+            if self.record(frame).checked {
                 return Err(Error::BadArgument);
             }
-            self.update(frame, |record| record.donated = CHECKED);
+            self.update(frame, |record| record.checked = true);
             checked += 1;
             Ok(())
         });
         for &frame in &list[..checked] {
-            self.update(frame, |record| record.donated = UNLISTED);
+            self.update(frame, |record| record.checked = false);
         }
         result
     }
@@ -265,6 +259,13 @@ impl<'a> FrameTable<'a> {
         }
     }
 
+    /// Kernel memory becomes a frame again that its donor holds. Nothing may use it any more.
+    pub(crate) fn undonate(&mut self, frame: FrameNumber, owner: u16, guard: CapabilityName) {
+        if self.state(frame) == Some(FrameState::Donated) {
+            self.hold(frame, owner, guard);
+        }
+    }
+
     /// A held frame gets another owner and guard. Its bindings stay.
     pub fn set_owner(&mut self, frame: FrameNumber, owner: u16, guard: CapabilityName) {
         if self.is_held(frame) {
@@ -275,10 +276,21 @@ impl<'a> FrameTable<'a> {
     /// The first frame with a number in `range`, none of which is beyond the table, that `owner` holds
     /// and has not donated.
     pub fn next_held(&self, owner: u16, range: Range<u32>) -> Option<FrameNumber> {
+        self.next(owner, range, 0xff_ffff)
+    }
+
+    /// As [`next_held`](Self::next_held), donated or not.
+    pub(crate) fn next_owned(&self, owner: u16, range: Range<u32>) -> Option<FrameNumber> {
+        const { assert!(FrameState::Held as u8 | 1 == FrameState::Donated as u8) };
+        self.next(owner, range, 0xfe_ffff)
+    }
+
+    #[inline]
+    fn next(&self, owner: u16, range: Range<u32>, mask: u64) -> Option<FrameNumber> {
         let words =
             self.exposed.as_chunks::<2>().0.get(range.start as usize..range.end as usize)?;
         let wanted = u64::from(owner) | (FrameState::Held as u64) << 16;
-        let held = |words: &[AtomicU64; 2]| words[0].load(Ordering::Relaxed) & 0xff_ffff == wanted;
+        let held = |words: &[AtomicU64; 2]| words[0].load(Ordering::Relaxed) & mask == wanted;
         Some(FrameNumber(range.start + words.iter().position(held)? as u32))
     }
 

@@ -4,7 +4,7 @@
 //! the generation, and only then is the frame free.
 
 use crate::binding::{Bindings, Shootdown};
-use crate::frame::{CHECKED, END, FrameRecord, FrameTable, Link, UNLISTED};
+use crate::frame::{END, FrameRecord, FrameTable, Link};
 use crate::memory::{FrameMemory, TranslationCache};
 use crate::record::Record;
 use crate::space::{CACHE_MINIMUM, Space};
@@ -30,8 +30,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         2 + shared_tables + 3 + Record::frames_for(frames_total) + CACHE_MINIMUM as usize
     }
 
-    /// Creates the address space of environment slot `index` from frames that somebody holds, or
-    /// that are already marked as donated. `tlb_frames` of them become its software TLB, which it
+    /// Creates the address space of environment slot `index` from frames that somebody holds. `tlb_frames` of them become its software TLB, which it
     /// can read. `common` gives the top-level entries that are the same in all spaces; of these
     /// the lower half is taken behind the shared pages only.
     ///
@@ -65,7 +64,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         for &frame in donated {
             self.break_frame(frame, false);
             self.frames.donate(frame, index);
-            space.add(&mut self.frames, frame);
+            space.pool.push(&mut self.frames, frame);
         }
         space.root = space.take(m, &mut self.frames)?;
         for (at, entry) in m.page(space.root).iter().enumerate() {
@@ -92,12 +91,11 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
 
     /// Whether a frame may become kernel memory.
     fn may_donate(frames: &FrameTable<'_>, frame: FrameNumber) -> Result<(), Error> {
-        let entry = frames.entry(frame)?;
-        if !matches!(frames.state(frame), Some(FrameState::Held | FrameState::Donated)) {
-            return Err(Error::NoFrame);
+        match frames.state(frame) {
+            Some(FrameState::Held) if !frames.is_pinned(frame) => Ok(()),
+            Some(FrameState::Held | FrameState::Donated) => Err(Error::FramePinned),
+            _ => Err(Error::NoFrame),
         }
-        let listed = !matches!(frames.record(frame).donated, UNLISTED | CHECKED);
-        if entry.pins != 0 || listed { Err(Error::FramePinned) } else { Ok(()) }
     }
 
     /// Maps a page that the kernel provides, at an address of the range that begins with
@@ -152,8 +150,19 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         self.break_frame(frame, false);
         self.frames.donate(frame, index);
         if let Some((space, frames)) = self.split(index) {
-            space.add(frames, frame);
+            space.pool.push(frames, frame);
         }
+    }
+
+    /// Makes some kernel memory of an environment a frame again that it holds, under this guard: what the
+    /// cache of hardware tables can do without.
+    ///
+    /// # Errors
+    /// [`Error::NoEnvironment`], [`Error::DonationSpent`] if that would leave too little.
+    pub fn undonate(&mut self, index: u16, guard: CapabilityName) -> Result<FrameNumber, Error> {
+        let frame = self.take_donated(index)?;
+        self.frames.undonate(frame, index, guard);
+        Ok(frame)
     }
 
     /// Takes the frame out of every address space. When this returns, no CPU reaches it by a
@@ -222,13 +231,12 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         true
     }
 
-    /// Ends an address space: takes every binding away and frees what was donated, in a step for
-    /// each entry of the software TLB and each frame. No CPU may have it active. The frames that
-    /// the environment holds stay held: see [`FrameTable::next_held`](crate::FrameTable::next_held).
+    /// Ends an address space: takes every binding away and frees all that the environment holds or has
+    /// donated, in a step for each entry of the software TLB and each frame. No CPU may have it active.
     pub fn destroy(&mut self, index: u16) {
         let m = self.machine;
         let Some(space) = self.space(index) else { return };
-        let (root, tlb, mut frame) = (space.root, space.tlb, space.donated);
+        let (root, tlb) = (space.root, space.tlb);
         for entry in m.page(root) {
             entry.store(0, Ordering::Relaxed);
         }
@@ -240,10 +248,11 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
             }
         }
         self.spaces[usize::from(index)] = None;
-        while frame != END && frame != UNLISTED {
-            let next = self.frames.record(frame).donated;
+        let (mut from, all) = (0, self.frames.count() as u32);
+        while let Some(frame) = self.frames.next_owned(index, from..all) {
+            self.break_frame(frame, false);
             self.frames.release(frame);
-            frame = next;
+            from = frame.0 + 1;
         }
     }
 }

@@ -30,8 +30,6 @@ pub struct Space {
     pub(crate) root: FrameNumber,
     pub(crate) tlb: Tlb,
     pub(crate) pool: Pool,
-    /// The first frame of the list of all that was donated.
-    pub(crate) donated: FrameNumber,
     /// How many frames are hardware tables of the cache.
     pub(crate) tables: u32,
     /// Where the search for an entry that may go begins; it moves on with each.
@@ -52,7 +50,7 @@ impl Space {
     /// A space with nothing in it yet.
     pub(crate) fn new(root: FrameNumber, tlb: Tlb) -> Self {
         let known = [const { Cell::new(UNKNOWN) }; KNOWN];
-        Self { root, tlb, pool: Pool::EMPTY, donated: END, tables: 0, hand: 0, reclaim: 0, known }
+        Self { root, tlb, pool: Pool::EMPTY, tables: 0, hand: 0, reclaim: 0, known }
     }
 
     /// The leaf table of a page, or how many tables are missing.
@@ -155,27 +153,23 @@ impl Space {
         true
     }
 
-    /// Takes a cleared frame for good, leaving enough for the cache.
+    /// Takes a cleared frame for good, leaving enough for the cache, which may lose a table by it.
     ///
     /// # Errors
     /// [`Error::DonationSpent`].
-    pub(crate) fn take<M: FrameMemory>(
+    pub(crate) fn take<M: FrameMemory + TranslationCache>(
         &mut self,
-        memory: &M,
+        m: &M,
         frames: &mut FrameTable<'_>,
     ) -> Result<FrameNumber, Error> {
         if self.pool.count() + self.tables <= CACHE_MINIMUM {
             return Err(Error::DonationSpent);
         }
+        if self.pool.count() == 0 {
+            self.reclaim_tables(m, frames);
+        }
         let frame = self.pool.pop(frames).ok_or(Error::DonationSpent)?;
-        memory.clear(frame);
+        m.clear(frame);
         Ok(frame)
-    }
-
-    /// Adds a donated frame to the list and the pool.
-    pub(crate) fn add(&mut self, frames: &mut FrameTable<'_>, frame: FrameNumber) {
-        frames.update(frame, |record| record.donated = self.donated);
-        self.donated = frame;
-        self.pool.push(frames, frame);
     }
 }

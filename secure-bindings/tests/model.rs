@@ -18,6 +18,7 @@ enum Step {
     Create(u16, usize),
     Destroy(u16),
     Donate(u16, u32),
+    Undonate(u16),
     Bind { space: u16, page: u64, frame: u32, count: u64, rights: Rights },
     Unbind(u16, u64, u64),
     Protect(u16, u64, u64, Rights),
@@ -70,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (space(), 0_usize..6).prop_map(|(space, spare)| Step::Create(space, spare)),
         1 => space().prop_map(Step::Destroy),
         1 => (space(), frame()).prop_map(|(space, frame)| Step::Donate(space, frame)),
+        1 => space().prop_map(Step::Undonate),
         8 => (space(), page(), frame(), 1_u64..50, rights()).prop_map(
             |(space, page, frame, count, rights)| Step::Bind { space, page, frame, count, rights }
         ),
@@ -91,6 +93,7 @@ fn run(world: &mut World<'_>, step: &Step) {
         Step::Create(space, spare) => world.create(space, spare).unwrap(),
         Step::Destroy(space) => world.destroy(space),
         Step::Donate(space, frame) => world.donate(space, FrameNumber(frame)),
+        Step::Undonate(space) => world.undonate(space),
         Step::Bind { space, page, frame, count, rights } => {
             let request = |at: u64| {
                 // Some batches are runs of frames too, which go over the ends of groups and tables.

@@ -246,11 +246,6 @@ impl<M: Machine> Kernel<'_, M> {
         self.release_slices(slot);
         self.machine.forget_vectors(slot);
         self.bindings.destroy(slot);
-        let (mut from, all) = (0, self.bindings.frames.count() as u32);
-        while let Some(frame) = self.bindings.frames.next_held(slot, from..all) {
-            self.bindings.free(frame);
-            from = frame.0 + 1;
-        }
         self.board.cell(slot).expose(EnvWord::EndReason, reason as u64);
         self.board.cell(slot).expose(EnvWord::EndCode, code);
         self.count(StatisticsWord::Ended, 1);

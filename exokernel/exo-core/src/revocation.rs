@@ -4,8 +4,8 @@
 //! the limit; giving back, of its own choice, lowers the debt. Past the deadline the kernel takes
 //! names itself, a bounded number at each tick: first those on the owner's surrender list, then by
 //! number, of frames those that nobody has wired before the others. Pinned frames cost the ring that
-//! pins them, and a ring its filters. Donated frames are the owner's tables and are never taken. Each
-//! loss is in the record before the owner runs again.
+//! pins them, and a ring its filters. When nothing else is left, donated frames go too, as long as there
+//! is enough for the least cache of tables. Each loss is in the record before the owner runs again.
 //!
 //! All kinds go the same way. What is a kind's own is how the next name that somebody holds is found
 //! ([`Kernel::next_held`]), how it is known as theirs ([`Kernel::holds`]), and how it is broken
@@ -294,7 +294,10 @@ impl<M: Machine> Kernel<'_, M> {
             let progress = &mut self.environment_mut(slot).repossessions[kind as usize];
             progress.next = next.unwrap_or(0);
             progress.wired_too |= next.is_none();
-            let number = found?;
+            let Some(number) = found else {
+                let all = kind == Kind::Frames && wired_too && next.is_none();
+                return if all { self.undonate(slot) } else { None };
+            };
             let (frames, frame) = (&self.bindings.frames, FrameNumber(number));
             if kind != Kind::Frames
                 || wired_too
@@ -304,6 +307,19 @@ impl<M: Machine> Kernel<'_, M> {
             }
         }
         None
+    }
+
+    /// Makes a frame of an environment's kernel memory, when all its other frames have gone, one that
+    /// can be taken as they were. A table may have to be emptied for it: that is a whole step.
+    fn undonate(&mut self, slot: u16) -> Option<u32> {
+        let environment = &mut self.environments[usize::from(slot)];
+        let frame = self.bindings.undonate(slot, environment.guard).ok()?;
+        self.board.cell(slot).count(EnvWord::FramesDonated, u64::MAX);
+        // The others need not be looked for again.
+        let frames = &mut environment.repossessions[Kind::Frames as usize];
+        frames.next = self.bindings.frames.count() as u32;
+        self.spend(STEP);
+        Some(frame.0)
     }
 
     /// The number of the next name that an environment holds, if a short search from `from` on finds

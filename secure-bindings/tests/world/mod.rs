@@ -164,7 +164,7 @@ impl<'m> World<'m> {
         if self.models[usize::from(index)].take().is_some() {
             let generations = &mut self.generations;
             self.held.retain(|frame, holder| {
-                let stays = *holder != (index, true);
+                let stays = holder.0 != index;
                 generations[frame.0 as usize] += u32::from(!stays);
                 stays
             });
@@ -178,6 +178,23 @@ impl<'m> World<'m> {
         {
             *holder = (index, true);
             self.forget(frame, false);
+        }
+    }
+
+    /// Takes kernel memory of an environment back, which then holds it.
+    pub(crate) fn undonate(&mut self, index: u16) {
+        let guard = CapabilityName::new(&[index as u8]).unwrap();
+        let result = self.bindings.undonate(index, guard);
+        let donated = self.held.values().filter(|&&holder| holder == (index, true)).count();
+        let least = Bindings::<FakeMachine>::donation_minimum(FRAMES) + TLB_FRAMES;
+        let expected = match self.models[usize::from(index)] {
+            None => Some(Error::NoEnvironment),
+            Some(_) => (donated <= least).then_some(Error::DonationSpent),
+        };
+        assert_eq!(result.err(), expected);
+        if let Ok(frame) = result {
+            assert_eq!(self.held.insert(frame, (index, false)), Some((index, true)));
+            assert_eq!(self.guard(frame), Some(guard));
         }
     }
 

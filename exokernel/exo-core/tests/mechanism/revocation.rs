@@ -7,7 +7,9 @@ use crate::network::{filter, install};
 use exo_abi::contract::Kind;
 use exo_abi::control::{SURRENDER_COUNT, SURRENDER_WORD, Surrender};
 use exo_abi::layout::{CONTROL, LOST_NAMES};
-use exo_abi::tables::{Cause, EnvWord, FrameState, MOVE_WORDS, Move, NO_RING};
+use exo_abi::tables::{
+    Cause, EnvState, EnvWord, FrameState, MOVE_WORDS, Move, NO_RING, SystemWord,
+};
 use exo_abi::{Call, EnvName, Error, FrameNumber};
 use secure_bindings::FrameMemory;
 use std::sync::atomic::Ordering::Relaxed;
@@ -96,6 +98,40 @@ fn filters_are_taken_before_the_reservations_that_they_need() {
         install(&mut bench, EnvName::NONE, &filter(0x86dd), NO_RING),
         Err(Error::FilterOverlaps)
     );
+}
+
+#[test]
+fn donated_frames_are_taken_last_and_never_the_least_of_them() {
+    let mut bench = Bench::new();
+    let child = create(&mut bench, 300, 0, 100);
+    start_on(&mut bench, 1, child, 3);
+    let frames = give(&mut bench, child, 20);
+    assert_eq!(bench.environment(1, EnvWord::FramesDonated), 100);
+    // It holds 120.
+    assert_eq!(bench.call(revoke(child, Kind::Frames, 300 - 95)), Ok(25));
+    for _ in 0..20 {
+        bench.on(1).tick(MILLISECOND);
+    }
+    assert_eq!(bench.environment(1, EnvWord::Debt), 0);
+    let counts = [EnvWord::Frames, EnvWord::FramesDonated].map(|word| bench.environment(1, word));
+    assert_eq!(counts, [95, 95]);
+    let gone = taken(&bench, child, Kind::Frames);
+    let (plain, donated) = gone.split_at(20);
+    assert_eq!(plain, frames.iter().map(|&frame| frame.into()).collect::<Vec<u64>>());
+    for &frame in donated {
+        assert_eq!(bench.frame(frame as u32).state, FrameState::Free as u8);
+    }
+    // All of it: what is left is what it needs at least, and it still runs.
+    assert!(bench.on(0).call(revoke(child, Kind::Frames, 95)).is_ok());
+    for _ in 0..200 {
+        bench.on(1).tick(MILLISECOND);
+    }
+    let [held, donated, debt] = [EnvWord::Frames, EnvWord::FramesDonated, EnvWord::Debt]
+        .map(|word| bench.environment(1, word));
+    assert_eq!((held, debt), (donated, donated));
+    let least = bench.exposed.system[SystemWord::DonationMinimum as usize].load(Relaxed);
+    assert_eq!(donated, least + 2, "with its software TLB");
+    assert_ne!(bench.environment(1, EnvWord::State) & 0xff, EnvState::Ended as u64);
 }
 
 #[test]
