@@ -37,7 +37,7 @@ const STOPPED: u8 = 130;
 #[derive(Args)]
 pub(crate) struct Options {
     /// Programs to start, from apps/ or tests/guest/ [default: those that Cargo.toml names]
-    #[arg(long = "app", value_name = "NAME", num_args = 1..)]
+    #[arg(long = "app", value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     apps: Vec<String>,
     /// Arguments for a program in place of those in its Cargo.toml
     #[arg(long, value_name = "NAME=TEXT", value_parser = pair)]
