@@ -34,19 +34,6 @@ pub(crate) struct Hardware {
 }
 
 impl Hardware {
-    fn load_root(&self, root: FrameNumber) {
-        let cpu = PerCpu::here();
-        if cpu.root.load(Relaxed) == root.address() {
-            return;
-        }
-        // Who takes a translation away changes the table, then looks here. So either it sees that
-        // this CPU uses the table, or this CPU sees the change.
-        cpu.root.swap(root.address(), SeqCst);
-        let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root.address()));
-        // SAFETY: every top-level table has the kernel's half, so that code and stack stay mapped.
-        unsafe { Cr3::write(frame, Cr3Flags::empty()) };
-    }
-
     /// A frame's memory.
     pub(crate) fn bytes(&self, frame: FrameNumber) -> *mut u8 {
         assert!((frame.0 as usize) < self.frames, "a frame beyond the frame table");
@@ -117,7 +104,16 @@ impl Machine for Hardware {
     }
 
     fn activate(&self, root: FrameNumber) {
-        self.load_root(root);
+        let cpu = PerCpu::here();
+        if cpu.root.load(Relaxed) == root.address() {
+            return;
+        }
+        // Who takes a translation away changes the table, then looks here. So either it sees that
+        // this CPU uses the table, or this CPU sees the change.
+        cpu.root.swap(root.address(), SeqCst);
+        let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root.address()));
+        // SAFETY: every top-level table has the kernel's half, so that code and stack stay mapped.
+        unsafe { Cr3::write(frame, Cr3Flags::empty()) };
     }
 
     fn forget(&self, root: FrameNumber, page: Option<u64>) {
@@ -125,7 +121,7 @@ impl Machine for Hardware {
     }
 
     fn deactivate(&self) {
-        self.load_root(self.root);
+        self.activate(self.root);
     }
 
     fn quiesce(&self) {
