@@ -28,7 +28,7 @@ pub enum LinkError {
     /// The filter asks for packets that were not reserved for this program.
     NotReserved,
     /// The filter asks for packets that somebody else gets.
-    Overlaps,
+    Overlaps(exo_user::filter::Overlapped),
     /// The contract or the kernel's table has no place for another filter.
     NoRoom,
     /// The queue is full: the frames can be sent later.
@@ -44,10 +44,10 @@ impl fmt::Display for LinkError {
         let text = match self {
             Self::NoDevice => "no network device, or no capability for it",
             Self::NotReserved => "the contract's ports do not cover this filter",
-            Self::Overlaps => "the filter overlaps somebody else's",
             Self::NoRoom => "the contract allows no more filters",
             Self::Busy => "the queue is full",
             Self::BadFrame => "the link does not carry this frame",
+            Self::Overlaps(other) => return write!(f, "the filter overlaps {other}"),
             Self::Refused(error) => return write!(f, "the kernel refused: {error:?}"),
         };
         f.write_str(text)

@@ -158,7 +158,7 @@ impl Link for Nic {
         filter::install(filter_language::encode(filter).as_ref(), self.id).map(FilterId).map_err(
             |error| match error {
                 Error::NotReserved => LinkError::NotReserved,
-                Error::FilterOverlaps => LinkError::Overlaps,
+                Error::FilterOverlaps => LinkError::Overlaps(filter::overlapped()),
                 Error::OverLimit | Error::NoFreeFilters => LinkError::NoRoom,
                 other => LinkError::Refused(other),
             },

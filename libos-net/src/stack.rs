@@ -151,7 +151,9 @@ impl<L: Link> Stack<L> {
             Address::Dhcp => stack.start_dhcp()?,
         }
         match stack.claim(Builder::icmp(), Owner::Interface) {
-            Ok(_) | Err(OpenError::Link(LinkError::NotReserved | LinkError::Overlaps)) => Ok(stack),
+            Ok(_) | Err(OpenError::Link(LinkError::NotReserved | LinkError::Overlaps(_))) => {
+                Ok(stack)
+            }
             Err(error) => Err(error),
         }
     }

@@ -1,5 +1,6 @@
 //! Makes an environment of a program: its contract, its memory, its capabilities, its ports.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -9,13 +10,15 @@ use exo_user::abi::contract::KINDS;
 use exo_user::abi::layout::LABEL;
 use exo_user::abi::name::PAGE_SIZE;
 use exo_user::abi::request::{BindRequest, EnvironmentRequest};
+use exo_user::filter::Overlapped;
 use exo_user::{
     Capability, CapabilityName, EnvName, Error, FrameNumber, Kind, Rights, Start, binding,
     capability, environment, filter, frame, layout, tables,
 };
-use filter_language::{Builder, encode};
+use filter_language::{Builder, Overlapping, encode, show};
 use init::image::{Image, ImageError};
 use init::manifest::{Port, Program, Right};
+use packet_filters::Filter;
 use tar_no_std::TarArchiveRef;
 
 /// What a program may do with its own name.
@@ -72,7 +75,12 @@ pub(crate) enum LoadError {
     ArgumentsTooLong,
     /// The kernel refuses a step.
     Refused(&'static str, Error),
+    /// A port is somebody else's: what was to be reserved, what that overlaps, and that as a filter.
+    Overlaps(Box<(Filter, Overlapped, Option<Filter>)>),
 }
+
+/// What was reserved for programs, with the ids, the newest last.
+pub(crate) type Reserved = Vec<(u32, Filter)>;
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +93,14 @@ impl fmt::Display for LoadError {
             }
             Self::ArgumentsTooLong => write!(f, "its arguments are too long"),
             Self::Refused(step, error) => write!(f, "the kernel refuses {step}: {error:?}"),
+            Self::Overlaps(overlap) => match &**overlap {
+                (own, other, Some(filter)) => {
+                    write!(f, "a port of its overlaps {other}:\n{}", Overlapping(own, filter))
+                }
+                (own, other, None) => {
+                    write!(f, "a port of its overlaps {other}:\n  {}", show(own))
+                }
+            },
         }
     }
 }
@@ -134,6 +150,7 @@ pub(crate) fn load(
     number: u8,
     archive: &Archive<'_>,
     seed: u64,
+    reserved: &mut Reserved,
 ) -> Result<Child, LoadError> {
     if number == boot::ARCHIVE_GUARD {
         return Err(LoadError::TooManyPrograms);
@@ -156,7 +173,7 @@ pub(crate) fn load(
         return Err(LoadError::TooFewFrames { needed });
     }
     let environment = create(program, number, &donation).map_err(at("to create it"))?;
-    furnish(program, number, environment, &pages).inspect_err(|_| remove(environment))?;
+    furnish(program, number, environment, &pages, reserved).inspect_err(|_| remove(environment))?;
     Ok(Child {
         name: program.name.clone(),
         environment,
@@ -234,20 +251,26 @@ fn furnish(
     number: u8,
     environment: EnvName,
     pages: &[Page<'_>],
+    reserved: &mut Reserved,
 ) -> Result<(), LoadError> {
     for batch in pages.chunks(BATCH) {
         fill(environment, batch).map_err(at("it memory"))?;
     }
     grant(program, number, environment).map_err(at("it capabilities"))?;
     for (place, port) in (0..).zip(&program.ports) {
-        open(environment, place, *port).map_err(at("it a port"))?;
+        open(environment, place, *port, reserved)?;
     }
     Ok(())
 }
 
 /// Reserves the packets to a port for an environment, and lets it send those from there: with the
 /// machine's link address, which no template leaves open.
-fn open(environment: EnvName, place: u64, port: Port) -> Result<(), Error> {
+fn open(
+    environment: EnvName,
+    place: u64,
+    port: Port,
+    reserved: &mut Reserved,
+) -> Result<(), LoadError> {
     let [a, b, c, d, e, f, _, _] = tables::system().link_address.to_le_bytes();
     let mac = [a, b, c, d, e, f];
     let sent =
@@ -258,10 +281,23 @@ fn open(environment: EnvName, place: u64, port: Port) -> Result<(), Error> {
         Port::Arp => (Builder::ethertype(TYPE_ARP), Builder::arp_sender(mac)),
         Port::Icmp => (Builder::icmp(), Builder::icmp().source_mac(mac)),
     };
-    let build = |builder: Builder| builder.build().map_err(|_| Error::BadFilter);
+    let step = "it a port";
+    let build = |builder: Builder| builder.build().map_err(|_| at(step)(Error::BadFilter));
     let (received, sent) = (build(received)?, build(sent)?);
-    filter::reserve(environment, capability::OWN, encode(&received).as_ref())?;
-    filter::permit(environment, capability::OWN, place, encode(&sent).as_ref())
+    let id = filter::reserve(environment, capability::OWN, encode(&received).as_ref());
+    let id = id.map_err(|error| match error {
+        Error::FilterOverlaps => overlaps(received, reserved),
+        error => at(step)(error),
+    })?;
+    reserved.push((id, received));
+    filter::permit(environment, capability::OWN, place, encode(&sent).as_ref()).map_err(at(step))
+}
+
+/// What the reservation overlaps that has just been refused.
+fn overlaps(refused: Filter, reserved: &Reserved) -> LoadError {
+    let other = filter::overlapped();
+    let filter = reserved.iter().rev().find(|(id, _)| *id == other.id).map(|(_, filter)| *filter);
+    LoadError::Overlaps(Box::new((refused, other, filter)))
 }
 
 /// Puts the capabilities where [`exo_user::capability`] says that they are.

@@ -14,6 +14,7 @@ mod loader;
 mod report;
 mod run;
 
+use alloc::vec::Vec;
 use deal::deal_slices;
 use exo_user::{capability, environment, machine, println};
 use holdings::Holdings;
@@ -53,8 +54,9 @@ fn main(archive_length: u64) -> u64 {
 /// Starts all programs, waits for the end of the run, and returns its code.
 fn run_all(manifest: &Manifest, archive: &Archive<'_>) -> u64 {
     let mut run = Run::new(manifest.quiet, manifest.linger);
+    let mut reserved = Vec::new();
     for (program, number) in manifest.programs.iter().zip(1..) {
-        match loader::load(program, number, archive, manifest.seed) {
+        match loader::load(program, number, archive, manifest.seed, &mut reserved) {
             Ok(child) => run.add(child),
             Err(error) => refuse(&mut run, program, &error),
         }

@@ -10,14 +10,13 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use libos_posix::exo_user::abi::tables::NO_RING;
-use libos_posix::exo_user::{EnvName, capability, filter, tables};
-use libos_posix::filter_language::{encode, expression, parse, show};
+use libos_posix::exo_user::{EnvName, Error, capability, filter, tables};
+use libos_posix::filter_language::{Filter, Overlapping, encode, expression, parse, show};
 use libos_posix::println;
 
-/// The filters that were added here, by their ids: who holds them, at how many places of a packet they
-/// look, and what they are.
+/// The filters that were added here, by their ids, with who holds them.
 #[derive(Debug, Default)]
-pub(crate) struct Added(BTreeMap<u32, (EnvName, usize, String)>);
+pub(crate) struct Added(BTreeMap<u32, (EnvName, Filter)>);
 
 impl Added {
     /// The words behind `filter`.
@@ -41,8 +40,8 @@ impl Added {
             let ring = if entry.ring == NO_RING { "none".into() } else { entry.ring.to_string() };
             let added = self.0.get(&(id as u32)).filter(|(holder, ..)| holder.0 == entry.holder);
             let (looks, what) = match added {
-                Some((_, looks, what)) => (looks.to_string(), what.as_str()),
-                None => (String::from("-"), ""),
+                Some((_, filter)) => (filter.atoms().len().to_string(), show(filter).to_string()),
+                None => (String::from("-"), String::new()),
             };
             let holder = tables::environment_named(EnvName(entry.holder)).unwrap_or_default();
             println!(
@@ -70,10 +69,24 @@ impl Added {
         let (ring, _) = ring.ok_or_else(|| format!("{program}: it has no ring"))?;
         let encoded = encode(&filter);
         let id = filter::lead(name, capability::FILTERS, encoded.as_ref(), ring as u32)
-            .map_err(|error| format!("{program}: {}", reason(error)))?;
+            .map_err(|error| format!("{program}: {}", self.refused(&filter, error)))?;
         println!("filter {id}: {} goes to ring {ring} of {program}", show(&filter));
-        self.0.insert(id, (name, filter.atoms().len(), show(&filter).to_string()));
+        self.0.insert(id, (name, filter));
         Ok(())
+    }
+
+    /// Why the kernel refuses a filter: if it overlaps another, which one, and if that was added here, a
+    /// packet that both match.
+    fn refused(&self, filter: &Filter, error: Error) -> String {
+        if error != Error::FilterOverlaps {
+            return reason(error).to_string();
+        }
+        let other = filter::overlapped();
+        let entry = tables::filters().get(other.id as usize).unwrap_or_default();
+        match self.0.get(&other.id).filter(|(holder, _)| holder.0 == entry.holder) {
+            Some((_, known)) => format!("it overlaps {other}:\n{}", Overlapping(filter, known)),
+            None => format!("it overlaps {other}:\n  {}", show(filter)),
+        }
     }
 
     fn remove(&mut self, id: &str) -> Result<(), String> {

@@ -321,11 +321,12 @@ calls! {
     /// Installs an encoded filter that leads to one of the caller's rings. It must be contained in
     /// one of the caller's reservations. With `NO_RING` it is a reservation, for the caller or
     /// another environment; the capability then needs `NETWORK` with the root name. Filters and
-    /// reservations of different environments must not overlap. An environment may bring 8 shapes, which
-    /// are combinations of bits that filters look at. With `SEND_TEMPLATE` plus up to 7, and
-    /// the same right, it is a template of packets that the environment may send, in the place of the
-    /// one before; there is no id, and no limit counts it. Children begin with their parent's. With the
-    /// same right, a filter of another environment's leads to one of its rings, reserved or not.
+    /// reservations of different environments must not overlap; the control page says which one does.
+    /// An environment may bring 8 shapes, which are combinations of bits that filters look at. With
+    /// `SEND_TEMPLATE` plus up to 7, and the same right, it is a template of packets that the
+    /// environment may send, in the place of the one before; there is no id, and no limit counts it.
+    /// Children begin with their parent's. With the same right, a filter of another environment's leads
+    /// to one of its rings, reserved or not.
     21 FilterInstall(environment: EnvName, capability: u32, address: u64, length: u64, ring: u64) -> "the filter's id"
         ! [BadAddress, NotBound, TooLong, BadFilter, NoEnvironment, StaleEnvironment, WrongState,
            NoCapability, NotDominated, NoRing, NotReserved, FilterOverlaps, OverLimit, NoFreeFilters];

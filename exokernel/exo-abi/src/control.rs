@@ -26,6 +26,9 @@ pub struct ControlPage {
     pub pending: u64,
     /// The events for which upcalls are wanted. Others only become pending and end a sleep.
     pub enabled: u64,
+    /// The id of the filter or reservation that the last one which was refused with
+    /// [`FilterOverlaps`](crate::Error::FilterOverlaps) overlaps. The kernel writes it.
+    pub overlaps: u64,
 }
 
 /// The word of a field in the control page, as the kernel accesses it.
@@ -44,10 +47,12 @@ pub enum ControlWord {
     Pending = 4,
     /// [`ControlPage::enabled`]
     Enabled = 5,
+    /// [`ControlPage::overlaps`]
+    Overlaps = 6,
 }
 
 /// The first word of the control page that the kernel leaves to the environment.
-pub const FREE_WORD: usize = 6;
+pub const FREE_WORD: usize = 7;
 
 /// The word of the control page that says how many entries the surrender list has.
 pub const SURRENDER_COUNT: usize = SURRENDER_WORD - 1;
@@ -106,6 +111,7 @@ mod tests {
         assert_eq!(offset_of!(ControlPage, mask), ControlWord::Mask as usize * 8);
         assert_eq!(offset_of!(ControlPage, pending), ControlWord::Pending as usize * 8);
         assert_eq!(offset_of!(ControlPage, enabled), ControlWord::Enabled as usize * 8);
+        assert_eq!(offset_of!(ControlPage, overlaps), ControlWord::Overlaps as usize * 8);
         for kind in Kind::ALL {
             let entry = Surrender { kind, name: 7 << 32 | 9, save: FrameNumber(5) };
             assert_eq!(Surrender::from_words(entry.to_words()), Some(entry));

@@ -6,6 +6,7 @@ use crate::machine::{Devices, FILTERS, Machine, RESERVATIONS, SHAPES_EACH};
 use crate::user_memory::{read_bytes, read_words};
 use core::sync::atomic::Ordering;
 use exo_abi::contract::Kind;
+use exo_abi::control::ControlWord;
 use exo_abi::layout::{LIST_MAX, PACKET_MAX, PACKET_MIN};
 use exo_abi::request::SEND_WORDS;
 use exo_abi::ring::{
@@ -180,8 +181,8 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.hold(owner, Kind::Filters, 1)?;
         let id = match ring {
-            NO_RING => self.add_reservation(owner, filter),
-            _ => self.add_filter(owner, filter, other),
+            NO_RING => self.add_reservation([caller, owner], filter),
+            _ => self.add_filter([caller, owner], filter, other),
         };
         match id {
             Ok(id) => self.exposed.set_filter(id, self.environment(owner).name, ring),
@@ -193,8 +194,8 @@ impl<M: Machine> Kernel<'_, M> {
     /// Reservations of different owners never overlap, nor does a reservation overlap a filter of
     /// somebody else. So a filter that is contained in a reservation of its owner needs to be
     /// compared with nothing else.
-    fn add_reservation(&mut self, owner: u16, filter: &Filter) -> Result<u32, Error> {
-        self.refuse_overlap(owner, filter)?;
+    fn add_reservation(&mut self, who: [u16; 2], filter: &Filter) -> Result<u32, Error> {
+        self.refuse_overlap(who, filter)?;
         let free = self.lists.reservations.iter().position(Option::is_none);
         let place = free.ok_or(Error::NoFreeFilters)?;
         self.lists.reservations[place] = Some(*filter);
@@ -203,9 +204,10 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Whoever could reserve it need not. A shape costs everybody something at each packet, and there
     /// are few: whose filter of it is the newest answers for it.
-    fn add_filter(&mut self, owner: u16, filter: &Filter, may: bool) -> Result<u32, Error> {
+    fn add_filter(&mut self, who: [u16; 2], filter: &Filter, may: bool) -> Result<u32, Error> {
+        let [caller, owner] = who;
         if !self.reserved(owner, filter) {
-            self.refuse_overlap(owner, filter)?;
+            self.refuse_overlap(who, filter)?;
             if !may {
                 return Err(Error::NotReserved);
             }
@@ -217,7 +219,7 @@ impl<M: Machine> Kernel<'_, M> {
             return Err(Error::OverLimit);
         }
         let id = self.filters.insert(filter).map_err(|error| match error {
-            InsertError::Duplicate(_) => Error::FilterOverlaps,
+            InsertError::Duplicate(other) => self.name_overlap(caller, other),
             InsertError::Full | InsertError::TooManyShapes => Error::NoFreeFilters,
         })?;
         self.load_filters();
@@ -235,14 +237,19 @@ impl<M: Machine> Kernel<'_, M> {
         places.filter_map(|(id, filter)| Some((id, filter.as_ref()?)))
     }
 
-    fn refuse_overlap(&self, owner: u16, filter: &Filter) -> Result<(), Error> {
+    fn refuse_overlap(&self, [caller, owner]: [u16; 2], filter: &Filter) -> Result<(), Error> {
         let foreign = |id| self.filter_holder(id).is_some_and(|holder| holder != owner);
-        let reserved =
-            self.reservations().any(|(id, other)| foreign(id) && overlaps(other, filter));
-        if reserved || self.filters.overlap(filter, foreign).is_some() {
-            return Err(Error::FilterOverlaps);
-        }
-        Ok(())
+        let overlapping = |(id, other): &(u32, &Filter)| foreign(*id) && overlaps(other, filter);
+        let reserved = self.reservations().find(overlapping).map(|(id, _)| id);
+        let other = reserved.or_else(|| self.filters.overlap(filter, foreign));
+        other.map_or(Ok(()), |other| Err(self.name_overlap(caller, other)))
+    }
+
+    /// Tells the caller which filter is overlapped.
+    fn name_overlap(&self, caller: u16, other: u32) -> Error {
+        let control = self.board.cell(caller).control(self.machine);
+        control[ControlWord::Overlaps as usize].store(other.into(), Ordering::Relaxed);
+        Error::FilterOverlaps
     }
 
     fn reserved(&self, owner: u16, filter: &Filter) -> bool {

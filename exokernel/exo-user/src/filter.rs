@@ -1,8 +1,36 @@
 //! Packet filters and reservations.
 
 use crate::call::{address, call};
+use crate::{control, tables};
+use core::fmt;
+use exo_abi::control::ControlWord;
+use exo_abi::layout::LABEL;
 use exo_abi::tables::{NO_RING, SEND_TEMPLATE, SEND_TEMPLATES};
 use exo_abi::{Call, EnvName, Error};
+
+/// A filter or reservation that is in the way of another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Overlapped {
+    /// Its id.
+    pub id: u32,
+    /// The label of who holds it.
+    pub holder: [u8; LABEL],
+}
+
+impl fmt::Display for Overlapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "filter {} of {}", self.id, tables::text(&self.holder))
+    }
+}
+
+/// What the caller's last filter that was refused with `FilterOverlaps` overlaps.
+pub fn overlapped() -> Overlapped {
+    let id =
+        control::word(ControlWord::Overlaps).load(core::sync::atomic::Ordering::Relaxed) as u32;
+    let entry = tables::filters().get(id as usize).unwrap_or_default();
+    let holder = tables::environment_named(EnvName(entry.holder)).unwrap_or_default();
+    Overlapped { id, holder: holder.label }
+}
 
 /// Installs an encoded filter that leads to one of the caller's rings, within one of the caller's
 /// reservations. Returns its id.

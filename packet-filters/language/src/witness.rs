@@ -1,6 +1,34 @@
 //! Packets that show that two filters overlap.
 
-use packet_filters::{Atom, Filter, overlaps};
+use core::fmt;
+
+use packet_filters::{Atom, Filter, MAX_END, overlaps};
+
+use crate::text::show;
+
+/// Bytes of a line of hexadecimal numbers.
+const LINE: usize = 16;
+
+/// Two filters that overlap, for people: both as text, and a packet that both match, if one is found.
+#[derive(Clone, Copy, Debug)]
+pub struct Overlapping<'f>(pub &'f Filter, pub &'f Filter);
+
+impl fmt::Display for Overlapping<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  {}\n  {}", show(self.0), show(self.1))?;
+        let mut packet = [0; 2 * MAX_END as usize];
+        let Some(length) = witness(self.0, self.1, &mut packet) else {
+            return write!(f, "no packet was found that matches both, but there may be one");
+        };
+        write!(f, "this packet matches both:")?;
+        for (at, bytes) in (0..).step_by(LINE).zip(packet.get(..length).unwrap_or(&[]).chunks(LINE))
+        {
+            write!(f, "\n  {at:04x} ")?;
+            bytes.iter().try_for_each(|byte| write!(f, " {byte:02x}"))?;
+        }
+        Ok(())
+    }
+}
 
 /// Writes a packet that both filters match to the front of `packet`, and returns its length.
 ///

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use qemu::manifest::Port;
 use qemu::verdict::Verdict;
 use system_tests::{Guest, Wire};
 
@@ -65,6 +66,9 @@ fn filters_come_and_go_live_and_others_lose_nothing() -> Result<()> {
             send_led(&wire)?;
             led += 8;
             guest.wait_for(&format!("[filter_sink] got {led}"))?;
+            if burst == 0 {
+                refuse_overlaps(&guest)?;
+            }
         }
     }
     guest.type_line("filter list")?;
@@ -83,6 +87,30 @@ fn filters_come_and_go_live_and_others_lose_nothing() -> Result<()> {
     guest.type_line("exit")?;
     let outcome = guest.finish()?;
     assert_eq!(outcome.verdict, Verdict::Code(0), "{:#?}", outcome.transcript);
+    Ok(())
+}
+
+/// What overlaps is refused, with the name of the other, and with a packet that both match if the
+/// shell knows the other too: one is in the manifest, which the shell does not know.
+fn refuse_overlaps(guest: &Guest) -> Result<()> {
+    guest.type_line("filter add 'udp port 4020' --to filter_sink")?;
+    guest.wait_for("it overlaps filter 16128 of filter_many:")?;
+    guest.type_line("filter add 'udp src port 9' --to filter_many")?;
+    guest.wait_for("of filter_sink:")?;
+    guest.wait_for("this packet matches both:")?;
+    Ok(())
+}
+
+#[test]
+fn who_asks_for_what_is_taken_is_told_whose_it_is() -> Result<()> {
+    let guest = Guest::with(["filter_many", "filter_sink"])
+        .args("filter_many", "port=4020")
+        .contract("filter_sink", |program| program.ports = vec![Port::Udp(4020)])
+        .boot()?;
+    guest.wait_for("filter_sink is not started: a port of its overlaps filter")?;
+    guest.wait_for("of filter_many:")?;
+    guest.wait_for("this packet matches both:")?;
+    guest.wait_for("0010")?;
     Ok(())
 }
 

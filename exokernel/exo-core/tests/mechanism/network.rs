@@ -97,15 +97,27 @@ fn a_full_ring_drops_and_lies_about_it_harm_only_their_author() {
 fn a_filter_must_be_reserved_and_must_not_overlap() {
     let mut bench = Bench::new();
     let child = create(&mut bench, 300, 0, 100);
-    install(&mut bench, child, &filter(0x0800), NO_RING).unwrap();
+    let taken = install(&mut bench, child, &filter(0x0800), NO_RING).unwrap();
     let (id, _) = ring(&mut bench, 2);
+    let told = |bench: &Bench, number| {
+        let control = bench.board.cells[0].control(bench.machine);
+        assert_eq!(control[ControlWord::Overlaps as usize].swap(9, Ordering::Relaxed), number);
+    };
     let result = install(&mut bench, EnvName::NONE, &filter(0x0800), id);
     assert_eq!(result, Err(Error::FilterOverlaps));
+    told(&bench, taken);
     let result = install(&mut bench, EnvName::NONE, &filter(0x0806), id);
     assert_eq!(result, Err(Error::NotReserved));
+    told(&bench, 9);
     let result = install(&mut bench, EnvName::NONE, &Filter::ANY, NO_RING);
     assert_eq!(result, Err(Error::FilterOverlaps), "it covers the child's");
-    let call = Call::FilterRemove { filter: 0, capability: 0 };
+    told(&bench, taken);
+    install(&mut bench, EnvName::NONE, &filter(0x0801), NO_RING).unwrap();
+    let own = install(&mut bench, EnvName::NONE, &filter(0x0801), id).unwrap();
+    let result = install(&mut bench, EnvName::NONE, &filter(0x0801), id);
+    assert_eq!(result, Err(Error::FilterOverlaps), "the same again");
+    told(&bench, own);
+    let call = Call::FilterRemove { filter: taken as u32, capability: 9 };
     assert_eq!(bench.call(call), Err(Error::NoFilter), "the child's");
 }
 
