@@ -17,7 +17,8 @@
 //!
 //! With several processors the counters are not exact: QEMU adds to them without a lock.
 //!
-//! With `trace=FILE`, the last of the instructions go to that file at `END`, one for each line.
+//! With `trace=FILE`, the last of the instructions go to that file at `END`, one for each line, but
+//! for those that wait.
 
 mod api;
 mod trace;
@@ -144,17 +145,19 @@ unsafe fn list<'a, T>(pointer: *const T, count: usize) -> &'a [T] {
 
 /// QEMU has translated a block: each instruction gets what it has to count.
 extern "C" fn translated(_id: Id, block: *mut Block) {
+    // How many instructions only wait from here on: a wait is within a block.
+    let mut waiting = 0;
     // SAFETY: the block is QEMU's for the time of this call, and the index is below its length.
     unsafe {
         for index in 0..api::qemu_plugin_tb_n_insns(block) {
-            instrument(api::qemu_plugin_tb_get_insn(block, index));
+            instrument(api::qemu_plugin_tb_get_insn(block, index), &mut waiting);
         }
     }
 }
 
 /// # Safety
 /// The instruction belongs to the block that is being translated.
-unsafe fn instrument(instruction: *mut Instruction) {
+unsafe fn instrument(instruction: *mut Instruction, waiting: &mut u8) {
     // SAFETY: the caller's promise.
     let (bytes, address) = unsafe {
         let length = api::qemu_plugin_insn_size(instruction);
@@ -176,13 +179,20 @@ unsafe fn instrument(instruction: *mut Instruction) {
             }
             return;
         }
-        Some(kind) if kind > ASIDE => WAITING.count(instruction, u64::from(kind - ASIDE)),
+        Some(kind) if kind > ASIDE => {
+            *waiting = kind - ASIDE;
+            WAITING.count(instruction, u64::from(*waiting));
+        }
         _ => {}
     }
     let counter = if address < KERNEL_HALF { &USER } else { &KERNEL };
     counter.count(instruction, 1);
-    // SAFETY: the caller's promise.
-    unsafe { trace::instrument(instruction, address, bytes) };
+    // One that waits is executed as often as the host is slow.
+    match waiting.checked_sub(1) {
+        Some(left) => *waiting = left,
+        // SAFETY: the caller's promise.
+        None => unsafe { trace::instrument(instruction, address, bytes) },
+    }
 }
 
 /// The kind of the mark, if these bytes are one.
