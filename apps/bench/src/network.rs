@@ -1,17 +1,20 @@
 //! Echoes: by the program, and by its handler at arrival. The host sends packets, each when it has the
 //! echo of the one before, and a short one at last.
 
-use crate::mark;
 use crate::measurement::Measurement;
 use crate::memory::Pages;
+use crate::{mark, peer};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use libos_posix::exo_user::abi::name::PAGE_SIZE;
 use libos_posix::exo_user::abi::ring::{
     CONSUMED, Descriptor, HEADER_WORDS, PRODUCED, SLOT_SIZE, SLOTS, SLOTS_PER_FRAME,
 };
+use libos_posix::exo_user::abi::upcall::Event;
 use libos_posix::exo_user::packet::{self, Packet};
-use libos_posix::exo_user::{Error, capability, filter, handler, layout, ring, tables};
+use libos_posix::exo_user::{
+    Error, capability, control, environment, filter, handler, layout, ring, tables,
+};
 
 /// How many packets the host sends.
 const PACKETS: u64 = 200;
@@ -42,18 +45,24 @@ pub(crate) fn echo_user(measurement: &mut Measurement) -> Result<(), Error> {
 
 /// Its handler does the same, and passes the last packet on.
 pub(crate) fn handler_echo(measurement: &mut Measurement) -> Result<(), Error> {
-    let echo = Echo::new()?;
-    let program = handler();
-    let state = echo.pages.frames[1 + FRAMES as usize];
-    // SAFETY: nothing refers to the page.
-    unsafe { handler::install(echo.ring, capability::NETWORK, program.as_flattened(), state)? };
-    echo.measure(measurement)
+    Echo::new()?.with_handler()?.measure(measurement)
+}
+
+/// As [`echo_user`], but the program sleeps until a packet comes, and another has the processor.
+pub(crate) fn echo_asleep(measurement: &mut Measurement) -> Result<(), Error> {
+    Echo::new()?.beside_another()?.measure(measurement)
+}
+
+/// As [`handler_echo`], with the owner asleep, and another that has the processor.
+pub(crate) fn handler_asleep(measurement: &mut Measurement) -> Result<(), Error> {
+    Echo::new()?.with_handler()?.beside_another()?.measure(measurement)
 }
 
 /// A ring for the packets.
 struct Echo {
     pages: Pages,
     ring: u32,
+    sleeps: bool,
 }
 
 impl Echo {
@@ -62,7 +71,22 @@ impl Echo {
         // SAFETY: what is in the pages is read as atomics, or by address.
         let ring = unsafe { ring::create(&pages.frames[..1 + FRAMES as usize])? };
         filter::install(&FILTER[..FILTER_LENGTH], ring)?;
-        Ok(Self { pages, ring })
+        Ok(Self { pages, ring, sleeps: false })
+    }
+
+    /// Gives the ring the handler that echoes.
+    fn with_handler(self) -> Result<Self, Error> {
+        let program = handler();
+        let state = self.pages.frames[1 + FRAMES as usize];
+        // SAFETY: nothing refers to the page.
+        unsafe { handler::install(self.ring, capability::NETWORK, program.as_flattened(), state)? };
+        Ok(self)
+    }
+
+    /// Waits for packets asleep, once the other program runs.
+    fn beside_another(self) -> Result<Self, Error> {
+        peer::find()?;
+        Ok(Self { sleeps: true, ..self })
     }
 
     /// Counts everything from the message that packets may come to the last of them, and ends the ring.
@@ -92,9 +116,17 @@ impl Echo {
         packet::send(&[Packet::new(&frame)], capability::NETWORK).map(|_| ())
     }
 
-    /// Waits until a packet is in the ring, without sleeping: how often an idle CPU ticks depends on how
-    /// long the host takes.
+    /// Waits until a packet is in the ring. Without another program not asleep: how often an idle CPU
+    /// ticks depends on how long the host takes.
     fn wait(&self) {
+        if self.sleeps {
+            control::take(Event::Packet);
+            let consumed = self.word(CONSUMED).load(Ordering::Relaxed);
+            if self.word(PRODUCED).load(Ordering::Acquire) == consumed {
+                environment::sleep(u64::MAX);
+            }
+            return;
+        }
         mark::wait_until(self.word(PRODUCED), self.word(CONSUMED).load(Ordering::Relaxed) + 1);
     }
 
@@ -180,5 +212,9 @@ fn handler() -> Vec<[u8; 8]> {
 }
 
 /// The benches of this file.
-pub(crate) const BENCHES: &[crate::Bench] =
-    &[("echo_user", echo_user), ("handler_echo", handler_echo)];
+pub(crate) const BENCHES: &[crate::Bench] = &[
+    ("echo_user", echo_user),
+    ("handler_echo", handler_echo),
+    ("echo_asleep", echo_asleep),
+    ("handler_asleep", handler_asleep),
+];

@@ -86,8 +86,14 @@ impl Environment {
     };
 
     /// Whether its templates let it send this packet.
-    pub(crate) fn may_send(&self, packet: &[u8]) -> bool {
-        self.templates.iter().flatten().any(|template| template.matches(packet))
+    pub(crate) fn may_send(&self, packet: &[u8]) -> Result<(), Error> {
+        let allowed = self.templates.iter().flatten().any(|template| template.matches(packet));
+        if allowed { Ok(()) } else { Err(Error::NotReserved) }
+    }
+
+    /// Whether it has a right over itself, by a capability.
+    pub(crate) fn may(&self, capability: u32, rights: Rights) -> Result<(), Error> {
+        self.capabilities.check(capability, &self.guard, rights)
     }
 
     /// Whether the environment exists and has not ended.
@@ -148,8 +154,7 @@ impl<M: Machine> Kernel<'_, M> {
         capability: u32,
         rights: Rights,
     ) -> Result<(), Error> {
-        let Environment { capabilities, guard, .. } = self.environment(caller);
-        capabilities.check(capability, guard, rights)
+        self.environment(caller).may(capability, rights)
     }
 
     /// The environment in `slot`, which came from [`Kernel::find`] or is the current one.

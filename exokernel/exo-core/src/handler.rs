@@ -25,12 +25,12 @@ pub struct Arrival<'a> {
     pub filter: u32,
     /// The frame that the handler reads and writes.
     pub state: FrameNumber,
-    /// Whether it may send a packet.
-    pub may_send: &'a dyn Fn(&[u8]) -> bool,
+    /// Whether its owner may send a packet.
+    pub may_send: &'a dyn Fn(&mut [u8]) -> Result<(), Error>,
 }
 
 /// What a handler has made of a packet: its result, [`KEEP`] and [`QUIET`], or nothing if it was ended
-/// before its exit.
+/// before its exit or its reply could not be sent.
 pub type Handled = Option<u64>;
 
 /// The handler of a ring. Its code is the machine's.
@@ -88,9 +88,10 @@ impl<M: Machine> Kernel<'_, M> {
         let Some(Handler { state, capability, mut time }) = self.lists.rings[ring].handler else {
             return (true, true);
         };
-        let sends = self.check_own(owner, capability, Rights::NETWORK);
         let sender = &self.environments[usize::from(owner)];
-        let may_send = |packet: &[u8]| sends.is_ok() && sender.may_send(packet);
+        let may_send = |packet: &mut [u8]| {
+            sender.may(capability, Rights::NETWORK).and_then(|()| sender.may_send(packet))
+        };
         let arrival = Arrival { packet, filter, state, may_send: &may_send };
         let start = self.machine.now();
         let result = self.devices.run_handler(ring, &arrival);

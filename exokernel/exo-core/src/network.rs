@@ -313,15 +313,13 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// A packet has arrived. What its handler sends waits for [`Kernel::doorbell`].
     pub fn received(&mut self, packet: &[u8]) {
-        self.count(StatisticsWord::Received, 1);
         if packet.len() as u64 > PACKET_MAX || (packet.len() as u64) < PACKET_MIN {
             return self.count(StatisticsWord::Unclaimed, 1);
         }
-        let filter = self.devices.classify(&self.filters, packet);
-        let filter = filter.filter(|&id| self.filter_holder(id).is_some());
-        let id = filter.map_or(RINGS, |id| self.exposed.filter(id).1 as usize);
-        let owner = self.lists.rings.get(id).and_then(|ring| ring.owner);
-        let (Some(filter), Some(owner)) = (filter, owner) else {
+        let filter = self.devices.classify(&self.filters, packet).unwrap_or(u32::MAX);
+        let (holder, ring) = self.exposed.filter(filter);
+        let id = if holder.is_none() { RINGS } else { ring as usize };
+        let Some(owner) = self.lists.rings.get(id).and_then(|ring| ring.owner) else {
             return self.count(StatisticsWord::Unclaimed, 1);
         };
         let (passed, told) = self.handle((id, owner), packet, filter);
@@ -335,10 +333,11 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    /// Tells the device of what was sent.
-    pub fn doorbell(&mut self) {
-        let sent = self.devices.doorbell();
-        self.count(StatisticsWord::Sent, sent);
+    /// Tells the device of what was sent, with this many packets just received.
+    pub fn doorbell(&mut self, received: u64) {
+        let (sent, here) = (self.devices.doorbell(), self.here());
+        here.cpu.count(StatisticsWord::Sent, sent);
+        here.cpu.count(StatisticsWord::Received, received);
     }
 
     pub(crate) fn send(
@@ -360,7 +359,7 @@ impl<M: Machine> Kernel<'_, M> {
             sent += u64::from(result.is_ok());
         }
         if sent > 0 {
-            self.doorbell();
+            self.doorbell(0);
             return Ok(sent);
         }
         result
@@ -377,7 +376,7 @@ impl<M: Machine> Kernel<'_, M> {
         let sender = &mut self.environments[usize::from(caller)];
         self.devices.transmit(length as usize, |packet| {
             read_bytes(bindings, machine, caller, address, packet)?;
-            if sender.may_send(packet) { Ok(()) } else { Err(Error::NotReserved) }
+            sender.may_send(packet)
         })
     }
 }

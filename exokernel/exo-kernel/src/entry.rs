@@ -123,7 +123,7 @@ impl System {
                 kernel.received(packet);
                 taken += 1;
             }
-            kernel.doorbell();
+            kernel.doorbell(taken as u64);
             if let Some(device) = &mut kernel.devices.network {
                 device.replenish(receiver);
             }

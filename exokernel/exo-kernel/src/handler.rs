@@ -2,8 +2,7 @@
 
 use crate::drivers::network::NetworkDevice;
 use crate::jit::Code;
-use core::{mem, ptr, slice};
-use exo_abi::Error;
+use core::{mem, ptr};
 use exo_abi::layout::{PACKET_MAX, PACKET_MIN};
 use exo_core::{Arrival, Handled, RINGS};
 use packet_filters::BufferTooSmall;
@@ -19,13 +18,12 @@ const BUDGET: u64 = 8192;
 
 static CODE: [Code<SIZE>; RINGS] = [const { Code::new() }; RINGS];
 
-/// What is large and used by one program or packet after the other, taken once.
-static MEMORY: Mutex<(Workspace, [u8; PACKET_MAX as usize])> =
-    Mutex::new((Workspace::new(), [0; PACKET_MAX as usize]));
+/// What is large and used by one program after the other, taken once.
+static WORKSPACE: Mutex<Workspace> = Mutex::new(Workspace::new());
 
 /// The handlers of the rings.
 pub(crate) struct Handlers {
-    memory: &'static mut (Workspace, [u8; PACKET_MAX as usize]),
+    workspace: &'static mut Workspace,
     /// The code of each ring's handler, and its fuel.
     loaded: [Option<(Compiled, u64)>; RINGS],
 }
@@ -33,12 +31,12 @@ pub(crate) struct Handlers {
 impl Handlers {
     /// No handlers. To be called once.
     pub(crate) fn new() -> Self {
-        Self { memory: MutexGuard::leak(MEMORY.lock()), loaded: [None; RINGS] }
+        Self { workspace: MutexGuard::leak(WORKSPACE.lock()), loaded: [None; RINGS] }
     }
 
     /// Replaces the handler of a ring; says whether the program was accepted.
     pub(crate) fn load(&mut self, ring: usize, program: &[u8]) -> bool {
-        let Ok(mut verified) = verify(program, &HANDLER, &mut self.memory.0) else { return false };
+        let Ok(mut verified) = verify(program, &HANDLER, self.workspace) else { return false };
         let Some(fuel) = verified.fuel(BUDGET) else { return false };
         // Measured first: a program that is refused leaves the one before it as it was.
         let Err(BufferTooSmall { needed: ..=SIZE }) = verified.compile(&mut []) else {
@@ -56,7 +54,7 @@ impl Handlers {
     /// Runs the handler of a ring. `state` is the page that it may write.
     pub(crate) fn run(
         &mut self,
-        device: Option<&mut NetworkDevice>,
+        mut device: Option<&mut NetworkDevice>,
         ring: usize,
         arrival: &Arrival<'_>,
         state: *mut u8,
@@ -64,8 +62,11 @@ impl Handlers {
         let Some((compiled, fuel)) = self.loaded[ring] else {
             return Some(0);
         };
-        let reply = self.memory.1.as_mut_ptr();
-        let mut run = Run { device, arrival, state, reply, length: 0 };
+        // Made where the device takes it from: nobody but the program writes there until it has ended.
+        let spare = device.as_mut().and_then(|device| device.spare().ok());
+        let room = spare.as_ref().map_or(0, |_| PACKET_MAX);
+        let reply = spare.map_or(ptr::null_mut(), |bytes| bytes.as_mut_ptr());
+        let mut run = Run { packet: arrival.packet, state, reply, room, length: 0, sent: 0 };
         let owner = (&raw mut run).cast();
         let arguments = [0, 0, 0, 0, arrival.filter.into()];
         let mut activation = Activation::new(fuel, arguments, &raw const ROUTINES, owner);
@@ -75,28 +76,33 @@ impl Handlers {
         activation.set_region(2, reply, 0);
         let first = activation.first();
         // SAFETY: the regions are as `HANDLER` says: the packet has between 14 and 1514 bytes, the
-        // state is a page of its own and pinned, the reply is empty and grows in its buffer. The
-        // routines are those of `HANDLER`, and `run` outlives the call.
+        // state is a page of its own and pinned, the reply is empty and grows in its buffer, which is
+        // aligned. The routines are those of `HANDLER`, and `run` outlives the call.
         let ended = unsafe { compiled(&raw mut activation, first) };
-        ended.outcome().ok()
+        let result = ended.outcome().ok()?;
+        if run.sent > 0 {
+            device?.transmit(run.sent as usize, arrival.may_send).ok()?;
+        }
+        Some(result)
     }
 }
 
 /// One run, as the helpers see it. They alone use it while the program runs.
 struct Run<'a> {
-    device: Option<&'a mut NetworkDevice>,
-    arrival: &'a Arrival<'a>,
+    packet: &'a [u8],
     state: *mut u8,
     reply: *mut u8,
-    /// How much of the reply there is.
-    length: usize,
+    /// How long the reply may be, how much of it there is, and how much is to be sent.
+    room: u64,
+    length: u64,
+    sent: u64,
 }
 
 impl Run<'_> {
     /// Bytes of the packet that a program names.
     fn packet(&self, start: u64, length: u64) -> Option<&[u8]> {
         let end = start.checked_add(length)?;
-        self.arrival.packet.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+        self.packet.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
     }
 }
 
@@ -123,16 +129,18 @@ macro_rules! routine {
 }
 
 routine!(take, |activation, run, from, length, _| {
-    let room = PACKET_MAX as usize - run.length;
-    if let Some(bytes) = run.packet(from, length).filter(|bytes| bytes.len() <= room) {
-        let count = bytes.len();
+    if length <= run.room - run.length
+        && let Some(bytes) = run.packet(from, length)
+    {
         // SAFETY: the buffer has room for a packet, and these bytes still fit.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), run.reply.add(run.length), count) };
-        run.length += count;
+        let end = unsafe { run.reply.add(run.length as usize) };
+        // SAFETY: as above.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len()) };
+        run.length += length;
         // SAFETY: nobody else touches the activation while a helper works.
-        unsafe { &mut *activation }.set_region(2, run.reply, run.length as u64);
+        unsafe { &mut *activation }.set_region(2, run.reply, run.length);
     }
-    run.length as u64
+    run.length
 });
 
 routine!(copy, |_, run, from, length, to| {
@@ -149,15 +157,9 @@ routine!(copy, |_, run, from, length, to| {
 });
 
 routine!(reply, |_, run, length, _, _| {
-    if length < PACKET_MIN || length > run.length as u64 {
-        return 0;
+    let there = (PACKET_MIN..=run.length).contains(&length);
+    if there {
+        run.sent = length;
     }
-    // SAFETY: so much of the buffer has been filled, and nobody writes it meanwhile.
-    let packet = unsafe { slice::from_raw_parts(run.reply, length as usize) };
-    let Some(device) = &mut run.device else { return 0 };
-    let write = |room: &mut [u8]| {
-        room.copy_from_slice(packet);
-        if (run.arrival.may_send)(room) { Ok(()) } else { Err(Error::NotReserved) }
-    };
-    u64::from(device.transmit(packet.len(), write).is_ok())
+    u64::from(there)
 });

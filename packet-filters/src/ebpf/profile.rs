@@ -68,8 +68,9 @@ pub struct Helper {
 /// - 2, `uint64_t copy(const uint8_t *from, uint64_t length, uint8_t *to)`: copies bytes of the packet
 ///   into the state. Returns their Internet checksum's sum (16 bits, not inverted), or, if not all
 ///   find room, all bits set and nothing was copied.
-/// - 3, `uint64_t reply(uint64_t length)`: sends so many bytes of the reply. Returns 1, or 0 if it
-///   can't be sent.
+/// - 3, `uint64_t reply(uint64_t length)`: so many bytes of the reply, as it is at the exit, are sent
+///   then. Returns 1, or 0 if there are not so many or it is no packet. If its owner could not send
+///   them, it is as if the program had been ended early.
 pub const HANDLER: Profile<'static> = Profile {
     arguments: [
         Argument::Pointer(0),

@@ -225,8 +225,16 @@ pub const FIGURES: &[Figure] = &[
     tables("extents_256", 8_600, "sparse appel1, a table of extents, pages 256 apart"),
     tables("extents_1024", 12_000, "sparse appel1, a table of extents, pages 1,024 apart"),
     network("echo_user", 2_000, "a packet of 100 bytes and its echo by a program that polls"),
-    // A third of what the program took when this was last looked at.
-    network("handler_echo", 594, "the same by a handler, on the same way through the driver"),
+    network("handler_echo", 1_100, "the same by a handler, on the same way through the driver"),
+    network(
+        "echo_asleep",
+        4_000,
+        "a packet and its echo by a program that sleeps until it comes, while another runs",
+    )
+    .with("compute"),
+    // A third of what the program takes.
+    network("handler_asleep", 1_100, "the same by the handler of a program that sleeps on")
+        .with("compute"),
 ];
 
 /// The fastest way that Linux has.

@@ -187,11 +187,17 @@ impl Devices for &'static Fake {
         let mut state = vec![0; 4096];
         self.read(arrival.state, 0, &mut state);
         let packet = arrival.packet.to_vec();
-        let mut run = HandlerRun { machine: self, arrival, packet, state, reply: Vec::new() };
+        let mut run = HandlerRun { packet, state, reply: Vec::new(), sent: 0 };
         let arguments = [0, 0, 0, 0, arrival.filter.into()];
         let outcome = interpret(&verified, &mut run, arguments, fuel).outcome;
         self.write(arrival.state, 0, &run.state);
-        outcome.ok()
+        let (result, mut reply) = (outcome.ok()?, run.reply);
+        if run.sent > 0 {
+            reply.truncate(run.sent);
+            (arrival.may_send)(&mut reply).ok()?;
+            self.queue(reply);
+        }
+        Some(result)
     }
 }
 
@@ -199,15 +205,14 @@ impl Devices for &'static Fake {
 const HANDLER_BUDGET: u64 = 8192;
 
 /// A handler's world on the fake machine.
-struct HandlerRun<'a> {
-    machine: &'static Fake,
-    arrival: &'a Arrival<'a>,
+struct HandlerRun {
     packet: Vec<u8>,
     state: Vec<u8>,
     reply: Vec<u8>,
+    sent: usize,
 }
 
-impl World for HandlerRun<'_> {
+impl World for HandlerRun {
     fn region(&mut self, region: u8) -> &mut [u8] {
         match region {
             0 => &mut self.packet,
@@ -222,10 +227,8 @@ impl World for HandlerRun<'_> {
                 self.reply.extend_from_slice(self.packet.get(range).unwrap_or_default());
                 self.reply.len() as u64
             }
-            3 if (14..=self.reply.len() as u64).contains(&first)
-                && (self.arrival.may_send)(&self.reply[..first as usize]) =>
-            {
-                self.machine.queue(self.reply[..first as usize].to_vec());
+            3 if (14..=self.reply.len() as u64).contains(&first) => {
+                self.sent = first as usize;
                 1
             }
             _ => 0,

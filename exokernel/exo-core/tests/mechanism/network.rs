@@ -267,15 +267,22 @@ fn a_handler_keeps_counts_and_replies() {
     let counter = &bench.machine.page(FrameNumber(state))[0];
     assert_eq!(counter.load(Ordering::Relaxed), 3);
     assert_eq!(*bench.machine.sent.borrow(), [kept.to_vec()]);
-    // It sends what its owner could: not this any more.
+    // It sends what its owner could: not this any more. Then the packet is the ring's.
     install(&mut bench, EnvName::NONE, &filter(0x86dd), SEND_TEMPLATE).unwrap();
     bench.kernel.received(&kept);
-    assert_eq!(bench.machine.sent.borrow().len(), 1);
+    assert_eq!((produced(&bench, frames[0]), bench.machine.sent.borrow().len()), (3, 1));
     install(&mut bench, EnvName::NONE, &filter(0x0800), SEND_TEMPLATE).unwrap();
-    // Without the capability it can't send, and nothing else is different.
+    // Nor does it without the capability.
     assert_eq!(handle(&mut bench, id, text, state, 15), Ok(0));
     bench.kernel.received(&kept);
-    assert_eq!((produced(&bench, frames[0]), bench.machine.sent.borrow().len()), (2, 1));
+    assert_eq!((produced(&bench, frames[0]), bench.machine.sent.borrow().len()), (4, 1));
+    // One that is ended after its reply has sent none.
+    bench.machine.page(FrameNumber(frames[0]))[CONSUMED].store(4, Ordering::Relaxed);
+    let late = text.replace("mov r6, r2", "mov r6, r2\nmov r8, r1");
+    let late = late.replace("mov r0, 3", "ldxb r0, [r8+1513]\nmov r0, 3");
+    assert_eq!(handle(&mut bench, id, &late, state, 0), Ok(0));
+    bench.kernel.received(&kept);
+    assert_eq!((produced(&bench, frames[0]), bench.machine.sent.borrow().len()), (5, 1));
 }
 
 #[test]

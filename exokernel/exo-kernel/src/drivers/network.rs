@@ -6,7 +6,7 @@
 use crate::boot::memory::EarlyMemory;
 use crate::boot::pvh::BootInformation;
 use crate::drivers::pci;
-use crate::drivers::queue::{BUFFER, Queue, Taken};
+use crate::drivers::queue::{Queue, ROOM, Taken};
 use crate::x86_64::layout::DEVICES;
 use crate::x86_64::paging::{KernelTables, MappingError};
 use core::ptr::NonNull;
@@ -133,8 +133,6 @@ fn pci_transport() -> Option<(SomeTransport<'static>, Wiring)> {
 /// What the driver keeps for receiving.
 pub(crate) struct Receiver {
     queue: Queue,
-    /// The bytes before each packet.
-    header: usize,
     /// The buffer of the last packet.
     last: Option<Taken>,
 }
@@ -144,11 +142,11 @@ impl Receiver {
     /// is the device's again.
     pub(crate) fn next(&mut self) -> Option<&[u8]> {
         if let Some(last) = self.last.take() {
-            self.queue.offer(last, BUFFER);
+            self.queue.offer(last, ROOM);
         }
         let (buffer, length) = self.queue.take()?;
         let buffer = self.last.insert(buffer);
-        Some(self.queue.bytes(buffer).get(self.header..length).unwrap_or_default())
+        Some(self.queue.bytes(buffer).get(..length).unwrap_or_default())
     }
 }
 
@@ -158,12 +156,10 @@ pub(crate) struct NetworkDevice {
     /// Out while packets are taken from it.
     receiver: Option<&'static mut Receiver>,
     transmit: Queue,
-    /// A buffer for the next packet, since the last was refused.
+    /// A buffer for the next packet.
     spare: Option<Taken>,
     /// How many packets the device has not been told of.
     queued: u64,
-    /// The bytes before each packet.
-    header: usize,
     address: [u8; 6],
 }
 
@@ -181,18 +177,18 @@ impl NetworkDevice {
         for (index, byte) in address.iter_mut().enumerate() {
             *byte = transport.read_config_space::<u8>(index).ok()?;
         }
-        let mut queue = Queue::new(&mut transport, RECEIVE, true, early)?;
-        let transmit = Queue::new(&mut transport, TRANSMIT, false, early)?;
-        transport.finish_init();
-        while let Some((buffer, _)) = queue.take() {
-            queue.offer(buffer, BUFFER);
-        }
-        transport.notify(RECEIVE);
         // Devices of the drafts have a header without the count of buffers.
         let header = if features.contains(Features::VERSION_1) { 12 } else { 10 };
-        let receiver = Receiver { queue, header, last: None };
+        let mut queue = Queue::new(&mut transport, (RECEIVE, header), true, early)?;
+        let transmit = Queue::new(&mut transport, (TRANSMIT, header), false, early)?;
+        transport.finish_init();
+        while let Some((buffer, _)) = queue.take() {
+            queue.offer(buffer, ROOM);
+        }
+        transport.notify(RECEIVE);
+        let receiver = Receiver { queue, last: None };
         let receiver = early.collect(core::iter::once(receiver))?.first_mut();
-        Some(Self { transport, receiver, transmit, spare: None, queued: 0, header, address })
+        Some(Self { transport, receiver, transmit, spare: None, queued: 0, address })
     }
 
     /// The link address.
@@ -215,23 +211,28 @@ impl NetworkDevice {
         self.receiver = Some(receiver);
     }
 
-    /// Queues a packet of so many bytes, which `write` writes, behind a header of zeros, which nobody
-    /// has ever written to.
+    /// Where the next packet that is sent will be, behind a header of zeros, which nobody has ever
+    /// written to.
+    pub(crate) fn spare(&mut self) -> Result<&mut [u8], Error> {
+        if self.spare.is_none() {
+            self.spare = self.transmit.take().map(|(buffer, _)| buffer);
+        }
+        let buffer = self.spare.as_ref().ok_or(Error::QueueFull)?;
+        Ok(self.transmit.bytes(buffer))
+    }
+
+    /// Queues a packet of so many bytes, which `write` writes, or finds there.
     pub(crate) fn transmit(
         &mut self,
         length: usize,
         write: impl FnOnce(&mut [u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let spare = self.spare.take().or_else(|| Some(self.transmit.take()?.0));
-        let buffer = spare.ok_or(Error::QueueFull)?;
-        let end = self.header + length;
-        let written = write(&mut self.transmit.bytes(&buffer)[self.header..end]);
-        match written {
-            Ok(()) => self.transmit.offer(buffer, end),
-            Err(_) => self.spare = Some(buffer),
+        write(&mut self.spare()?[..length])?;
+        if let Some(buffer) = self.spare.take() {
+            self.transmit.offer(buffer, length);
+            self.queued += 1;
         }
-        self.queued += u64::from(written.is_ok());
-        written
+        Ok(())
     }
 
     /// Tells the device of the packets that are queued, if there are any. Returns how many.

@@ -14,8 +14,12 @@ use virtio_drivers::transport::{SomeTransport, Transport};
 
 /// The entries of each queue.
 const ENTRIES: usize = 128;
-/// The bytes of each buffer: a header and the longest packet.
-pub(crate) const BUFFER: usize = 2048;
+/// The bytes of each buffer.
+const BUFFER: usize = 2048;
+/// Where in a buffer the packet begins, so that it is aligned. The device's header is before it.
+const PACKET: usize = 16;
+/// The bytes that there are for a packet.
+pub(crate) const ROOM: usize = BUFFER - PACKET;
 /// The flag of a descriptor whose buffer the device writes.
 const WRITE: u16 = 2;
 /// In the flags of either ring: its reader need not be told of what is put in.
@@ -55,6 +59,7 @@ struct Used {
 }
 
 /// A buffer. The device may write it while it is offered.
+#[repr(align(16))]
 struct Buffer(UnsafeCell<[u8; BUFFER]>);
 
 /// The number of a buffer that is not the device's now.
@@ -64,6 +69,8 @@ pub(crate) struct Taken(u16);
 pub(crate) struct Queue {
     rings: &'static Rings,
     buffers: &'static [Buffer],
+    /// The bytes before each packet.
+    header: usize,
     /// How many buffers were never used.
     fresh: u16,
     /// How many were given to the device, and taken back from it; both wrap.
@@ -80,10 +87,11 @@ fn address<T>(value: &T) -> u64 {
 }
 
 impl Queue {
-    /// The queue of this number, whose buffers the device fills, or reads.
+    /// The queue of this number, whose buffers the device fills, or reads, with a header of so many
+    /// bytes before each packet.
     pub(crate) fn new(
         transport: &mut SomeTransport<'static>,
-        number: u16,
+        (number, header): (u16, usize),
         fills: bool,
         early: &mut EarlyMemory,
     ) -> Option<Self> {
@@ -93,7 +101,8 @@ impl Queue {
         // every atomic may be.
         let rings: &Rings = unsafe { &*physical(frame.address()) };
         for (descriptor, buffer) in rings.descriptors.iter().zip(&*buffers) {
-            descriptor.address.store(address(buffer), Relaxed);
+            let start = address(buffer) + (PACKET - header) as u64;
+            descriptor.address.store(start, Relaxed);
             descriptor.flags.store(if fills { WRITE } else { 0 }, Relaxed);
         }
         // Only packets that arrive are worth an interrupt.
@@ -104,11 +113,11 @@ impl Queue {
         let [first, second, third] =
             [address(&rings.descriptors), address(&rings.available), address(&rings.used)];
         transport.queue_set(number, ENTRIES as u32, first, second, third);
-        Some(Self { rings, buffers, fresh: ENTRIES as u16, offered: 0, taken: 0 })
+        Some(Self { rings, buffers, header, fresh: ENTRIES as u16, offered: 0, taken: 0 })
     }
 
-    /// Takes a buffer that the device has given back, with how many bytes it has put in, or one that
-    /// was never used.
+    /// Takes a buffer that the device has given back, with the length of the packet that it has put
+    /// in, or one that was never used.
     pub(crate) fn take(&mut self) -> Option<(Taken, usize)> {
         if let Some(rest) = self.fresh.checked_sub(1) {
             self.fresh = rest;
@@ -121,20 +130,21 @@ impl Queue {
         let (buffer, length) = &used.ring[usize::from(self.taken) % ENTRIES];
         self.taken = self.taken.wrapping_add(1);
         let number = buffer.load(Relaxed) as u16 % ENTRIES as u16;
-        Some((Taken(number), length.load(Relaxed) as usize))
+        Some((Taken(number), (length.load(Relaxed) as usize).saturating_sub(self.header)))
     }
 
-    /// The bytes of a buffer.
-    pub(crate) fn bytes(&mut self, buffer: &Taken) -> &mut [u8; BUFFER] {
+    /// The bytes of a buffer, from the beginning of the packet on.
+    pub(crate) fn bytes(&mut self, buffer: &Taken) -> &mut [u8] {
         // SAFETY: a buffer that was taken is not the device's before `offer`, which wants it back. The
         // reference borrows the queue, so that there is one at a time.
-        unsafe { &mut *self.buffers[usize::from(buffer.0)].0.get() }
+        let bytes = unsafe { &mut *self.buffers[usize::from(buffer.0)].0.get() };
+        &mut bytes[PACKET..]
     }
 
-    /// Gives a buffer to the device: so many bytes of it, to send, or to fill.
+    /// Gives a buffer to the device: with a packet of so many bytes, or room for one.
     pub(crate) fn offer(&mut self, Taken(buffer): Taken, length: usize) {
         let Rings { descriptors, available, .. } = self.rings;
-        descriptors[usize::from(buffer)].length.store(length as u32, Relaxed);
+        descriptors[usize::from(buffer)].length.store((self.header + length) as u32, Relaxed);
         available.ring[usize::from(self.offered) % ENTRIES].store(buffer, Relaxed);
         self.offered = self.offered.wrapping_add(1);
         available.index.store(self.offered, Release);
