@@ -67,7 +67,9 @@ impl Exposed<'_> {
 
     pub(crate) fn count_filter(&self, id: u32, dropped: bool) {
         add(self.filters, id as usize * 4 + 2, 1);
-        add(self.filters, id as usize * 4 + 3, dropped.into());
+        if dropped {
+            add(self.filters, id as usize * 4 + 3, 1);
+        }
     }
 
     pub(crate) fn set_ring(&self, id: u32, holder: EnvName, slots: u64) {

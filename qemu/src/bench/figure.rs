@@ -233,7 +233,7 @@ pub const FIGURES: &[Figure] = &[
     )
     .with("compute"),
     // A third of what the program takes.
-    network("handler_asleep", 1_100, "the same by the handler of a program that sleeps on")
+    network("handler_asleep", 1_036, "the same by the handler of a program that sleeps on")
         .with("compute"),
 ];
 

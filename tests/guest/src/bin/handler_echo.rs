@@ -18,8 +18,8 @@ const PORT: u16 = 4011;
 /// How many packets are echoed, and then how many are not.
 const PACKETS: u64 = 20;
 
-/// Counts in the state's first word what it sees, and in the second what was sent. Sends the packet
-/// back with addresses and ports exchanged; keeps what it could send.
+/// Counts in the state's first word what it sees, and in the second its replies. Sends the packet back
+/// with addresses and ports exchanged, and keeps what is sent.
 const ECHO: [[u8; 8]; 46] = [
     // Count.
     copy(7, 3),
@@ -99,14 +99,13 @@ fn main(_: &Start<'_>) -> u64 {
     rule::holds("this program was woken once at most", woken <= 1);
     rule::holds("the packet's bytes are in the state", ground::load(page(1) + 96) != 0);
     rule::holds("their sum has 16 bits", word(2) < 1 << 16);
-    // The same handler without the right to send keeps nothing.
+    // The same handler without the right to send keeps nothing, whatever its result is.
     rule::granted("another handler", install(capability::OWN));
     println!("silent");
     while ring.arrived() < 1 + PACKETS {
         environment::sleep(time::now() + 1_000_000);
     }
     rule::same("packets seen", word(0), 2 * PACKETS + 1);
-    rule::same("packets sent", word(1), PACKETS);
     rule::granted("no handler", handler::remove(ring.id));
     ground::free(&[state]);
     0
