@@ -274,9 +274,16 @@ impl<'a> FrameTable<'a> {
     }
 
     /// The first frame with a number in `range`, none of which is beyond the table, that `owner` holds
-    /// and has not donated.
-    pub fn next_held(&self, owner: u16, range: Range<u32>) -> Option<FrameNumber> {
-        self.next(owner, range, 0xff_ffff)
+    /// and has not donated; with `pinned_too`, though a ring or a device may use it.
+    #[inline]
+    pub fn next_held(
+        &self,
+        owner: u16,
+        range: Range<u32>,
+        pinned_too: bool,
+    ) -> Option<FrameNumber> {
+        // A constant mask is no work.
+        if pinned_too { self.next(owner, range, 0xff_ffff) } else { self.next(owner, range, !0) }
     }
 
     /// As [`next_held`](Self::next_held), donated or not.
@@ -285,13 +292,17 @@ impl<'a> FrameTable<'a> {
         self.next(owner, range, 0xfe_ffff)
     }
 
-    #[inline]
-    fn next(&self, owner: u16, range: Range<u32>, mask: u64) -> Option<FrameNumber> {
+    #[inline(always)]
+    fn next(&self, owner: u16, range: Range<u32>, mask: u32) -> Option<FrameNumber> {
         let words =
             self.exposed.as_chunks::<2>().0.get(range.start as usize..range.end as usize)?;
-        let wanted = u64::from(owner) | (FrameState::Held as u64) << 16;
-        let held = |words: &[AtomicU64; 2]| words[0].load(Ordering::Relaxed) & mask == wanted;
-        Some(FrameNumber(range.start + words.iter().position(held)? as u32))
+        let wanted = u32::from(owner) | (FrameState::Held as u32) << 16;
+        let held =
+            |words: &[AtomicU64; 2]| words[0].load(Ordering::Relaxed) as u32 & mask == wanted;
+        let others = || words.as_chunks::<8>().0.iter().take_while(|eight| !eight.iter().any(held));
+        // Mostly it is the first, or far away.
+        let passed = if words.first().is_some_and(held) { 0 } else { 8 * others().count() };
+        Some(FrameNumber(range.start + (passed + words[passed..].iter().position(held)?) as u32))
     }
 
     /// What the frame is, or `None` beyond the table.
@@ -300,14 +311,15 @@ impl<'a> FrameTable<'a> {
         FrameState::from_number((word >> 16) as u8)
     }
 
-    /// Whether a ring or a device uses the frame.
-    pub fn is_pinned(&self, frame: FrameNumber) -> bool {
-        self.words(frame).is_some_and(|words| words[0].load(Ordering::Relaxed) >> 24 & 0xff != 0)
+    /// Whether somebody holds the frame.
+    fn is_held(&self, frame: FrameNumber) -> bool {
+        self.state(frame) == Some(FrameState::Held)
     }
 
-    /// Whether somebody holds the frame.
-    pub(crate) fn is_held(&self, frame: FrameNumber) -> bool {
-        self.state(frame) == Some(FrameState::Held)
+    /// Whether somebody holds the frame, and no ring or device uses it.
+    pub(crate) fn is_unpinned(&self, frame: FrameNumber) -> bool {
+        let held = |words: &[AtomicU64; 2]| words[0].load(Ordering::Relaxed) >> 16 & 0xffff;
+        self.words(frame).map(held) == Some(FrameState::Held as u64)
     }
 
     /// Whether a binding to the frame is wired.
@@ -317,11 +329,13 @@ impl<'a> FrameTable<'a> {
 
     /// Makes the frame free under a new generation. The caller has broken every binding to it.
     pub(crate) fn release(&mut self, frame: FrameNumber) {
-        if !matches!(self.state(frame), Some(FrameState::Held | FrameState::Donated)) {
+        let Some(words) = self.words(frame) else { return };
+        let word = words[0].load(Ordering::Relaxed);
+        let state = FrameState::from_number((word >> 16) as u8);
+        if !matches!(state, Some(FrameState::Held | FrameState::Donated)) {
             return;
         }
-        let Some(words) = self.words(frame) else { return };
-        let generation = (words[0].load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        let generation = (word >> 32).wrapping_add(1);
         words[0].store((FrameState::Free as u64) << 16 | generation << 32, Ordering::Relaxed);
         words[1].store(0, Ordering::Relaxed);
         if let Some(record) = self.records.get_mut(frame.0 as usize) {

@@ -96,9 +96,11 @@ impl Record {
         let epoch = self.epochs[kind as usize] + 1;
         self.epochs[kind as usize] = epoch;
         let ring = memory.page(self.ring);
-        let slot = LOSSES_WORD + (self.count % LOSS_SLOTS as u64) as usize * 4;
+        let slot = (self.count % LOSS_SLOTS as u64) as usize;
         let loss = Loss { epoch, kind: kind as u64, name: kind.name(number), time };
-        for (word, value) in ring.iter().skip(slot).zip(loss.to_words()) {
+        for (word, value) in
+            ring[LOSSES_WORD..].as_chunks::<4>().0[slot].iter().zip(loss.to_words())
+        {
             word.store(value, Ordering::Relaxed);
         }
         self.count += 1;

@@ -92,7 +92,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// Whether a frame may become kernel memory.
     fn may_donate(frames: &FrameTable<'_>, frame: FrameNumber) -> Result<(), Error> {
         match frames.state(frame) {
-            Some(FrameState::Held) if !frames.is_pinned(frame) => Ok(()),
+            Some(FrameState::Held) if frames.is_unpinned(frame) => Ok(()),
             Some(FrameState::Held | FrameState::Donated) => Err(Error::FramePinned),
             _ => Err(Error::NoFrame),
         }
@@ -223,7 +223,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     }
 
     fn take_back(&mut self, frame: FrameNumber, lost: bool) -> bool {
-        if self.frames.is_pinned(frame) || !self.frames.is_held(frame) {
+        if !self.frames.is_unpinned(frame) {
             return false;
         }
         self.break_frame(frame, lost);

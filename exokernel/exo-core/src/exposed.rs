@@ -80,7 +80,10 @@ impl Exposed<'_> {
     pub(crate) fn append_move(&self, words: [u64; MOVE_WORDS]) {
         let Some(count) = self.system.get(SystemWord::MovesCount as usize) else { return };
         let number = count.load(Ordering::Relaxed);
-        store_all(self.moves, number as usize % MOVES * MOVE_WORDS, words);
+        let place = self.moves.as_chunks::<MOVE_WORDS>().0.get(number as usize % MOVES);
+        for (stored, word) in place.into_iter().flatten().zip(words) {
+            stored.store(word, Ordering::Relaxed);
+        }
         count.store(number + 1, Ordering::Release);
     }
 

@@ -25,7 +25,7 @@ use secure_bindings::account::Ask;
 
 /// The work of one step, whoever's names it takes, so that no tick takes longer. One is an entry of the
 /// frame table that is looked at: about five instructions.
-const STEP: u32 = 2048;
+const STEP: u32 = 2560;
 /// The work of a name that is taken, of one that is looked at, and of a frame that is saved. With a ring
 /// go its filters: that is a whole step.
 const TAKEN: u32 = 128;
@@ -220,11 +220,12 @@ impl<M: Machine> Kernel<'_, M> {
         match kind {
             Kind::Frames => {
                 let frame = FrameNumber(number);
-                if self.bindings.frames.is_pinned(frame) {
-                    self.break_ring_over(slot, frame);
-                }
                 if !self.bindings.repossess(frame) {
-                    return false;
+                    // Unless it is donated, a ring is in the way.
+                    self.break_ring_over(slot, frame);
+                    if !self.bindings.repossess(frame) {
+                        return false;
+                    }
                 }
                 self.release_one(slot, kind, number);
             }
@@ -288,21 +289,17 @@ impl<M: Machine> Kernel<'_, M> {
     /// search goes on at the next tick, or there is nothing left to take.
     fn next_victim(&mut self, slot: u16, kind: Kind) -> Option<u32> {
         while self.work > 0 {
-            let Repossession { next: from, wired_too, .. } =
-                self.environment(slot).repossessions[kind as usize];
-            let (found, next) = self.next_held(slot, kind, from);
+            let at = self.environment(slot).repossessions[kind as usize];
+            let (found, next) = self.next_held(slot, kind, at);
             let progress = &mut self.environment_mut(slot).repossessions[kind as usize];
             progress.next = next.unwrap_or(0);
             progress.wired_too |= next.is_none();
             let Some(number) = found else {
-                let all = kind == Kind::Frames && wired_too && next.is_none();
+                let all = kind == Kind::Frames && at.wired_too && next.is_none();
                 return if all { self.undonate(slot) } else { None };
             };
-            let (frames, frame) = (&self.bindings.frames, FrameNumber(number));
-            if kind != Kind::Frames
-                || wired_too
-                || !frames.is_pinned(frame) && !frames.is_wired(frame)
-            {
+            let is_wired = || self.bindings.frames.is_wired(FrameNumber(number));
+            if kind != Kind::Frames || at.wired_too || !is_wired() {
                 return Some(number);
             }
         }
@@ -322,9 +319,10 @@ impl<M: Machine> Kernel<'_, M> {
         Some(frame.0)
     }
 
-    /// The number of the next name that an environment holds, if a short search from `from` on finds
-    /// one, and where the search goes on.
-    fn next_held(&mut self, slot: u16, kind: Kind, from: u32) -> (Option<u32>, Option<u32>) {
+    /// The number of the next name that an environment holds, if a short search finds one, and where
+    /// it goes on.
+    fn next_held(&mut self, slot: u16, kind: Kind, at: Repossession) -> (Option<u32>, Option<u32>) {
+        let Repossession { next: from, wired_too, .. } = at;
         let frames = &self.bindings.frames;
         let (count, cost) = match kind {
             Kind::Frames => (frames.count(), 1),
@@ -335,7 +333,7 @@ impl<M: Machine> Kernel<'_, M> {
         };
         let end = from.saturating_add(self.work / cost).min(count as u32);
         let found = match kind {
-            Kind::Frames => frames.next_held(slot, from..end).map(|frame| frame.0),
+            Kind::Frames => frames.next_held(slot, from..end, wired_too).map(|frame| frame.0),
             _ => (from..end).find(|&number| self.holds(slot, kind, number)),
         };
         let next = found.map(|number| number + 1).or((end < count as u32).then_some(end));

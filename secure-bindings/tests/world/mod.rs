@@ -544,7 +544,7 @@ impl<'m> World<'m> {
         }
         for owner in 0..10 {
             let all = FRAMES as u32;
-            while let Some(frame) = self.bindings.frames.next_held(owner, 0..all) {
+            while let Some(frame) = self.bindings.frames.next_held(owner, 0..all, true) {
                 self.give_up(frame, false);
             }
         }
