@@ -108,29 +108,6 @@ fn check_rights(rights: Rights) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the hardware notes about an access.
-fn used(access: FaultCode) -> u64 {
-    if access.contains(FaultCode::WRITE) { ACCESSED | DIRTY } else { ACCESSED }
-}
-
-/// Answers an access from the entry that the hardware has: it remembers one that allowed less, or
-/// objects to something else.
-fn refresh(
-    m: &impl TranslationCache,
-    (root, page): (FrameNumber, u64),
-    hardware: &AtomicU64,
-    old: u64,
-    access: FaultCode,
-) -> Result<(), FaultCode> {
-    if !tables::allows(old, access) {
-        return Err(access | FaultCode::PROTECTION);
-    }
-    // If it has changed meanwhile, the access faults again.
-    let _ = hardware.compare_exchange(old, old | used(access), Relaxed, Relaxed);
-    m.flush(root, page);
-    Ok(())
-}
-
 /// What came of an attempt to answer a page fault without the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refill {
@@ -138,8 +115,9 @@ pub enum Refill {
     Done,
     /// The access is not allowed, or the page is not bound.
     Refused(FaultCode),
-    /// A table is missing: see [`Bindings::refill`].
-    TableMissing,
+    /// Nothing has changed. A table is missing, or the hardware has an entry that allows the access:
+    /// see [`Bindings::refill`].
+    Locked,
 }
 
 /// The hardware's entry of a page in its leaf table.
@@ -148,15 +126,8 @@ pub fn leaf_entry<M: FrameMemory>(m: &M, leaf: FrameNumber, address: u64) -> &At
     &m.page(leaf)[tables::index(address, 0)]
 }
 
-/// Why an access is refused, if the hardware's entry of the page is enough to say so.
-#[inline]
-pub fn refused(entry: &AtomicU64, access: FaultCode) -> Option<FaultCode> {
-    let entry = entry.load(Relaxed);
-    (entry != 0 && !tables::allows(entry, access)).then_some(access | FaultCode::PROTECTION)
-}
-
 /// As [`Bindings::refill`], for the address space that is current on this CPU, while others may
-/// change it. If its tables suffice, nothing else is needed.
+/// change it.
 ///
 /// Whoever takes a binding away first clears the entry of the software TLB, then that of the
 /// hardware. Here the hardware's is set first, and the other looked at again: if the binding has
@@ -164,21 +135,30 @@ pub fn refused(entry: &AtomicU64, access: FaultCode) -> Option<FaultCode> {
 ///
 /// `hardware` is the page's entry in its leaf table, if there is one.
 #[inline(always)]
-pub fn refill<M: FrameMemory + TranslationCache>(
-    m: &M,
-    (root, hardware, tlb): (FrameNumber, Option<&AtomicU64>, Tlb),
+pub fn refill(
+    m: &impl FrameMemory,
+    hardware: Option<&AtomicU64>,
+    tlb: Tlb,
     address: u64,
     access: FaultCode,
+    soon: bool,
 ) -> Refill {
     let page = address & !(PAGE_SIZE - 1);
-    if let Some(hardware) = hardware {
-        let old = hardware.load(Relaxed);
-        if old != 0 {
-            let done = refresh(m, (root, page), hardware, old, access);
-            return done.map_or_else(Refill::Refused, |()| Refill::Done);
-        }
+    let old = hardware.map_or(0, |hardware| hardware.load(Relaxed));
+    if old != 0 {
+        let allowed = tables::allows(old, access);
+        let refused = Refill::Refused(access | FaultCode::PROTECTION);
+        return if allowed { Refill::Locked } else { refused };
     }
-    let Some(Place { entry, .. }) = tlb.find(m, page) else {
+    let found = if soon {
+        match tlb.find_soon(m, page) {
+            Err(true) => return Refill::Locked,
+            found => found.ok(),
+        }
+    } else {
+        tlb.find(m, page)
+    };
+    let Some(Place { entry, .. }) = found else {
         let can_be_bound = (USER_START..USER_END).contains(&address);
         let reason = if can_be_bound { FaultCode::empty() } else { FaultCode::PROTECTION };
         return Refill::Refused(access | reason);
@@ -194,8 +174,8 @@ pub fn refill<M: FrameMemory + TranslationCache>(
         let stands = entry.again() == before;
         return if stands { Refill::Refused(access | reason) } else { Refill::Done };
     }
-    let Some(hardware) = hardware else { return Refill::TableMissing };
-    let new = binding | used(access);
+    let Some(hardware) = hardware else { return Refill::Locked };
+    let new = binding | tables::used(access);
     let set = hardware.compare_exchange(0, new, SeqCst, Relaxed).is_ok();
     // The page may have been bound anew meanwhile: then one of the two words tells.
     if set && entry.again() != before {
@@ -608,13 +588,23 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     pub fn refill(&mut self, index: u16, address: u64, access: FaultCode) -> Refill {
         let m = self.machine;
         let Some((space, frames)) = self.split(index) else { return Refill::Refused(access) };
-        let (root, tlb) = (space.root, space.tlb);
-        match refill(m, (root, space.entry(m, address), tlb), address, access) {
-            Refill::TableMissing if space.leaf(m, frames, address, true).is_some() => {
-                refill(m, (root, space.entry(m, address), tlb), address, access)
-            }
-            done => done,
+        let tlb = space.tlb;
+        let done = refill(m, space.entry(m, address), tlb, address, access, false);
+        if done != Refill::Locked {
+            return done;
         }
+        let Some(leaf) = space.leaf(m, frames, address, true) else { return Refill::Locked };
+        let hardware = &leaf[tables::index(address, 0)];
+        let done = refill(m, Some(hardware), tlb, address, access, false);
+        if done != Refill::Locked {
+            return done;
+        }
+        // The CPU remembers an entry that allowed less, or objects to something else. If this one has
+        // changed meanwhile, the access faults again.
+        let old = hardware.load(Relaxed);
+        let _ = hardware.compare_exchange(old, old | tables::used(access), Relaxed, Relaxed);
+        m.flush(space.root, address & !(PAGE_SIZE - 1));
+        Refill::Done
     }
 
     /// The frame behind an address of an environment, for copies by the kernel, if the page is

@@ -29,8 +29,7 @@ pub mod tlb;
 
 pub use account::Accounts;
 pub use binding::{
-    Bindings, Protect, Refill, check_pages, leaf_entry, leaf_table, protect, refill, refused,
-    writable_frame,
+    Bindings, Protect, Refill, check_pages, leaf_entry, leaf_table, protect, refill, writable_frame,
 };
 pub use capability::CapabilityTable;
 pub use frame::{FrameRecord, FrameTable};

@@ -19,9 +19,8 @@ const PAGES_AT_ONCE: u32 = 6;
 /// the tables of another for ever.
 pub(crate) const CACHE_MINIMUM: u32 = PAGES_AT_ONCE * DEPTH;
 
-/// How many entries of a table are looked at at once, and the bytes that they map.
+/// How many entries of a table are looked at at once.
 const ROW: usize = 16;
-const ROW_SPAN: usize = ROW * PAGE_SIZE as usize;
 
 /// The address space of one environment.
 #[derive(Debug)]
@@ -131,16 +130,13 @@ impl Space {
         let unlinked = tables::unlink(m, self.root, start);
         self.known = [const { Cell::new(UNKNOWN) }; KNOWN];
         m.flush_space(self.root);
-        for (entries, first) in leaf.as_chunks::<ROW>().0.iter().zip((start..).step_by(ROW_SPAN)) {
+        for (row, entries) in leaf.as_chunks::<ROW>().0.iter().enumerate() {
             // Most tables are mostly empty.
             let any = entries.iter().fold(0, |any, entry| any | entry.load(Ordering::Relaxed));
-            if any & BOUND == 0 {
-                continue;
-            }
-            for (entry, page) in entries.iter().zip((first..).step_by(PAGE_SIZE as usize)) {
-                let word = entry.load(Ordering::Relaxed);
+            for (column, entry) in entries.iter().enumerate().filter(|_| any & BOUND != 0) {
+                let (word, page) = (entry.load(Ordering::Relaxed), (ROW * row + column) as u64);
                 if word & BOUND != 0
-                    && let Some(place) = self.tlb.find(m, page)
+                    && let Some(place) = self.tlb.find(m, start + page * PAGE_SIZE)
                 {
                     place.entry.set_hardware(word);
                 }

@@ -110,16 +110,22 @@ impl Change {
     }
 }
 
+const _: () = assert!(
+    FaultCode::WRITE.bits() == WRITE && FaultCode::FETCH.bits() << 59 == NO_EXECUTE,
+    "what an access needs is said by the bit of an entry that allows or forbids it"
+);
+
 /// Whether the hardware with this entry, and no older one, would let a program do that.
 #[inline]
 pub(crate) fn allows(entry: u64, access: FaultCode) -> bool {
-    if access.contains(FaultCode::WRITE) {
-        entry & (PRESENT | WRITE) == PRESENT | WRITE
-    } else if access.contains(FaultCode::FETCH) {
-        entry & (PRESENT | NO_EXECUTE) == PRESENT
-    } else {
-        entry & PRESENT != 0
-    }
+    let needed = PRESENT | access.bits() & WRITE | access.bits() << 59 & NO_EXECUTE;
+    (entry ^ NO_EXECUTE) & needed == needed
+}
+
+/// What the hardware notes about an access.
+#[inline]
+pub(crate) fn used(access: FaultCode) -> u64 {
+    ACCESSED | (access.bits() & WRITE) << 5
 }
 
 /// The rights that the entry of a binding gives now.

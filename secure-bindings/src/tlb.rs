@@ -203,10 +203,16 @@ impl<'m> Bank<'m> {
         self.first + row * COLUMNS
     }
 
+    /// The entries, row by row.
+    #[inline]
+    fn rows(&self) -> &'m [[[AtomicU64; ENTRY_WORDS]; COLUMNS as usize]] {
+        self.page[ENTRIES_WORD..].as_chunks().0.as_chunks().0
+    }
+
     /// The entries of a row.
     #[inline]
     pub(crate) fn row(&self, row: u16) -> &'m [[AtomicU64; ENTRY_WORDS]; COLUMNS as usize] {
-        &self.page[ENTRIES_WORD..].as_chunks().0.as_chunks().0[usize::from(row % ROWS)]
+        &self.rows()[usize::from(row % ROWS)]
     }
 
     /// The words with the tags of a row.
@@ -231,8 +237,13 @@ impl<'m> Bank<'m> {
     #[inline(always)]
     fn find(&self, page: u64) -> Option<Place<'m>> {
         let column = self.column(page);
-        let mut places = (0..self.end()).map(|row| self.place(row, column));
-        places.find(|place| place.entry.page() == page)
+        for (row, entries) in (0..self.end()).zip(self.rows()) {
+            let entry = Entry(&entries[usize::from(column)]);
+            if entry.page() == page {
+                return Some(Place { bank: *self, row, slot: self.slot(row) + column, entry });
+            }
+        }
+        None
     }
 
     /// The first entry that is empty in a page's column.
@@ -375,11 +386,19 @@ impl Tlb {
     /// A page's entry, binding or not.
     #[inline(always)]
     pub(crate) fn find<M: FrameMemory>(self, memory: &M, page: u64) -> Option<Place<'_>> {
+        let further = |is_there: bool| is_there.then(|| self.find_further(memory, page)).flatten();
+        self.find_soon(memory, page).map_or_else(further, Some)
+    }
+
+    /// A page's entry in the first of its frames; if there is none, whether it may be in the other.
+    #[inline(always)]
+    pub(crate) fn find_soon<M: FrameMemory>(
+        self,
+        memory: &M,
+        page: u64,
+    ) -> Result<Place<'_>, bool> {
         let home = self.bank(memory, page);
-        let found = home.find(page);
-        let further =
-            found.is_none() && home.overflow().load(Acquire) >> home.column(page) & 1 != 0;
-        if further { self.find_further(memory, page) } else { found }
+        home.find(page).ok_or_else(|| home.overflow().load(Acquire) >> home.column(page) & 1 != 0)
     }
 
     /// A page's entry in its other frame.

@@ -92,17 +92,17 @@ pub const EVENT_CAUSE: u64 = 32;
 pub const PAGE_FAULT: u64 = 14;
 
 bitflags! {
-    /// What went wrong in a page fault.
+    /// What went wrong in a page fault. The bits are where the CPU's error code has what is nearest.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
     pub struct FaultCode: u64 {
-        /// The access was a write.
-        const WRITE = 1;
-        /// The access was an instruction fetch.
-        const FETCH = 1 << 1;
         /// The page is bound, but not with this right.
-        const PROTECTION = 1 << 2;
+        const PROTECTION = 1;
+        /// The access was a write.
+        const WRITE = 1 << 1;
         /// The frame behind the page was repossessed.
         const LOST = 1 << 3;
+        /// The access was an instruction fetch.
+        const FETCH = 1 << 4;
     }
 }
 

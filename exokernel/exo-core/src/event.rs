@@ -22,7 +22,7 @@ use exo_abi::layout::USER_END;
 use exo_abi::name::PAGE_SIZE;
 use exo_abi::tables::{EndReason, EnvWord, StatisticsWord};
 use exo_abi::upcall::{Event, FRAME_WORDS, FaultCode, HANDLER_FLAGS_OFF, PAGE_FAULT, RED_ZONE};
-use secure_bindings::{FrameMemory, Page, Refill, leaf_entry, refill, refused, writable_frame};
+use secure_bindings::{FrameMemory, Page, Refill, leaf_entry, refill, writable_frame};
 
 /// The bit of a page fault's error code that says that the page was there.
 const PRESENT: u64 = 1;
@@ -70,7 +70,7 @@ impl Upcall {
 pub struct Exception {
     /// Its vector.
     pub vector: u64,
-    /// The CPU's error code.
+    /// The CPU's error code; of a page fault that was refused, the [`FaultCode`].
     pub error: u64,
     /// What a page fault could not reach.
     pub address: u64,
@@ -78,11 +78,9 @@ pub struct Exception {
 
 impl Exception {
     /// What a page fault wanted.
+    #[inline]
     fn access(&self) -> FaultCode {
-        let mut access = FaultCode::empty();
-        access.set(FaultCode::WRITE, self.error & 2 != 0);
-        access.set(FaultCode::FETCH, self.error & 16 != 0);
-        access
+        FaultCode::from_bits_truncate(self.error) & (FaultCode::WRITE | FaultCode::FETCH)
     }
 }
 
@@ -192,7 +190,7 @@ impl EnvCell<'_> {
 }
 
 impl<M: Machine> Processor<'_, M> {
-    /// The program in `cell` has caused a CPU exception that is no page fault. Returns whether that is dealt
+    /// The program in `cell` has caused a CPU exception that is not answered. Returns whether that is dealt
     /// with: if not, nothing has changed, and [`Kernel::exception`] has to.
     #[inline(always)]
     pub fn exception(&self, cell: &EnvCell<'_>, frame: &mut Frame, exception: Exception) -> bool {
@@ -206,31 +204,21 @@ impl<M: Machine> Processor<'_, M> {
         true
     }
 
-    /// The program in `cell` has caused a page fault, at `rip`. Answers it, or says why not; with
-    /// [`Refill::TableMissing`], [`Kernel::exception`] has to.
+    /// The program in `cell` has caused a page fault. Answers it, or says why not. With
+    /// [`Refill::Locked`], [`Kernel::exception`] has to; if it was to be `soon`, this has to be asked
+    /// again before.
     #[inline(always)]
-    pub fn page_fault(&self, cell: &EnvCell<'_>, rip: u64, exception: Exception) -> Refill {
-        let leaf = cell.leaf(self.machine, exception.address, self.board.breaks());
-        let entry = leaf.map(|leaf| leaf_entry(self.machine, leaf, exception.address));
-        match entry.and_then(|entry| refused(entry, exception.access())) {
-            Some(refused) => Refill::Refused(refused),
-            None => self.miss(cell, rip, (entry, exception)),
-        }
-    }
-
-    /// Answers a miss of the hardware, whose entry of the page is this.
-    #[inline(never)]
-    fn miss(
-        &self,
-        cell: &EnvCell<'_>,
-        rip: u64,
-        (entry, exception): (Option<&AtomicU64>, Exception),
-    ) -> Refill {
-        let place = (cell.root(), entry, cell.tlb());
-        let done = refill(self.machine, place, exception.address, exception.access());
+    pub fn page_fault(&self, cell: &EnvCell<'_>, fault: Exception, soon: bool) -> Refill {
+        let (breaks, m) = (self.board.breaks(), self.machine);
+        let leaf = match cell.known_leaf(fault.address, breaks) {
+            None if soon => return Refill::Locked,
+            known => known.or_else(|| cell.find_leaf(m, fault.address, breaks)),
+        };
+        let entry = leaf.map(|leaf| leaf_entry(m, leaf, fault.address));
+        let done = refill(m, entry, cell.tlb(), fault.address, fault.access(), soon);
         if done == Refill::Done {
-            if !self.cpu.has_refilled(cell, rip, exception) {
-                return Refill::TableMissing;
+            if fault.error & PRESENT != 0 {
+                return Refill::Locked;
             }
             self.cpu.count(StatisticsWord::Refills, 1);
             cell.count(EnvWord::Refills, 1);

@@ -9,6 +9,7 @@ use crate::x86_64::trap;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::calls::Number;
+use exo_abi::upcall::PAGE_FAULT;
 use exo_core::{Context, CpuCell, EnvCell, Exception, Kernel, Machine, Next, Processor};
 use secure_bindings::Refill;
 use spin::{Mutex, MutexGuard, Once};
@@ -207,6 +208,10 @@ pub(crate) enum Exit {
     Frame = 1,
     /// With all registers of the context.
     All = 2,
+    /// Not yet: there is an upcall to be made for a page fault.
+    Tell = 3,
+    /// Not yet: see [`fault_further`].
+    Further = 4,
 }
 
 /// A program has executed `syscall`.
@@ -272,7 +277,8 @@ pub(crate) extern "sysv64" fn settle(here: &Here, cell: &Environment, until: u64
     here.processor.settle(cell, mode, until);
 }
 
-/// A program has caused an exception that is none of those below.
+/// A program has caused an exception that is none of those below, or a page fault that is not
+/// answered, and the short way of an upcall cannot be gone.
 pub(crate) extern "sysv64" fn exception(
     context: &mut Context,
     here: &Here,
@@ -280,7 +286,8 @@ pub(crate) extern "sysv64" fn exception(
     vector: u64,
     error: u64,
 ) -> Exit {
-    let exception = Exception { vector, error, address: 0 };
+    let address = if vector == PAGE_FAULT { Cr2::read_raw() } else { 0 };
+    let exception = Exception { vector, error, address };
     if here.processor.exception(cell, context, exception) {
         here.system.hardware.note_upcall(cell);
         return Exit::Frame;
@@ -288,26 +295,36 @@ pub(crate) extern "sysv64" fn exception(
     exception_further(context, here, exception)
 }
 
-/// A program has caused a page fault.
+/// A program has caused a page fault. What is over the [`Exit`] is the code for whatever goes on.
 pub(crate) extern "sysv64" fn page_fault(
+    _: &mut Context,
+    here: &Here,
+    cell: &Environment,
+    vector: u64,
+    error: u64,
+) -> u64 {
+    let fault = Exception { vector, error, address: Cr2::read_raw() };
+    match here.processor.page_fault(cell, fault, true) {
+        Refill::Done => Exit::Frame as u64,
+        Refill::Refused(refused) => Exit::Tell as u64 | refused.bits() << 8,
+        Refill::Locked => Exit::Further as u64 | error << 8,
+    }
+}
+
+/// A program has caused a page fault that is not soon answered.
+pub(crate) extern "sysv64" fn fault_further(
     context: &mut Context,
     here: &Here,
     cell: &Environment,
     vector: u64,
     error: u64,
-) -> Exit {
+) -> u64 {
     let fault = Exception { vector, error, address: Cr2::read_raw() };
-    let done = match here.processor.page_fault(cell, context.rip, fault) {
-        Refill::Refused(refused) => {
-            let exception = Exception { error: refused.bits(), ..fault };
-            here.processor.exception(cell, context, exception)
-        }
-        other => other == Refill::Done,
-    };
-    if done {
-        return Exit::Frame;
+    match here.processor.page_fault(cell, fault, false) {
+        Refill::Done => Exit::Frame as u64,
+        Refill::Refused(refused) => Exit::Tell as u64 | refused.bits() << 8,
+        Refill::Locked => exception_further(context, here, fault) as u64,
     }
-    exception_further(context, here, fault)
 }
 
 /// A program has used vector registers, and they trap.

@@ -63,13 +63,13 @@ impl Hardware {
     /// current. The caller has changed the tables before.
     pub(crate) fn shoot_down(&self, root: FrameNumber, address: Option<u64>) {
         self.board.note_break();
+        PerCpu::here().upcall.forget();
         self.forget_translations(root, address);
     }
 
     /// As [`shoot_down`](Self::shoot_down), where nobody relies on what has changed but the CPUs.
     pub(crate) fn forget_translations(&self, root: FrameNumber, address: Option<u64>) {
         let here = PerCpu::here();
-        here.upcall.forget();
         for cpu in self.cpus {
             if cpu.root.load(SeqCst) != root.address() {
                 continue;

@@ -330,7 +330,7 @@ impl<'m> World<'m> {
                     assert!(seen.is_some(), "refilled, and still a fault");
                 }
                 Refill::Refused(code) => fault = Some(code),
-                Refill::TableMissing => panic!("there is always a table"),
+                Refill::Locked => panic!("there is always a table"),
             }
         }
         let Some(model) = &mut self.models[usize::from(index)] else { return };

@@ -22,6 +22,13 @@ impl EnvCell<'_> {
         }
     }
 
+    /// The leaf table of a page, if that was looked for last.
+    #[inline]
+    pub(crate) fn known_leaf(&self, page: u64, breaks: u64) -> Option<FrameNumber> {
+        let [last, frame, at] = [0, 1, 2].map(|word: usize| self.leaf[word].load(Relaxed));
+        (last == page / LEAF_SPAN && at == breaks).then_some(FrameNumber(frame as u32))
+    }
+
     /// The leaf table of a page, if there is one.
     #[inline]
     pub(crate) fn leaf(
@@ -30,17 +37,18 @@ impl EnvCell<'_> {
         page: u64,
         breaks: u64,
     ) -> Option<FrameNumber> {
-        let [last, frame, at] = [0, 1, 2].map(|word: usize| self.leaf[word].load(Relaxed));
-        if last == page / LEAF_SPAN && at == breaks {
-            return Some(FrameNumber(frame as u32));
-        }
-        // The other tables are not its own.
-        if page < USER_END { self.find_leaf(machine, page, breaks) } else { None }
+        self.known_leaf(page, breaks).or_else(|| self.find_leaf(machine, page, breaks))
     }
 
     #[inline(never)]
-    fn find_leaf(&self, machine: &impl FrameMemory, page: u64, breaks: u64) -> Option<FrameNumber> {
-        let frame = leaf_table(machine, self.root(), page)?;
+    pub(crate) fn find_leaf(
+        &self,
+        machine: &impl FrameMemory,
+        page: u64,
+        breaks: u64,
+    ) -> Option<FrameNumber> {
+        // The other tables are not its own.
+        let frame = leaf_table(machine, self.root(), page).filter(|_| page < USER_END)?;
         for (stored, word) in self.leaf.iter().zip([page / LEAF_SPAN, frame.0.into(), breaks]) {
             stored.store(word, Relaxed);
         }

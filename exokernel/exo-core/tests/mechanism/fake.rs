@@ -358,12 +358,15 @@ impl Bench {
         let Some(slot) = here.cpu.current() else { return };
         let cell = self.board.cell(slot);
         let refused = match vector {
-            14 => here.page_fault(cell, context.rip, exception),
+            14 => match here.page_fault(cell, exception, true) {
+                Refill::Locked => here.page_fault(cell, exception, false),
+                soon => soon,
+            },
             _ => Refill::Refused(FaultCode::from_bits_retain(error)),
         };
         let done = match refused {
             Refill::Done => true,
-            Refill::TableMissing => false,
+            Refill::Locked => false,
             Refill::Refused(code) => {
                 let exception = Exception { error: code.bits(), ..exception };
                 here.exception(cell, context, exception)

@@ -9,13 +9,15 @@
 //! and their places in the context are empty. Only when somebody else is to run does the function
 //! say that all registers are in the context. Interrupts save all.
 
-use crate::entry::{call, exception, inside, interrupt, page_fault, vector_use};
+use crate::entry::{
+    Exit, call, exception, fault_further, inside, interrupt, page_fault, vector_use,
+};
 use crate::upcall::Upcall;
 use crate::x86_64::cpu::PerCpu;
 use exo_abi::calls::Number;
 use exo_abi::control::ControlPage;
 use exo_abi::tables::{EnvEntry, Statistics};
-use exo_abi::upcall::{HANDLER_FLAGS_OFF, UpcallFrame};
+use exo_abi::upcall::{HANDLER_FLAGS_OFF, PAGE_FAULT, UpcallFrame};
 use exo_core::{Context, Frame};
 
 entry_code! {
@@ -97,6 +99,10 @@ trap_stubs:
 
     .macro handle_further function
     push_rest
+    call_out_of_entry \function
+    .endm
+
+    .macro call_out_of_entry function
     mov rsp, gs:[0]
     push 2                      // no flag of the program's, the alignment check's least of all,
     popfq                       // which would switch SMAP off
@@ -105,15 +111,11 @@ trap_stubs:
     mov rdx, gs:[{environment}]
     mov r8, rax
     call \function
-    cmp al, 2
-    je all_return
     .endm
 
-exception_entry:
-    test byte ptr [rsp + {cs} - {rdi}], 3
-    jz inside_entry
-    swapgs
-    // The short way: see `upcall`. What the program says of its upcalls is what was checked.
+
+    .macro make_upcall vector
+    // The short way of an upcall: see there. What the program says of its upcalls is what was checked.
     mov rdi, gs:[{upcall} + {u_control}]
     mov rsi, [rdi + {c_entry}]
     cmp rsi, gs:[{upcall} + {u_entry}]
@@ -146,7 +148,12 @@ exception_entry:
     mov qword ptr [rdi + {c_mask}], 1
     mov [rsi + {f_cause}], rcx
     mov [rsi + {f_code}], rax
+    .if \vector == {page_fault_vector}
+    mov rdx, cr2
+    mov [rsi + {f_address}], rdx
+    .else
     mov qword ptr [rsi + {f_address}], 0
+    .endif
     mov rdx, [rsp + {rip} - {rdi}]
     mov [rsi + {f_rip}], rdx
     mov rdx, [rsp + {rsp} - {rdi}]
@@ -168,12 +175,26 @@ exception_entry:
     mov edi, ecx
     mov rsi, rax
     mov rcx, rdx
+    .if \vector == {page_fault_vector}
+    mov rdx, cr2
+    .else
     xor edx, edx
+    .endif
     mov rax, [rsp + {rax} - {rdi}]
     add rsp, {rip} - {rdi}
     swapgs
     iretq
 6:  handle_further {exception}
+    .endm
+
+exception_entry:
+    test byte ptr [rsp + {cs} - {rdi}], 3
+    jz inside_entry
+    swapgs
+    make_upcall 0
+said_return:
+    cmp al, {all}
+    je all_return
 frame_return:
     mov rsp, gs:[{registers}]
     add rsp, {kept}
@@ -183,7 +204,26 @@ frame_return:
 
 fault_entry:
     handle {page_fault}
-    jmp frame_return
+    cmp al, {frame}
+    je frame_return
+    cmp al, {tell}
+    je 8f
+    mov ecx, {page_fault_vector}
+    shr rax, 8
+    call_out_of_entry {fault_further}
+    cmp al, {tell}
+    jne said_return
+8:  // Back to where the exception's way begins, with the code.
+    mov rsp, gs:[{registers}]
+    add rsp, {kept} + {rdi}
+    mov r8, [rsp + {r8} - {rdi}]
+    mov r9, [rsp + {r9} - {rdi}]
+    mov r10, [rsp + {r10} - {rdi}]
+    mov r11, [rsp + {r11} - {rdi}]
+    mov ecx, {page_fault_vector}
+    shr rax, 8
+    make_upcall {page_fault_vector}
+    jmp said_return
 
 vectors_entry:
     handle {vector_use}
@@ -296,12 +336,17 @@ leave_kernel:
         EnvEntry { e_exceptions = exceptions, e_upcalls = upcalls }
         Frame {
             cs = cs, rcx = rcx, rip = rip, rflags = rflags, rsp = rsp, rax = rax, rdx = rdx,
-            rsi = rsi, rdi = rdi, r8 = r8, r9 = r9, r10 = r10,
+            rsi = rsi, rdi = rdi, r8 = r8, r9 = r9, r10 = r10, r11 = r11,
         }
     }
     size = const STUB,
     transfer = const Number::Transfer as u64,
     yield_ = const Number::Yield as u64,
+    frame = const Exit::Frame as u8,
+    all = const Exit::All as u8,
+    tell = const Exit::Tell as u8,
+    fault_further = sym fault_further,
+    page_fault_vector = const PAGE_FAULT,
     handler_flags = const !HANDLER_FLAGS_OFF as i32,
     exception = sym exception,
     page_fault = sym page_fault,
