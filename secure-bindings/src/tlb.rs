@@ -236,9 +236,12 @@ impl<'m> Bank<'m> {
     /// A page's entry, binding or not. Without the lock: other entries may come and go meanwhile.
     #[inline(always)]
     fn find(&self, page: u64) -> Option<Place<'m>> {
-        let column = self.column(page);
-        for (row, entries) in (0..self.end()).zip(self.rows()) {
+        let (column, end) = (self.column(page), self.end());
+        for (row, entries) in (0..ROWS).zip(self.rows()) {
             let entry = Entry(&entries[usize::from(column)]);
+            if row == end {
+                break;
+            }
             if entry.page() == page {
                 return Some(Place { bank: *self, row, slot: self.slot(row) + column, entry });
             }

@@ -117,6 +117,7 @@ impl Machine for Hardware {
     }
 
     fn forget(&self, root: FrameNumber, page: Option<u64>) {
+        PerCpu::here().upcall.forget_in(page);
         self.forget_translations(root, page);
     }
 

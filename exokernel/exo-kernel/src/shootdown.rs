@@ -43,6 +43,8 @@ impl Hardware {
     }
 
     /// Asks another CPU to look into its mailbox, and waits until it has.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn ask(&self, other: &PerCpu) {
         let ticket = other.mailbox.wanted.fetch_add(1, SeqCst) + 1;
         self.interrupt(other);
@@ -68,6 +70,7 @@ impl Hardware {
     }
 
     /// As [`shoot_down`](Self::shoot_down), where nobody relies on what has changed but the CPUs.
+    #[inline]
     pub(crate) fn forget_translations(&self, root: FrameNumber, address: Option<u64>) {
         let here = PerCpu::here();
         for cpu in self.cpus {

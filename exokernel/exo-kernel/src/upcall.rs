@@ -1,7 +1,7 @@
 //! What the entry code needs to make an upcall by itself.
 //!
-//! An exception that is no page fault, in a program that is not in a handler already, needs nothing
-//! but the control page and the page at the top of the upcall stack. The last upcall that went the
+//! An exception or a page fault without an answer, in a program that is not in a handler already, needs
+//! nothing but the control page and the page at the top of the upcall stack. The last upcall that went the
 //! long way has checked both, and left here what it found; the entry code compares it with what the
 //! control page says now, and then writes the frame. It is forgotten when another environment runs
 //! on the CPU, or when any translation may have gone.
@@ -49,6 +49,14 @@ impl Upcall {
     /// Leaves the next upcall to the long way.
     pub(crate) fn forget(&self) {
         self.frame.store(0, Relaxed);
+    }
+
+    /// As [`forget`](Self::forget), if the frame would be written to this page, or to any if there is
+    /// none.
+    pub(crate) fn forget_in(&self, page: Option<u64>) {
+        if page.map_or(0, |page| self.place.load(Relaxed).wrapping_sub(page)) < PAGE_SIZE {
+            self.forget();
+        }
     }
 
     /// The CPU's counters are those of this cell, for ever.

@@ -104,6 +104,7 @@ fn upcalls_find_a_place_or_end_their_owner() -> Result<()> {
         "tiny",
         "constant",
         "narrowed",
+        "narrowed-fault",
     ];
     let [e, s] = ["upcall_entry", "upcall_stack"];
     let mut setup = Guest::with([
@@ -116,6 +117,7 @@ fn upcalls_find_a_place_or_end_their_owner() -> Result<()> {
         e,
         e,
         e,
+        s,
         s,
         s,
         s,

@@ -4,7 +4,10 @@
 #![no_std]
 #![no_main]
 
+use core::arch::naked_asm;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::SeqCst;
+use exo_user::abi::calls::Number;
 use exo_user::abi::control::ControlWord;
 use exo_user::abi::name::PAGE_SIZE;
 use exo_user::{Rights, Start, binding, control};
@@ -14,8 +17,34 @@ use guest_probes::{code, rule};
 
 exo_user::program!(main);
 
+/// Where upcalls usually go, and whether no more may come.
+static USUAL: AtomicU64 = AtomicU64::new(0);
+static CLOSED: AtomicU64 = AtomicU64::new(0);
+
+/// Goes on where upcalls usually do. If no more may come, it ends the program without a use of the
+/// stack, which might end it too, but for another reason.
+#[unsafe(naked)]
+extern "C" fn entry() {
+    naked_asm!(
+        "cmp qword ptr [rip + {closed}], 0",
+        "jne 2f",
+        "jmp [rip + {usual}]",
+        "2:",
+        "mov eax, {destroy}",
+        "xor edi, edi",
+        "mov edx, 1",
+        "syscall",
+        "ud2",
+        closed = sym CLOSED,
+        usual = sym USUAL,
+        destroy = const Number::EnvironmentDestroy as u64,
+    )
+}
+
 /// A stack whose top the kernel knows well, and that may no longer be written to.
 fn narrowed() -> (u64, u64) {
+    let usual = control::word(ControlWord::Entry).swap(entry as *const () as u64, SeqCst);
+    USUAL.store(usual, SeqCst);
     let [base, top] = [ControlWord::StackBase, ControlWord::StackTop]
         .map(|word| control::word(word).load(SeqCst));
     // The last upcall goes to another page than those before.
@@ -27,6 +56,7 @@ fn narrowed() -> (u64, u64) {
     let rights = Rights::READ | Rights::WIRED;
     // SAFETY: nothing refers to what is on the upcall stack.
     rule::granted("rights", unsafe { binding::protect(top - PAGE_SIZE, 1, rights) });
+    CLOSED.store(1, SeqCst);
     (base, top)
 }
 
@@ -47,13 +77,15 @@ fn main(start: &Start<'_>) -> u64 {
             ground::bound(GROUND, Rights::READ);
             (GROUND, page(1))
         }
-        Some("narrowed") => narrowed(),
+        Some("narrowed" | "narrowed-fault") => narrowed(),
         _ => (page(8), page(9)),
     };
     control::word(ControlWord::StackBase).store(base, SeqCst);
     control::word(ControlWord::StackTop).store(top, SeqCst);
-    // SAFETY: it faults, and the kernel finds no place for the frame.
-    unsafe { attempt::attempt(code!("ud2"), 0) };
+    let by_fault = start.argument("stack") == Some("narrowed-fault");
+    let code = if by_fault { code!("mov [rdi], rdi") } else { code!("ud2") };
+    // SAFETY: it faults, since nothing is bound there, and the kernel finds no place for the frame.
+    unsafe { attempt::attempt(code, page(12)) };
     rule::holds("the program was ended", false);
     0
 }
