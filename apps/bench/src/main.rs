@@ -2,7 +2,7 @@
 //! the machine, if there is one, sees the marks around it; `cargo xtask bench` reads both.
 //!
 //! Arguments: `benches=NAME,…`, from the tables in [`processor`], [`transfer`], [`memory`],
-//! [`tables`] and [`network`]; or `role=NAME` for the second program that some of them need, from the table in
+//! [`tables`], [`network`] and [`predicates`]; or `role=NAME` for the second program that some of them need, from the table in
 //! [`peer`].
 //!
 //! To add a bench: a line in a table here and a function beside it; a line in the table of figures
@@ -19,6 +19,7 @@ mod memory;
 mod network;
 mod peer;
 mod pingpongs;
+mod predicates;
 mod processor;
 mod repossession;
 mod tables;
@@ -70,5 +71,6 @@ fn benches() -> impl Iterator<Item = Bench> {
         .chain(memory::BENCHES)
         .chain(tables::BENCHES)
         .chain(network::BENCHES)
+        .chain(predicates::BENCHES)
         .copied()
 }

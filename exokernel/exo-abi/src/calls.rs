@@ -383,6 +383,12 @@ calls! {
     /// a call. The caller's slot `source` must dominate the capability with `GRANT`.
     29 CapabilityRevoke(source: u32, low: u64, high: u64, frame: u64) -> "the frame to go on with, 0 at the end"
         ! [NoCapability, NotDominated, BadArgument];
+
+    /// Says that words of a frame have changed: if one of the predicates there holds, the environment
+    /// whose frame it is gets the predicate event, and is woken. The capability must be one with which
+    /// the caller could write to the frame.
+    30 Notify(frame: u32, capability: u32) -> "1 if a predicate holds, else 0"
+        ! [NoCapability, NotDominated, NoFrame];
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod document;
 pub mod error;
 pub mod layout;
 pub mod name;
+pub mod predicate;
 pub mod request;
 pub mod rights;
 pub mod ring;

@@ -67,12 +67,21 @@ pub enum Event {
     ChildEnded = 4,
     /// Console input has arrived. Only for environments that have read the console before.
     Console = 5,
+    /// A predicate in a frame of its own holds: see [`predicate`](crate::predicate).
+    Predicate = 6,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 6] =
-        [Self::SliceEnd, Self::Revoke, Self::Lost, Self::Packet, Self::ChildEnded, Self::Console];
+    pub const ALL: [Self; 7] = [
+        Self::SliceEnd,
+        Self::Revoke,
+        Self::Lost,
+        Self::Packet,
+        Self::ChildEnded,
+        Self::Console,
+        Self::Predicate,
+    ];
 
     /// The event's bit in the pending and enabled words.
     pub const fn bit(self) -> u64 {

@@ -62,6 +62,9 @@ impl<M: Machine> Kernel<'_, M> {
                 let state = FrameNumber(state);
                 self.handler_install(caller, ring, capability, [address, length], state)
             }
+            Call::Notify { frame, capability } => {
+                self.notify(caller, FrameNumber(frame), capability)
+            }
             _ => self.perform_control(caller, call),
         }
     }

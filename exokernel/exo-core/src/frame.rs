@@ -4,7 +4,8 @@ use crate::kernel::Kernel;
 use crate::machine::Machine;
 use exo_abi::contract::Kind;
 use exo_abi::tables::EnvWord;
-use exo_abi::{Error, FrameNumber};
+use exo_abi::upcall::Event;
+use exo_abi::{Error, FrameNumber, Rights, predicate};
 
 impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn frame_allocate(
@@ -102,5 +103,25 @@ impl<M: Machine> Kernel<'_, M> {
         }
         self.board.cell(caller).count(EnvWord::FramesDonated, count as u64);
         Ok(0)
+    }
+
+    /// Words of a frame have changed. Its owner is told if a predicate there holds: whoever could have
+    /// written the words may say so, in its own time, and nothing is kept of it, so that a frame that goes
+    /// takes its predicates with it.
+    pub(crate) fn notify(
+        &mut self,
+        caller: u16,
+        frame: FrameNumber,
+        capability: u32,
+    ) -> Result<u64, Error> {
+        let capabilities = &self.environment(caller).capabilities;
+        let allow = |guard: &_| capabilities.check(capability, guard, Rights::WRITE);
+        self.bindings.frames.guards(frame, 1, allow)?;
+        let owner = self.bindings.frames.entry(frame)?.owner;
+        let holds = predicate::holds(self.machine.page(frame));
+        if holds {
+            self.post(owner, Event::Predicate);
+        }
+        Ok(holds.into())
     }
 }

@@ -52,6 +52,7 @@ pub mod memory;
 pub mod packet;
 pub mod panic;
 pub mod pipe;
+pub mod predicate;
 pub mod revocation;
 pub mod ring;
 pub mod rpc;

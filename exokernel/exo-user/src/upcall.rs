@@ -69,6 +69,8 @@ pub struct Handlers {
     pub child_ended: Option<Handler>,
     /// [`Event::Console`]
     pub console: Option<Handler>,
+    /// [`Event::Predicate`]
+    pub predicate: Option<Handler>,
 }
 
 impl Handlers {
@@ -81,6 +83,7 @@ impl Handlers {
         packet: None,
         child_ended: None,
         console: None,
+        predicate: None,
     };
 
     fn of(&self, event: Event) -> Option<Handler> {
@@ -91,6 +94,7 @@ impl Handlers {
             Event::Packet => self.packet,
             Event::ChildEnded => self.child_ended,
             Event::Console => self.console,
+            Event::Predicate => self.predicate,
         }
     }
 

@@ -357,7 +357,7 @@ fn exception(interrupted: &mut Interrupted) {
             Event::SliceEnd => upcall::give_slice_up(interrupted),
             Event::Revoke => revoked(interrupted),
             Event::Lost => lost(interrupted),
-            Event::Packet | Event::ChildEnded | Event::Console => {}
+            Event::Packet | Event::ChildEnded | Event::Console | Event::Predicate => {}
         }
     }
 }

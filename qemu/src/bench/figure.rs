@@ -168,6 +168,8 @@ pub const FIGURES: &[Figure] = &[
         None,
     )
     .at_least(1.7),
+    processor("wakeup", 1_500, "a word changes that somebody sleeps until, who is told", None),
+    processor("predicates", 1_500, "the same while 1,000 other predicates sleep", None),
     memory("dirty", 30, "whether a page is dirty", None),
     memory("prot1", 250, "another right for a page", peer("prot1", "mprotect of a page")),
     memory(

@@ -62,6 +62,11 @@ fn bindings_hold() -> Result<()> {
 }
 
 #[test]
+fn who_sleeps_until_words_hold_wakes_then() -> Result<()> {
+    hold(["witness", "predicate_lies"])
+}
+
+#[test]
 fn what_the_kernel_shows_is_read_only() -> Result<()> {
     hold(["witness", "write_read_only", "spoil_tables", "read_kernel"])
 }

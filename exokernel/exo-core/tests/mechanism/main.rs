@@ -5,6 +5,7 @@ mod environments;
 mod fake;
 mod fuzz;
 mod network;
+mod predicates;
 mod revocation;
 mod shares;
 mod transfer;
