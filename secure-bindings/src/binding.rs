@@ -587,6 +587,10 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
     /// beyond what [`create`](Self::create) was given, since it drops other tables.
     pub fn refill(&mut self, index: u16, address: u64, access: FaultCode) -> Refill {
         let m = self.machine;
+        // Behind these, tables and large pages are the kernel's own: an entry must not be looked for.
+        if !(USER_START..USER_END).contains(&address) {
+            return Refill::Refused(access | FaultCode::PROTECTION);
+        }
         let Some((space, frames)) = self.split(index) else { return Refill::Refused(access) };
         let tlb = space.tlb;
         let done = refill(m, space.entry(m, address), tlb, address, access, false);

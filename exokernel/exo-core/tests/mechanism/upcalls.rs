@@ -4,7 +4,8 @@ use crate::environments::{create, start};
 use crate::fake::{Bench, DATA};
 use exo_abi::tables::{EndReason, EnvState, EnvWord};
 use exo_abi::upcall::{Event, FaultCode};
-use exo_abi::{Call, EnvName};
+use exo_abi::{Call, EnvName, FrameNumber};
+use secure_bindings::FrameMemory;
 use std::sync::atomic::Ordering;
 
 const TOP: u64 = DATA + 0x5000;
@@ -14,7 +15,6 @@ const ENTRY: u64 = DATA + 0x100;
 fn install(bench: &mut Bench, enabled: u64) {
     let words = [ENTRY, TOP - 0x1000, TOP, 0, 0, enabled];
     let (control, _) = bench.hardware(exo_abi::layout::CONTROL).unwrap();
-    use secure_bindings::FrameMemory;
     for (stored, word) in bench.machine.page(control).iter().zip(words) {
         stored.store(word, Ordering::Relaxed);
     }
@@ -77,6 +77,34 @@ fn addresses_of_the_kernel_are_a_protection_fault() {
         assert!(code.contains(FaultCode::PROTECTION), "{address:#x}");
         assert_eq!(bench.context().rdx, address);
     }
+}
+
+/// The kernel's half of the tables leads to page 1, where each word could be an entry.
+#[test]
+fn the_kernel_changes_no_table_of_its_own_for_a_program() {
+    let mut bench = Bench::new();
+    let own = bench.machine.page(FrameNumber(1));
+    own.iter().for_each(|word| word.store(0x1003, Ordering::Relaxed));
+    let control = bench.hardware(exo_abi::layout::CONTROL).unwrap().0;
+    for address in [0xffff_8000_0000_0000, 0xffff_ff80_0020_3000, u64::MAX] {
+        // Frames that cross the end of a page are pushed under the lock.
+        install(&mut bench, 0);
+        bench.machine.page(control)[2].store(TOP - 0x1000 + 48, Ordering::Relaxed);
+        bench.machine.page(control)[1].store(TOP - 0x2000, Ordering::Relaxed);
+        for error in [0, 1, 2, 3, 16] {
+            bench.exception(14, error, address);
+            let code = FaultCode::from_bits(bench.context().rsi).unwrap();
+            assert!(code.contains(FaultCode::PROTECTION), "{address:#x}");
+            bench.machine.page(control)[3].store(0, Ordering::Relaxed);
+            bench.context().rsp = 0;
+        }
+    }
+    // And no frame is pushed there.
+    bench.machine.page(control)[1].store(0xffff_8000_0000_0000, Ordering::Relaxed);
+    bench.machine.page(control)[2].store(0xffff_8000_0001_0000, Ordering::Relaxed);
+    bench.exception(6, 0, 0);
+    assert_eq!(bench.environment(0, EnvWord::EndReason), EndReason::UpcallStack as u64);
+    assert!(own.iter().all(|word| word.load(Ordering::Relaxed) == 0x1003));
 }
 
 #[test]

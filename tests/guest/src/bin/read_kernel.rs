@@ -2,9 +2,12 @@
 #![no_std]
 #![no_main]
 
-use exo_user::Start;
+use core::sync::atomic::Ordering::SeqCst;
+use exo_user::abi::control::ControlWord;
 use exo_user::abi::layout::PAGE_TABLE;
+use exo_user::abi::name::PAGE_SIZE;
 use exo_user::abi::upcall::{FaultCode, PAGE_FAULT};
+use exo_user::{Start, control};
 use guest_probes::attempt::{self, Fault, PROTECTION};
 use guest_probes::rule;
 
@@ -36,6 +39,18 @@ fn denied(address: u64, fault: Option<Fault>) {
     rule::holds(format_args!("{address:#x} is kept: {fault:x?}"), kept);
 }
 
+/// Where the kernel has large pages: its code, and all memory. Their entries lead to no table.
+const LARGE: [u64; 2] = [0xffff_ffff_8020_0000, 0xffff_ff80_0000_0000];
+/// How many pages of these are tried, each taken for the place of a table's entry.
+const PAGES: u64 = 4096;
+
+/// Lets the frames of upcalls cross the end of a page, which only the long way can do: what it does
+/// about the fault itself, it does first.
+fn go_the_long_way() {
+    let top = control::word(ControlWord::StackTop);
+    top.fetch_sub(PAGE_SIZE - 48, SeqCst);
+}
+
 fn main(_: &Start<'_>) -> u64 {
     attempt::prepare();
     for address in KERNEL.into_iter().chain(UNBOUND) {
@@ -50,6 +65,13 @@ fn main(_: &Start<'_>) -> u64 {
         for address in tables_of_the_kernel(index) {
             denied(address, attempt::read(address));
         }
+    }
+    go_the_long_way();
+    for page in
+        LARGE.into_iter().flat_map(|large| (0..PAGES).map(move |page| large + page * PAGE_SIZE))
+    {
+        denied(page, attempt::read(page));
+        denied(page, attempt::write(page));
     }
     let fault = attempt::read(KERNEL[0]);
     let code = fault.map(|fault| fault.code);
