@@ -85,11 +85,12 @@ impl Picture<'_> {
             Work::Shape { members, .. } => Some(members.len()),
             _ => None,
         });
-        let (shapes, filters) = shapes.fold((0, 0), |(n, sum), members| (n + 1, sum + members));
+        let (shapes, filters) = shapes.fold((0_u64, 0), |(n, sum), members| (n + 1, sum + members));
         let counted = self
             .hits
-            .map_or_else(String::new, |hits| format!(", {} packets", hits.iter().sum::<u64>()));
-        format!("{filters} filters of {shapes} shapes{counted}, {} bytes of code", self.code.len())
+            .map_or_else(String::new, |hits| format!(", {}", number(hits.iter().sum(), "packet")));
+        let (filters, shapes) = (number(filters as u64, "filter"), number(shapes, "shape"));
+        format!("{filters} of {shapes}{counted}, {} bytes of code", self.code.len())
     }
 
     fn nodes(&self) -> Vec<Node> {
@@ -225,6 +226,11 @@ fn paint(
             escaped(text)
         );
     }
+}
+
+/// So many of something.
+fn number(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A line that is not too long.
