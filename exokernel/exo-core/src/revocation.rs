@@ -3,9 +3,9 @@
 //! Limits are conserved, and what an environment holds above its limit is its debt. Asking lowers
 //! the limit; giving back, of its own choice, lowers the debt. Past the deadline the kernel takes
 //! names itself, a bounded number at each tick: first those on the owner's surrender list, then by
-//! number, of frames those that nobody has wired before the others. Pinned frames cost the ring that
-//! pins them, and a ring its filters. When nothing else is left, donated frames go too, as long as there
-//! is enough for the least cache of tables. Each loss is in the record before the owner runs again.
+//! number. Of frames those go first that nobody has wired or pinned, then what was donated beyond the
+//! least cache of tables, which costs nothing but time, then the others. Pinned frames cost the ring that
+//! pins them, and a ring its filters. Each loss is in the record before the owner runs again.
 //!
 //! All kinds go the same way. What is a kind's own is how the next name that somebody holds is found
 //! ([`Kernel::next_held`]), how it is known as theirs ([`Kernel::holds`]), and how it is broken
@@ -293,10 +293,14 @@ impl<M: Machine> Kernel<'_, M> {
             let (found, next) = self.next_held(slot, kind, at);
             let progress = &mut self.environment_mut(slot).repossessions[kind as usize];
             progress.next = next.unwrap_or(0);
-            progress.wired_too |= next.is_none();
             let Some(number) = found else {
-                let all = kind == Kind::Frames && at.wired_too && next.is_none();
-                return if all { self.undonate(slot) } else { None };
+                if next.is_some() || kind != Kind::Frames || at.wired_too {
+                    return None;
+                }
+                let spare = self.undonate(slot);
+                let progress = &mut self.environment_mut(slot).repossessions[kind as usize];
+                progress.wired_too = spare.is_none();
+                return spare;
             };
             let is_wired = || self.bindings.frames.is_wired(FrameNumber(number));
             if kind != Kind::Frames || at.wired_too || !is_wired() {
@@ -306,8 +310,8 @@ impl<M: Machine> Kernel<'_, M> {
         None
     }
 
-    /// Makes a frame of an environment's kernel memory, when all its other frames have gone, one that
-    /// can be taken as they were. A table may have to be emptied for it: that is a whole step.
+    /// Makes a frame of an environment's kernel memory, when those have gone that nobody has wired, one
+    /// that can be taken as they were. A table may have to be emptied for it: that is a whole step.
     fn undonate(&mut self, slot: u16) -> Option<u32> {
         let environment = &mut self.environments[usize::from(slot)];
         let frame = self.bindings.undonate(slot, environment.guard).ok()?;

@@ -165,9 +165,10 @@ fn main(start: &Start<'_>) -> u64 {
     storms.end();
     same("frames and limits", (ground::held(), limits()), before);
     same("children", contract::account(Kind::Environments).held, 0);
-    let [rounds, told] = [0, 1].map(victim::count);
+    let [rounds, told, kernel] = [0, 1, 2].map(victim::count);
     println!(
-        "storms: {} asks, {} refused, {told} losses told in {rounds} rounds: survived",
+        "storms: {} asks, {} refused, {told} losses told, {kernel} of kernel memory, in {rounds} rounds: \
+         survived",
         storms.asked, storms.refused
     );
     environment::exit(u64::from(told == 0));

@@ -24,6 +24,10 @@ pub(crate) const FLOOR: u64 = 6;
 pub(crate) const SLICES: usize = 3;
 /// Its pages.
 const PAGES: usize = 22;
+/// The most of its own frames that are kernel memory of its own at a time.
+const DONATED: usize = 4;
+/// How many there may be with those that it was made of.
+const KERNEL: usize = 64;
 /// The page whose frame is the place where others are saved.
 const SAVED: usize = PAGES - 1;
 /// How long a round rests, in nanoseconds.
@@ -37,7 +41,7 @@ enum Policy {
     Lying,
 }
 
-/// A count over all children: 0 of rounds, 1 of losses that were told.
+/// A count over all children: 0 of rounds, 1 of losses that were told, 2 of these of kernel memory.
 pub(crate) fn count(word: usize) -> u64 {
     Meeting::word(word).load(Relaxed)
 }
@@ -48,6 +52,9 @@ struct Victim {
     record: Reader,
     /// The frame behind each page, as long as there is one.
     pages: [Option<FrameNumber>; PAGES],
+    /// What is the kernel's, and how many of these it was made of.
+    kernel: [Option<FrameNumber>; KERNEL],
+    made_of: usize,
     /// In which order they were taken.
     since: [u64; PAGES],
     turn: u64,
@@ -104,10 +111,20 @@ pub(crate) extern "sysv64" fn run(argument: u64) -> ! {
         random: Random::new(argument),
         record: Reader::new(),
         pages: [None; PAGES],
+        kernel: [None; KERNEL],
+        made_of: 0,
         since: [0; PAGES],
         turn: 0,
         lost: 0,
     };
+    let own = contract::name().index();
+    let donated = tables::frames().iter().filter(|(_, entry)| {
+        usize::from(entry.owner) == own && entry.state == FrameState::Donated as u8
+    });
+    for (place, (number, _)) in victim.kernel.iter_mut().zip(donated) {
+        *place = Some(FrameNumber(number as u32));
+        victim.made_of += 1;
+    }
     // Its parent gives it slices first.
     let slices = || contract::account(Kind::Slices);
     while slices().held < slices().limit {
@@ -133,6 +150,7 @@ impl Victim {
         }
         self.publish();
         if contract::debt(Kind::Frames) == 0 {
+            self.donate();
             self.fill();
         }
         if contract::debt(Kind::Slices) == 0 {
@@ -144,7 +162,15 @@ impl Victim {
     fn read_record(&mut self) {
         let epoch = contract::account(Kind::Frames).epoch;
         let (pages, since, lost) = (&mut self.pages, &self.since, &mut self.lost);
+        let kernel = &mut self.kernel;
         let read = self.record.frames(|frame| {
+            // What was the kernel's was that before it was a page.
+            if let Some(place) = kernel.iter_mut().find(|place| **place == Some(frame)) {
+                *place = None;
+                *lost += 1;
+                (1..3).for_each(|word| drop(Meeting::word(word).fetch_add(1, Relaxed)));
+                return;
+            }
             // A frame may be lost, this child's again, and lost again: first it is told of the first.
             let places = (0..PAGES).filter(|&index| pages[index] == Some(frame));
             if let Some(index) = places.min_by_key(|&index| since[index]) {
@@ -250,6 +276,25 @@ impl Victim {
         // stay what they are, which their owners check.
         const { assert!(SURRENDER_SLOTS >= 8) };
         revocation::publish(&list);
+    }
+
+    /// Makes a frame kernel memory now and then.
+    fn donate(&mut self) {
+        let donated = self.kernel.iter().flatten().count();
+        if donated >= self.made_of + DONATED || self.random.below(4) > 0 {
+            return;
+        }
+        let place = self.kernel.iter().position(Option::is_none);
+        holds("there is room for what is donated", place.is_some());
+        let (Some(place), Ok(frame)) = (place, frame::allocate_any(capability::OWN)) else {
+            return;
+        };
+        self.kernel[place] = Some(frame);
+        // SAFETY: nothing is bound to it.
+        if unsafe { frame::donate(&[frame]) }.is_err() {
+            self.read_record();
+            holds("what cannot be donated is lost", self.kernel[place].is_none());
+        }
     }
 
     fn fill(&mut self) {
