@@ -116,7 +116,7 @@ pub enum Refill {
     /// The access is not allowed, or the page is not bound.
     Refused(FaultCode),
     /// Nothing has changed. A table is missing, or the hardware has an entry that allows the access:
-    /// see [`Bindings::refill`].
+    /// see [`Bindings::refill`]. Or one that was made had to go again, and this CPU may remember it.
     Locked,
 }
 
@@ -165,6 +165,10 @@ pub fn refill(
     };
     let before @ (head, binding) = (entry.head(), entry.hardware());
     if head & VALID == 0 || !tables::allows(binding, access) {
+        // What was known of it may be on the way from a table that has just gone.
+        if head & VALID != 0 && hardware.is_none() {
+            return Refill::Locked;
+        }
         let reason = match head & (VALID | LOST) {
             0 => FaultCode::empty(),
             LOST => FaultCode::LOST,
@@ -179,7 +183,8 @@ pub fn refill(
     let set = hardware.compare_exchange(0, new, SeqCst, Relaxed).is_ok();
     // The page may have been bound anew meanwhile: then one of the two words tells.
     if set && entry.again() != before {
-        hardware.swap(0, Relaxed);
+        let _ = hardware.compare_exchange(new, 0, Relaxed, Relaxed);
+        return Refill::Locked;
     }
     Refill::Done
 }

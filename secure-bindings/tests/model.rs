@@ -5,9 +5,11 @@ mod world;
 
 use exo_abi::layout::{LOSS_RING, LOST_FRAMES, LOST_NAMES};
 use exo_abi::request::BindRequest;
+use exo_abi::upcall::FaultCode;
 use exo_abi::{Error, FrameNumber, Kind, Rights};
 use fake::{Access, FakeMachine};
 use proptest::prelude::*;
+use secure_bindings::{Refill, refill};
 use world::{FRAMES, SPACES, World};
 
 /// One call.
@@ -170,6 +172,23 @@ fn forged_arguments_are_refused() {
         world.bindings.destroy(space);
     }
     assert_eq!(world.check(), Ok(()));
+}
+
+/// What the page may do now was perhaps only in the table, and is being written back.
+#[test]
+fn a_page_without_a_table_is_not_refused_without_the_lock() {
+    let machine = FakeMachine::new(FRAMES);
+    let mut world = started(&machine);
+    assert!(world.bind(0, &[(0x5000, FrameNumber(120), Rights::READ)]));
+    let tlb = world.bindings.tlb(0).unwrap();
+    let ask = |page, access, soon| refill(&machine, None, tlb, page, access, soon);
+    for soon in [false, true] {
+        assert_eq!(ask(0x5000, FaultCode::WRITE, soon), Refill::Locked);
+        assert_eq!(ask(0x5000, FaultCode::empty(), soon), Refill::Locked);
+        assert_eq!(ask(0x6000, FaultCode::WRITE, soon), Refill::Refused(FaultCode::WRITE));
+    }
+    let refused = Refill::Refused(FaultCode::WRITE | FaultCode::PROTECTION);
+    assert_eq!(world.bindings.refill(0, 0x5000, FaultCode::WRITE), refused);
 }
 
 #[test]

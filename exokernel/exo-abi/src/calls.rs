@@ -342,7 +342,8 @@ calls! {
         ! [NoCapability, NotDominated, BadAddress, NotBound, TooLong, BadPacket, NotReserved, NoDevice,
            QueueFull];
 
-    /// Donates frames of the caller to the kernel, for the caller's tables. All or none.
+    /// Donates frames of the caller to the kernel, for the caller's tables. All or none. What these can do
+    /// without is taken by force when the caller owes frames, before what it has wired.
     24 Donate(list: u64, count: u64) -> "nothing"
         ! [BadAddress, NotBound, TooLong, NoFrame, NotOwner, FramePinned, BadArgument];
 

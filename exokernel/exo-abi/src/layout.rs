@@ -23,7 +23,8 @@ pub const LOST_NAMES: u64 = LOST_FRAMES - PAGE_SIZE;
 pub const LOST_FRAMES: u64 = USER_END + 0x10_0000;
 /// How many pages the bitmap of lost frames can have: enough for 512 GiB.
 pub const LOST_FRAMES_PAGES: u64 = 4096;
-/// The environment's software TLB, 32 bytes an entry: read only.
+/// The environment's software TLB, a frame after the other: a header of 128 words, then entries of three:
+/// read only.
 pub const SOFTWARE_TLB: u64 = USER_END + 0x1000_0000;
 
 /// The first of the tables that are the same for everybody: the

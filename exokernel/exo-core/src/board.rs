@@ -282,8 +282,8 @@ impl<'a> EnvCell<'a> {
     }
 }
 
-/// What a CPU is doing. Only it writes here, but for `held`, which changes under the lock. What
-/// is public the entry code uses itself.
+/// What a CPU is doing. Only it writes here, but for what changes under the lock too: the positions, who
+/// holds them, and what is owed. What is public the entry code uses itself.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct CpuCell<'a> {

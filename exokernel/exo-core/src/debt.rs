@@ -73,13 +73,11 @@ impl CpuCell<'_> {
         }
     }
 
-    /// Makes an environment owe what another does that has ended, the slice included that may still
-    /// be under way.
-    pub(crate) fn inherit_owed(&self, from: u16, to: u16, slice: u64) {
+    /// Makes an environment the holder of the slice that another has that has ended, and returns what
+    /// that owed.
+    pub(crate) fn inherit(&self, from: u16, to: u16) -> u64 {
         let _ = self.holder.compare_exchange(from.into(), to.into(), Relaxed, Relaxed);
-        if let Some(owed) = self.owed.get(from as usize) {
-            self.charge_owed(to, owed.swap(0, Relaxed), slice);
-        }
+        self.owed.get(from as usize).map_or(0, |owed| owed.swap(0, Relaxed))
     }
 
     /// Adds to the slice what was taken from it for others.

@@ -283,13 +283,15 @@ impl<M: Machine> Processor<'_, M> {
 
 impl CpuCell<'_> {
     /// Takes note that a refill has answered a fault. Returns whether that can help: not if the
-    /// page was there and the same fault was answered just before, with no upcall since. The CPU
+    /// page was there and the same fault was answered just before, with no upcall or call since. The CPU
     /// then objects to something else, as some emulators do to `iretq` under SMAP.
     fn has_refilled(&self, cell: &EnvCell<'_>, rip: u64, exception: Exception) -> bool {
         if exception.error & PRESENT == 0 {
             return true;
         }
-        let fault = [rip, exception.address, cell.word(EnvWord::Upcalls).load(Relaxed)];
+        let [upcalls, calls] =
+            [EnvWord::Upcalls, EnvWord::Calls].map(|word| cell.word(word).load(Relaxed));
+        let fault = [rip, exception.address, upcalls.wrapping_add(calls)];
         let last = [0, 1, 2].map(|word: usize| self.refilled[word].swap(fault[word], Relaxed));
         last != fault
     }

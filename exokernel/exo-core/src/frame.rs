@@ -97,9 +97,7 @@ impl<M: Machine> Kernel<'_, M> {
     pub(crate) fn donate(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
         let count = self.read_own_frames(caller, list, count)?;
         for index in 0..count {
-            let frame: FrameNumber = self.lists.scratch[index];
-            self.bindings.break_frame(frame, false);
-            self.bindings.donate(caller, frame);
+            self.bindings.donate(caller, self.lists.scratch[index]);
         }
         self.board.cell(caller).count(EnvWord::FramesDonated, count as u64);
         Ok(0)

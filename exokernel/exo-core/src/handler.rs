@@ -98,8 +98,7 @@ impl<M: Machine> Kernel<'_, M> {
         time += self.machine.now() - start;
         // Whoever the interrupts have met does not pay for it.
         if time >= CHARGE {
-            let cpu = self.here().cpu;
-            cpu.charge_owed(owner, mem::take(&mut time), self.board.slice);
+            self.charge(owner, mem::take(&mut time), 1 << self.here().cpu.number);
         }
         self.lists.rings[ring].handler = Some(Handler { state, capability, time });
         let word = result.map_or(StatisticsWord::Trapped, |_| StatisticsWord::Handled);

@@ -281,7 +281,7 @@ impl<M: Machine> Kernel<'_, M> {
         debug_assert!(held.is_ok(), "limits are conserved");
         self.environment_mut(slot).accounts = Accounts::EMPTY;
         for cpu in self.board.cpus {
-            cpu.inherit_owed(slot, parent, self.board.slice);
+            self.charge(parent, cpu.inherit(slot, parent), 1 << cpu.number);
         }
         for word in [EnvWord::Frames, EnvWord::FramesLimit, EnvWord::FramesDonated] {
             self.board.cell(slot).expose(word, 0);

@@ -131,6 +131,18 @@ impl<'a, M: Machine> Processor<'a, M> {
     /// and [`Processor::bereave`] have passed over a claimed environment.
     pub(crate) fn let_sleep(&self, cell: &EnvCell<'_>) {
         self.release_asleep(cell);
+        self.look_after(cell);
+    }
+
+    /// Does what others would have done to an environment while this CPU had a claim of it that was of no
+    /// use and that the short way has given back.
+    pub fn reconsider(&self, cell: &EnvCell<'_>) {
+        self.settle_sleeper(cell, cell.wake_at.load(Relaxed));
+        self.look_after(cell);
+        self.offer(cell);
+    }
+
+    fn look_after(&self, cell: &EnvCell<'_>) {
         let heir = EnvName(cell.heir.load(Relaxed));
         if let Some(other) = self.board.cells.get(heir.index())
             && !heir.is_none()

@@ -145,8 +145,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Takes from everybody whose debt is due, one step each. Whoever lets it come to that pays for
     /// the time, and whoever runs meanwhile gets it back. As long as anybody has a debt, all are looked
     /// at with each tick: some are due by their owners' run time, which nobody else follows.
-    pub(crate) fn repossess_due(&mut self, now: u64) {
-        let cpu = self.here().cpu;
+    pub(crate) fn repossess_due(&mut self, now: u64, cpus: u64) {
         let (mut last, turn) = (now, self.turn);
         self.work = STEP;
         // Who found the work all done is the first next time.
@@ -163,24 +162,33 @@ impl<M: Machine> Kernel<'_, M> {
             }
             let own_now = self.board.cell(slot).run_time();
             let due = Kind::ALL.map(|kind| environment.accounts.overdue(kind, now, own_now));
-            let payer = self.payer(slot);
-            let homes = self.board.cell(payer).homes.load(Relaxed);
-            if due != [0; KINDS] && (homes == 0 || homes & 1 << cpu.number != 0) {
+            let homes = self.board.cell(self.payer(slot)).homes.load(Relaxed);
+            if due != [0; KINDS] && (homes == 0 || homes & cpus != 0) {
                 for (kind, due) in Kind::ALL.into_iter().zip(due) {
                     self.repossess_step(slot, kind, due, now);
                 }
                 let done = self.machine.now();
-                cpu.charge_owed(payer, done.saturating_sub(last), self.board.slice);
+                self.charge(slot, done.saturating_sub(last), cpus);
                 last = done;
             }
         }
-        cpu.prolong(last.saturating_sub(now));
+        self.here().cpu.prolong(last.saturating_sub(now));
         let next = if self.debtors == [0; DEBTORS] { u64::MAX } else { 0 };
         self.board.next_due.store(next, SeqCst);
     }
 
-    /// In whose time frames are taken from an environment: its own, or if it has none that of the
-    /// nearest of its forebears that has some.
+    /// Charges time that was used for an environment: where who pays has slices, since it pays with these,
+    /// and on one of these CPUs if it has some there.
+    pub(crate) fn charge(&self, slot: u16, time: u64, cpus: u64) {
+        let payer = self.payer(slot);
+        let homes = self.board.cell(payer).homes.load(Relaxed);
+        let home = if homes & cpus != 0 { homes & cpus } else { homes };
+        let cpu = self.board.cpus.get(home.trailing_zeros() as usize);
+        cpu.unwrap_or(self.here().cpu).charge_owed(payer, time, self.board.slice);
+    }
+
+    /// Who pays for what is done for an environment: itself, or if it has no slices the nearest of its
+    /// forebears that has some.
     fn payer(&self, slot: u16) -> u16 {
         let mut payer = slot;
         while self.board.cell(payer).homes.load(Relaxed) == 0

@@ -493,8 +493,8 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    /// Takes what is due from everybody.
-    pub fn collect(&mut self) {
-        self.repossess_due(self.machine.now());
+    /// Takes what is due from everybody who has slices on one of these CPUs, or none.
+    pub fn collect(&mut self, cpus: u64) {
+        self.repossess_due(self.machine.now(), cpus);
     }
 }

@@ -91,8 +91,8 @@ impl<M: Machine> Kernel<'_, M> {
         })
     }
 
-    /// Copies a list of frame numbers from a program's memory into the scratch list, and refuses
-    /// it if a frame is in it twice. Returns how many there are.
+    /// Copies a list of frame numbers from a program's memory into the scratch list. Returns how many
+    /// there are.
     pub(crate) fn read_frames(&mut self, slot: u16, list: u64, count: u64) -> Result<usize, Error> {
         if count > LIST_MAX {
             return Err(Error::TooLong);

@@ -6,14 +6,15 @@ use crate::panic::fatal;
 use crate::x86_64::apic::{ATTENTION, NETWORK, SERIAL, TIMER};
 use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::trap;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::calls::Number;
 use exo_abi::upcall::PAGE_FAULT;
 use exo_core::{Context, CpuCell, EnvCell, Exception, Kernel, Machine, Next, Processor};
 use secure_bindings::Refill;
 use spin::{Mutex, MutexGuard, Once};
-use x86_64::instructions::interrupts;
+use x86_64::VirtAddr;
+use x86_64::instructions::{interrupts, tlb};
 use x86_64::registers::control::Cr2;
 
 /// What the entry code reads itself of a CPU.
@@ -25,8 +26,9 @@ pub(crate) type Environment = EnvCell<'static>;
 pub(crate) struct System {
     pub(crate) hardware: Hardware,
     pub(crate) kernel: Once<Mutex<Kernel<'static, Hardware>>>,
-    /// Whether a tick has found the kernel's lock taken, and left to whoever holds it what is due.
-    deferred: AtomicBool,
+    /// A bit for each CPU whose tick has found the kernel's lock taken, and left to whoever holds it what
+    /// is due there.
+    deferred: AtomicU64,
 }
 
 static SYSTEM: Once<System> = Once::new();
@@ -42,7 +44,7 @@ impl System {
         let system = SYSTEM.call_once(|| Self {
             hardware,
             kernel: Once::new(),
-            deferred: AtomicBool::new(false),
+            deferred: AtomicU64::new(0),
         });
         let hardware = &system.hardware;
         for (block, cpu) in hardware.cpus.iter().zip(hardware.board.cpus) {
@@ -66,8 +68,8 @@ impl System {
         let guard = kernel.try_lock().unwrap_or_else(|| self.wait_for(kernel));
         self.work(guard, |kernel| {
             change(kernel);
-            if self.deferred.load(Relaxed) && self.deferred.swap(false, Relaxed) {
-                kernel.collect();
+            if self.deferred.load(Relaxed) != 0 {
+                kernel.collect(self.deferred.swap(0, Relaxed));
             }
         });
     }
@@ -97,9 +99,10 @@ impl System {
     /// Takes what is due from everybody. Whoever runs here has no part in it and does not wait for the
     /// lock, which others may hold for long.
     fn collect(&self) {
+        let here = 1 << PerCpu::here().number;
         match self.kernel.get().and_then(Mutex::try_lock) {
-            Some(guard) => self.work(guard, Kernel::collect),
-            None => self.deferred.store(true, Relaxed),
+            Some(guard) => self.work(guard, |kernel| kernel.collect(here)),
+            None => drop(self.deferred.fetch_or(here, Relaxed)),
         }
     }
 
@@ -277,6 +280,11 @@ pub(crate) extern "sysv64" fn settle(here: &Here, cell: &Environment, until: u64
     here.processor.settle(cell, mode, until);
 }
 
+/// A short way has given a claim back that was of no use.
+pub(crate) extern "sysv64" fn reconsider(here: &Here, cell: &Environment) {
+    here.processor.reconsider(cell);
+}
+
 /// A program has caused an exception that is none of those below, or a page fault that is not
 /// answered, and the short way of an upcall cannot be gone.
 pub(crate) extern "sysv64" fn exception(
@@ -320,7 +328,10 @@ pub(crate) extern "sysv64" fn fault_further(
     error: u64,
 ) -> u64 {
     let fault = Exception { vector, error, address: Cr2::read_raw() };
-    match here.processor.page_fault(cell, fault, false) {
+    let done = here.processor.page_fault(cell, fault, false);
+    // An entry that had to go again may be remembered here: nobody else knows of it.
+    tlb::flush(VirtAddr::new_truncate(fault.address));
+    match done {
         Refill::Done => Exit::Frame as u64,
         Refill::Refused(refused) => Exit::Tell as u64 | refused.bits() << 8,
         Refill::Locked => exception_further(context, here, fault) as u64,

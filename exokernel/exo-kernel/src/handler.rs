@@ -42,7 +42,7 @@ impl Handlers {
         let Err(BufferTooSmall { needed: ..=SIZE }) = verified.compile(&mut []) else {
             return false;
         };
-        // SAFETY: `self` is the only way to the code, and nobody runs it: its lock is held.
+        // SAFETY: `self` is the only way to the code, and running it takes that too.
         let compiled = unsafe { CODE[ring].write(|code| verified.compile(code)) };
         // SAFETY: the code is a function of this type: the compiler says so, and its tests decode
         // and run what it emits.

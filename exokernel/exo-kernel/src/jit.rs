@@ -66,7 +66,7 @@ impl Jit {
 
     /// Replaces the code by that of `filters`.
     pub(crate) fn load(&mut self, filters: &mut FilterSet<'_>) {
-        // SAFETY: `self` is the only way to the code, and nobody runs it: its lock is held.
+        // SAFETY: `self` is the only way to the code, and running it takes that too.
         let compiled = unsafe { CODE.write(|code| filters.compile(code)) };
         // SAFETY: what was compiled is a function of this type: the code generator says so, and its
         // tests decode and run what it emits.

@@ -461,7 +461,7 @@ impl Bench {
         let here = self.here();
         here.stir();
         if here.tick(&self.contexts[self.machine.cpu()]) {
-            self.kernel.collect();
+            self.kernel.collect(1 << self.machine.cpu());
         }
         self.leave();
     }

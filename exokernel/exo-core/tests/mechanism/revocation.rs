@@ -135,6 +135,39 @@ fn donated_frames_are_taken_last_and_never_the_least_of_them() {
 }
 
 #[test]
+fn who_holds_the_lock_takes_what_is_due_on_other_processors() {
+    let mut bench = Bench::new();
+    let child = create(&mut bench, 300, 0, 100);
+    start_on(&mut bench, 1, child, 3);
+    give(&mut bench, child, 20);
+    assert_eq!(bench.call(revoke(child, Kind::Frames, 190)), Ok(10));
+    bench.machine.time.update(|time| time + MILLISECOND);
+    bench.kernel.collect(1);
+    assert!(taken(&bench, child, Kind::Frames).is_empty(), "it has no slices there");
+    bench.kernel.collect(1 << 1);
+    assert_eq!(taken(&bench, child, Kind::Frames).len(), 10);
+}
+
+#[test]
+fn an_event_during_a_claim_of_no_use_is_not_slept_over() {
+    let mut bench = Bench::new();
+    let child = create(&mut bench, 300, 0, 100);
+    start_on(&mut bench, 1, child, 3);
+    bench.on(1).tick(1);
+    bench.call(Call::Sleep { until: u64::MAX, keeper: EnvName::NONE }).unwrap();
+    let cell = &bench.board.cells[1];
+    let state = &cell.entry[EnvWord::State as usize];
+    let asleep = state.load(Relaxed);
+    assert_eq!(asleep & 0xff, EnvState::Asleep as u64);
+    // As the short way claims it, and gives it back.
+    state.store(asleep & !0xffff | EnvState::Running as u64, Relaxed);
+    assert_eq!(bench.on(0).call(revoke(child, Kind::Slices, 4)), Ok(1));
+    state.store(asleep, Relaxed);
+    bench.here().reconsider(cell);
+    assert_eq!(state.load(Relaxed) & 0xff, EnvState::Runnable as u64);
+}
+
+#[test]
 fn what_is_on_the_surrender_list_goes_first_and_is_saved() {
     let mut bench = Bench::new();
     let child = create(&mut bench, 300, 0, 100);

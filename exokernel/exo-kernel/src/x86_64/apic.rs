@@ -11,8 +11,9 @@ pub(crate) const LOCAL: u64 = 0xfee0_0000;
 /// Physical address of the I/O controller's registers.
 pub(crate) const INPUT_OUTPUT: u64 = 0xfec0_0000;
 
-/// The vector of the timer.
-pub(crate) const TIMER: u8 = 32;
+/// The vector of the timer. In a class of priorities over the devices', or packets that keep coming would
+/// keep slices from ending.
+pub(crate) const TIMER: u8 = 48;
 /// The vector of the serial port.
 pub(crate) const SERIAL: u8 = 33;
 /// The vector of the network device.

@@ -10,14 +10,14 @@
 //! - From the claim on, only this CPU writes to the other's cell, but for the word that says that
 //!   events were posted: so what was checked is used.
 //! - Who is not let in does not claim, or its attempts would keep others from running the callee.
-//! - A claim that is of no use is given back as it was taken, without a look at what has happened
-//!   meanwhile: the long way claims again and looks.
+//! - A claim that is of no use is given back as it was taken, and only then is looked at what has
+//!   happened meanwhile: an event, a time, an end that passed over a claimed environment.
 //! - Until the release, the caller is this CPU's. Behind it, another CPU may run the caller at once;
 //!   what is read of its cell then cannot vanish, because its address space is still this CPU's.
 //! - In a transfer, the registers that pass are never touched: `rsi`, `rbx`, `rbp`, `r8` to `r10`,
 //!   `r12` to `r15`; `rdx` passes too. The others carry nothing of the kernel's. Who goes on after a rest finds zero in all but four.
 
-use crate::entry::{Cpu, Environment, System, bill, resume, set_alarm, settle};
+use crate::entry::{Cpu, Environment, System, bill, reconsider, resume, set_alarm, settle};
 use crate::upcall::Upcall;
 use crate::x86_64::cpu::PerCpu;
 use crate::x86_64::segments;
@@ -235,12 +235,15 @@ transfer_entry:
     jmp 20b
     // The claim is of no use. It is given back.
 80: mov rdx, gs:[{switch} + {t_rest} + {reply} * 8]
-    lock add [r11 + {e_state}], rdx
-    jmp 90f
+    jmp 86f
 85: mov rdx, gs:[{switch} + {t_rest}]
-    lock add [r11 + {e_state}], rdx
+86: lock add [r11 + {e_state}], rdx
+    mov r11, rcx
+    mov rsp, gs:[0]
+    call_out {reconsider}
     // The long way.
 90: mov r11, gs:[{environment}]
+    mov rsp, [r11 + {rsp}]
     mov rdx, [r11 + {wake_at}]
     mov rcx, [r11 + {rip}]
     mov r11, [r11 + {rflags}]
@@ -405,6 +408,7 @@ yield_entry:
     yield_ = const Number::Yield as u64,
     task_switched = const TASK_SWITCHED,
     settle = sym settle,
+    reconsider = sym reconsider,
     set_alarm = sym set_alarm,
     resume = sym resume,
     bill = sym bill,

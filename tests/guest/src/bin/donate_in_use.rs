@@ -1,4 +1,4 @@
-//! Rule: donated memory is the kernel's until its donor ends: unreachable, and not to be had back.
+//! Rule: donated memory is the kernel's until it takes it: unreachable, and no call gives it back.
 #![no_std]
 #![no_main]
 
