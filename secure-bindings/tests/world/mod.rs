@@ -162,12 +162,12 @@ impl<'m> World<'m> {
     pub(crate) fn destroy(&mut self, index: u16) {
         self.bindings.destroy(index);
         if self.models[usize::from(index)].take().is_some() {
-            let generations = &mut self.generations;
-            self.held.retain(|frame, holder| {
-                let stays = holder.0 != index;
-                generations[frame.0 as usize] += u32::from(!stays);
-                stays
-            });
+            let own = self.held.extract_if(.., |_, holder| holder.0 == index);
+            for (frame, _) in own.collect::<Vec<_>>() {
+                self.generations[frame.0 as usize] += 1;
+                // Others may have bound what it held.
+                self.forget(frame, false);
+            }
         }
     }
 
