@@ -347,6 +347,28 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
         done
     }
 
+    /// As [`bind_all`](Self::bind_all), for the first page of a request, if its entry finds an empty place
+    /// and there is a table for it. `None`: nothing has changed, and `bind_all` has to do it or to say
+    /// why not.
+    pub fn bind_one(
+        &mut self,
+        index: u16,
+        request: BindRequest,
+        allow: impl Fn(&CapabilityName, Rights) -> Result<(), Error>,
+    ) -> Option<()> {
+        let (m, request) = (self.machine, BindRequest { more: 0, ..request });
+        let rights = request.rights().filter(|rights| !rights.contains(Rights::WIRED))?;
+        check_rights(rights).and(check_page(request.page())).ok()?;
+        let first = FrameNumber(request.frame);
+        self.frames.guards(first, 1, |guard| allow(guard, rights)).ok()?;
+        let space = self.space(index)?;
+        let (bank, leaf) =
+            (space.tlb.bank(m, request.page()), space.table(m, request.page()).ok()?);
+        let row = bank.empty_place(request.page())?;
+        self.fill(index, (&bank, row), request, (tables::bound_with(rights), Some(leaf)));
+        Some(())
+    }
+
     /// Makes sure that what these requests want, each within one group, finds places: claims one for
     /// each wired page, and looks that each other page keeps one that may go.
     #[cold]
@@ -618,6 +640,7 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
 
     /// The frame behind an address of an environment, for copies by the kernel, if the page is
     /// bound with the rights `access`. A write is noted like one by the hardware.
+    #[inline(always)]
     pub fn translate(&self, index: u16, address: u64, access: Rights) -> Option<FrameNumber> {
         let m = self.machine;
         let space = self.space(index)?;
@@ -630,10 +653,11 @@ impl<'a, M: FrameMemory + TranslationCache> Bindings<'a, M> {
                 if !tables::rights_now(old).contains(access) {
                     return None;
                 }
-                match hardware.compare_exchange(old, old | used, Relaxed, Relaxed) {
-                    Ok(_) => return Some(tables::frame_in(old)),
-                    Err(now) => old = now,
+                if old & used == used {
+                    return Some(tables::frame_in(old));
                 }
+                let set = hardware.compare_exchange(old, old | used, Relaxed, Relaxed);
+                old = set.map_or_else(|now| now, |old| old | used);
             }
         }
         let Place { entry, .. } = space.tlb.find(m, page)?;

@@ -37,6 +37,7 @@ impl CapabilityTable {
     ///
     /// # Errors
     /// [`Error::NoCapability`], [`Error::NotDominated`].
+    #[inline]
     pub fn check(&self, slot: u32, name: &CapabilityName, rights: Rights) -> Result<(), Error> {
         let rights = rights.difference(Rights::WIRED);
         self.derive(slot, &Capability { name: *name, rights })

@@ -54,7 +54,7 @@ impl Space {
 
     /// The leaf table of a page, or how many tables are missing.
     #[inline(always)]
-    fn table<'m, M: FrameMemory>(&self, m: &'m M, page: u64) -> Result<&'m Page, u32> {
+    pub(crate) fn table<'m, M: FrameMemory>(&self, m: &'m M, page: u64) -> Result<&'m Page, u32> {
         let span = page / LEAF_SPAN;
         let known = &self.known[span as usize % KNOWN];
         let (of, mut leaf) = known.get();

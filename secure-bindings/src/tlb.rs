@@ -255,6 +255,22 @@ impl<'m> Bank<'m> {
         (0..ROWS).map(|row| self.place(row, column)).find(|place| place.entry.head() == 0)
     }
 
+    /// The first row that is empty in a page's column, if the page certainly has no entry.
+    #[inline]
+    pub(crate) fn empty_place(&self, page: u64) -> Option<u16> {
+        let (column, end) = (self.column(page), self.end());
+        let mut found = end;
+        for (row, entries) in (0..ROWS).zip(self.rows()).take(end.into()) {
+            match Entry(&entries[usize::from(column)]).head() {
+                0 => found = found.min(row),
+                head if head & PAGE == page => return None,
+                _ => {}
+            }
+        }
+        let is_further = self.overflow().load(Relaxed) >> column & 1 != 0;
+        Some(found).filter(|&row| row < ROWS && !is_further)
+    }
+
     /// A row that is empty at the places of `count` pages from `page` on, if none of them has an entry.
     #[inline]
     pub(crate) fn empty_row(&self, page: u64, count: u64) -> Option<u16> {
@@ -341,7 +357,7 @@ impl Tlb {
     }
 
     /// The frame in which a slot is.
-    #[inline]
+    #[inline(always)]
     fn page<M: FrameMemory>(self, memory: &M, slot: u16) -> &Page {
         let directory = memory.page(self.directory);
         let number = directory[usize::from(slot) / ENTRIES_PER_FRAME].load(Relaxed);

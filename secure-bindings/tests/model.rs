@@ -145,6 +145,28 @@ proptest! {
 }
 
 #[test]
+fn a_page_in_its_other_frame_is_not_bound_twice() {
+    let machine = FakeMachine::new(FRAMES);
+    let mut world = started(&machine);
+    let request = |at: u64, shift: u64| {
+        (0x1000 + at * 0x1_0000, FrameNumber(110 + ((at + shift) % 100) as u32), Rights::READ)
+    };
+    let pages = 0..300;
+    for at in pages.clone() {
+        world.bind(0, &[request(at, 0)]);
+    }
+    // There is place again where there was none.
+    for at in pages.clone().step_by(2) {
+        world.unbind(0, request(at, 0).0, 1);
+    }
+    for at in pages.rev() {
+        world.bind(0, &[request(at, 1)]);
+        assert_eq!(world.check(), Ok(()), "{at}");
+    }
+    assert_eq!(world.end(), Ok(()));
+}
+
+#[test]
 fn forged_arguments_are_refused() {
     let machine = FakeMachine::new(FRAMES);
     let mut world = started(&machine);

@@ -1,9 +1,13 @@
 //! Calls about pages.
 
+use crate::board::CpuCell;
+use crate::context::Context;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::user_memory::read_words;
+use core::sync::atomic::Ordering::Relaxed;
 use exo_abi::layout::{BIND_MAX, LIST_MAX};
+use exo_abi::name::PAGE_SIZE;
 use exo_abi::request::{BIND_WORDS, BindRequest};
 use exo_abi::{Error, Rights};
 use secure_bindings::check_pages;
@@ -20,6 +24,34 @@ fn check_range(page: u64, count: u64) -> Result<(), Error> {
 }
 
 impl<M: Machine> Kernel<'_, M> {
+    /// Whoever runs has made the call that binds pages. Returns whether it was one page of its own, for
+    /// which nothing else had to be done: if not, nothing has changed, and [`Kernel::call`] has to make
+    /// the call.
+    pub fn bind_one(&mut self, cpu: &CpuCell<'_>, context: &mut Context) -> bool {
+        let own = context.rdi == 0 && context.rsi == 0 && context.r10 == 1;
+        let slot = cpu.current().filter(|_| own);
+        let bound = slot.and_then(|slot| self.bind_listed(slot, context.rdx));
+        if bound.is_some() {
+            context.answer(Ok(0));
+        }
+        bound.is_some()
+    }
+
+    /// Binds the page of the one request in a list.
+    #[inline(always)]
+    fn bind_listed(&mut self, slot: u16, list: u64) -> Option<()> {
+        let frame = self.bindings.translate(slot, list, Rights::READ)?;
+        let behind = &self.machine.page(frame)[(list % PAGE_SIZE / 8) as usize..];
+        let words = behind.first_chunk::<BIND_WORDS>().filter(|_| list.is_multiple_of(8))?;
+        let request = BindRequest::from_words([0, 1].map(|word: usize| words[word].load(Relaxed)));
+        let capabilities = &self.environments[usize::from(slot)].capabilities;
+        self.bindings.bind_one(
+            slot,
+            Some(request).filter(|request| request.more == 0)?,
+            |guard, rights| capabilities.check(request.capability.into(), guard, rights),
+        )
+    }
+
     pub(crate) fn bind(
         &mut self,
         caller: u16,

@@ -40,10 +40,16 @@ impl<M: Machine> Processor<'_, M> {
         if context.rax != NULL || cell.was_posted() {
             return false;
         }
-        self.cpu.count(StatisticsWord::Calls, 1);
-        cell.count(EnvWord::Calls, 1);
+        self.count_call(cell);
         context.answer(Ok(cell.name().0));
         true
+    }
+
+    /// Counts a call of the program in `cell`.
+    #[inline]
+    pub fn count_call(&self, cell: &EnvCell<'_>) {
+        self.cpu.count(StatisticsWord::Calls, 1);
+        cell.count(EnvWord::Calls, 1);
     }
 
     /// Whether the program in `cell` can go on at once after a call that was made.
@@ -72,8 +78,7 @@ impl<M: Machine> Processor<'_, M> {
                 }
             }
         }
-        self.cpu.count(StatisticsWord::Calls, 1);
-        cell.count(EnvWord::Calls, 1);
+        self.count_call(cell);
         context.answer(Ok(0));
         true
     }
@@ -84,8 +89,7 @@ impl<M: Machine> Processor<'_, M> {
     /// make it. If it was, [`Processor::leave`] says what is next.
     pub fn call(&self, cell: &EnvCell<'_>, context: &mut Context) -> bool {
         if context.rax != TRANSFER {
-            self.cpu.count(StatisticsWord::Calls, 1);
-            cell.count(EnvWord::Calls, 1);
+            self.count_call(cell);
         }
         let made = match context.rax {
             TRANSFER => self.transfer(cell, context),

@@ -245,7 +245,16 @@ extern "sysv64" fn protect(context: &mut Context, here: &Here, cell: &Environmen
 extern "sysv64" fn call_further(context: &mut Context, here: &Here, cell: &Environment) -> Exit {
     // As the instruction has left them; the entry code has not saved them twice.
     (context.rcx, context.r11) = (context.rip, context.rflags);
-    if !here.processor.call(cell, context) {
+    let mut bound = false;
+    if context.rax == Number::Bind as u64 {
+        here.system.with_kernel(|kernel| bound = kernel.bind_one(here.processor.cpu, context));
+    }
+    if bound {
+        here.processor.count_call(cell);
+        if here.processor.goes_on(cell) {
+            return Exit::Sysret;
+        }
+    } else if !here.processor.call(cell, context) {
         here.system.with_kernel(|kernel| kernel.call(context));
     }
     finish_call(context, here)

@@ -232,7 +232,15 @@ impl<'m> World<'m> {
                 list.push(request);
             }
         }
-        let result = self.bindings.bind_all(index, list.into_iter(), |_, _| Ok(()));
+        // What the short way has not bound, it leaves as it is.
+        let soon = match list[..] {
+            [one] if one.count() == 1 => self.bindings.bind_one(index, one, |_, _| Ok(())),
+            _ => None,
+        };
+        let result = match soon {
+            Some(()) => Ok(()),
+            None => self.bindings.bind_all(index, list.into_iter(), |_, _| Ok(())),
+        };
         let Some(model) = &mut self.models[usize::from(index)] else {
             assert_eq!(result, Err(Error::NoEnvironment));
             return false;
