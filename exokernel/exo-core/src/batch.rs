@@ -3,6 +3,7 @@
 //! The entries stay the program's own memory, which another environment may change meanwhile: each
 //! is read once, just before its call is made, and what undoes it is computed from what was read.
 
+use crate::call::{Answer, Span};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use core::sync::atomic::AtomicU64;
@@ -63,29 +64,24 @@ fn answer_null(entry: &[AtomicU64; BATCH_WORDS], name: EnvName) -> bool {
 }
 
 impl<'a, M: Machine> Kernel<'a, M> {
-    pub(crate) fn batch(
-        &mut self,
-        caller: u16,
-        list: u64,
-        count: u64,
-        flags: BatchFlags,
-    ) -> Result<u64, Error> {
-        if count > BATCH_MAX {
+    pub(crate) fn batch(&mut self, caller: u16, list: Span, flags: BatchFlags) -> Answer {
+        if list.count > BATCH_MAX {
             return Err(Error::TooLong);
         }
-        if !list.is_multiple_of(ENTRY) || list.checked_add(count * ENTRY).is_none() {
+        if !list.start.is_multiple_of(ENTRY) || list.start.checked_add(list.count * ENTRY).is_none()
+        {
             return Err(Error::BadAddress);
         }
         if !flags.contains(BatchFlags::ROLL_BACK) {
-            return match self.batch_up_to(caller, list, count, None) {
+            return match self.batch_up_to(caller, list, None) {
                 // There is no entry to say why.
-                (0, Some(error)) if self.entry_page(caller, list).is_err() => Err(error),
+                (0, Some(error)) if self.entry_page(caller, list.start).is_err() => Err(error),
                 // The entry says why.
                 (made, _) => Ok(made),
             };
         }
         let mut undo = [Call::Null {}; BATCH_MAX as usize];
-        let (made, error) = self.batch_up_to(caller, list, count, Some(&mut undo));
+        let (made, error) = self.batch_up_to(caller, list, Some(&mut undo));
         let Some(error) = error else { return Ok(made) };
         for call in undo[..made as usize].iter().rev() {
             // Fails only if the program has changed its own list meanwhile.
@@ -99,28 +95,27 @@ impl<'a, M: Machine> Kernel<'a, M> {
     fn batch_up_to(
         &mut self,
         caller: u16,
-        list: u64,
-        count: u64,
+        list: Span,
         mut undo: Option<&mut [Call; BATCH_MAX as usize]>,
     ) -> (u64, Option<Error>) {
         let name = self.environment(caller).name;
         let mut made = 0;
-        while made < count {
-            let place = list + made * ENTRY;
+        while made < list.count {
+            let place = list.start + made * ENTRY;
             let page = match self.entry_page(caller, place) {
                 Ok(page) => page,
                 Err(error) => return (made, Some(error)),
             };
             // Null calls change no binding: the page is where it was.
             let (entries, _) = page[(place % PAGE_SIZE) as usize / 8..].as_chunks::<BATCH_WORDS>();
-            let entries = entries.iter().take((count - made) as usize);
+            let entries = entries.iter().take((list.count - made) as usize);
             let left = entries.len();
             let nulls = entries.take_while(|entry| answer_null(entry, name)).count();
             made += nulls as u64;
             if nulls == left {
                 continue;
             }
-            match self.batch_entry(caller, list + made * ENTRY, undo.is_some()) {
+            match self.batch_entry(caller, list.start + made * ENTRY, undo.is_some()) {
                 Ok(call) => {
                     if let Some(undo) = &mut undo {
                         undo[made as usize] = call;

@@ -1,6 +1,7 @@
 //! Calls about pages.
 
 use crate::board::CpuCell;
+use crate::call::{Answer, Span};
 use crate::context::Context;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
@@ -52,18 +53,12 @@ impl<M: Machine> Kernel<'_, M> {
         )
     }
 
-    pub(crate) fn bind(
-        &mut self,
-        caller: u16,
-        into: u16,
-        list: u64,
-        count: u64,
-    ) -> Result<u64, Error> {
-        if count > LIST_MAX {
+    pub(crate) fn bind(&mut self, caller: u16, into: u16, list: Span) -> Answer {
+        if list.count > LIST_MAX {
             return Err(Error::TooLong);
         }
-        let words = &mut self.lists.words[..BIND_WORDS * count as usize];
-        read_words(&self.bindings, self.machine, caller, list, words)?;
+        let words = &mut self.lists.words[..BIND_WORDS * list.count as usize];
+        read_words(&self.bindings, self.machine, caller, list.start, words)?;
         let requests = words.as_chunks().0.iter().map(|&words| BindRequest::from_words(words));
         if requests.clone().map(|request| request.count()).sum::<u64>() > BIND_MAX {
             return Err(Error::TooLong);
@@ -76,18 +71,12 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(0)
     }
 
-    pub(crate) fn unbind(&mut self, from: u16, page: u64, count: u64) -> Result<u64, Error> {
+    pub(crate) fn unbind(&mut self, from: u16, page: u64, count: u64) -> Answer {
         check_range(page, count)?;
         Ok(self.bindings.unbind(from, page, count))
     }
 
-    pub(crate) fn protect(
-        &mut self,
-        target: u16,
-        page: u64,
-        count: u64,
-        rights: Rights,
-    ) -> Result<u64, Error> {
+    pub(crate) fn protect(&mut self, target: u16, page: u64, count: u64, rights: Rights) -> Answer {
         check_range(page, count)?;
         self.bindings.protect(target, page, count, rights).map(|()| 0)
     }

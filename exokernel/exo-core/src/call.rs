@@ -6,6 +6,16 @@ use crate::machine::Machine;
 use exo_abi::tables::{EndReason, StatisticsWord};
 use exo_abi::{Call, Error, FrameNumber, Rights};
 
+/// What a call gets.
+pub(crate) type Answer = Result<u64, Error>;
+
+/// A part of a program's memory that a call names: so many bytes, or a list of so many.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) start: u64,
+    pub(crate) count: u64,
+}
+
 impl<M: Machine> Kernel<'_, M> {
     /// Makes a call that [`Processor::call`](crate::Processor::call) could not make.
     pub fn call(&mut self, context: &mut Context) {
@@ -18,26 +28,30 @@ impl<M: Machine> Kernel<'_, M> {
         context.answer(result);
     }
 
-    pub(crate) fn perform(&mut self, caller: u16, call: Call) -> Result<u64, Error> {
+    pub(crate) fn perform(&mut self, caller: u16, call: Call) -> Answer {
         match call {
             Call::Null {} => Ok(self.environment(caller).name.0),
-            Call::Batch { list, count, flags } => self.batch(caller, list, count, flags),
-            Call::ConsoleWrite { address, length } => self.console_write(caller, address, length),
+            Call::Batch { list, count, flags } => {
+                self.batch(caller, Span { start: list, count }, flags)
+            }
+            Call::ConsoleWrite { address, length } => {
+                self.console_write(caller, Span { start: address, count: length })
+            }
             Call::ConsoleRead { capability, address, length } => {
-                self.console_read(caller, capability, address, length)
+                self.console_read(caller, capability, Span { start: address, count: length })
             }
             Call::FrameAllocate { list, count, capability } => {
-                self.frame_allocate(caller, list, count, capability)
+                self.frame_allocate(caller, Span { start: list, count }, capability)
             }
-            Call::FrameFree { list, count } => self.frame_free(caller, list, count),
+            Call::FrameFree { list, count } => self.frame_free(caller, Span { start: list, count }),
             Call::FrameTransfer { environment, capability, list, count } => {
                 let to = self.living_target(caller, environment, capability, Rights::GRANT)?;
-                self.frame_transfer(caller, to, list, count)
+                self.frame_transfer(caller, to, Span { start: list, count })
             }
-            Call::Donate { list, count } => self.donate(caller, list, count),
+            Call::Donate { list, count } => self.donate(caller, Span { start: list, count }),
             Call::Bind { environment, capability, list, count } => {
                 let into = self.living_target(caller, environment, capability, Rights::CONTROL)?;
-                self.bind(caller, into, list, count)
+                self.bind(caller, into, Span { start: list, count })
             }
             Call::Unbind { environment, capability, page, count } => {
                 let from = self.living_target(caller, environment, capability, Rights::CONTROL)?;
@@ -48,16 +62,20 @@ impl<M: Machine> Kernel<'_, M> {
                     self.living_target(caller, environment, capability, Rights::CONTROL)?;
                 self.protect(target, page, count, rights)
             }
-            Call::RingCreate { list, count } => self.ring_create(caller, list, count),
+            Call::RingCreate { list, count } => {
+                self.ring_create(caller, Span { start: list, count })
+            }
             Call::RingDestroy { ring } => self.ring_destroy(caller, ring),
             Call::FilterInstall { environment, capability, address, length, ring } => {
-                let filter = self.read_filter(caller, address, length)?;
+                let filter = self.read_filter(caller, Span { start: address, count: length })?;
                 self.filter_install(caller, environment, capability, &filter, ring)
             }
             Call::FilterRemove { filter, capability } => {
                 self.filter_remove(caller, filter, capability)
             }
-            Call::Send { capability, list, count } => self.send(caller, capability, list, count),
+            Call::Send { capability, list, count } => {
+                self.send(caller, capability, Span { start: list, count })
+            }
             Call::HandlerInstall { ring, capability, address, length, state } => {
                 let state = FrameNumber(state);
                 self.handler_install(caller, ring, capability, [address, length], state)
@@ -69,7 +87,7 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    fn perform_control(&mut self, caller: u16, call: Call) -> Result<u64, Error> {
+    fn perform_control(&mut self, caller: u16, call: Call) -> Answer {
         match call {
             Call::EnvironmentCreate { request } => self.create(caller, request),
             Call::EnvironmentStart { environment, capability, entry, stack, argument } => {

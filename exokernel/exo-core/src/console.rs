@@ -1,5 +1,6 @@
 //! The console, which programs share by the line.
 
+use crate::call::{Answer, Span};
 use crate::kernel::Kernel;
 use crate::machine::{Devices, Machine};
 use exo_abi::layout::{CONSOLE_MAX, LABEL};
@@ -80,18 +81,13 @@ impl Input {
 }
 
 impl<M: Machine> Kernel<'_, M> {
-    pub(crate) fn console_write(
-        &mut self,
-        caller: u16,
-        address: u64,
-        length: u64,
-    ) -> Result<u64, Error> {
-        if length > CONSOLE_MAX {
+    pub(crate) fn console_write(&mut self, caller: u16, span: Span) -> Answer {
+        if span.count > CONSOLE_MAX {
             return Err(Error::TooLong);
         }
         let mut bytes = [0; CONSOLE_MAX as usize];
-        let bytes = &mut bytes[..length as usize];
-        self.read_user(caller, address, bytes)?;
+        let bytes = &mut bytes[..span.count as usize];
+        self.read_user(caller, span.start, bytes)?;
         for &byte in bytes.iter() {
             if self.environment_mut(caller).line.push(byte) {
                 self.flush_line(caller);
@@ -121,19 +117,13 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    pub(crate) fn console_read(
-        &mut self,
-        caller: u16,
-        capability: u32,
-        address: u64,
-        length: u64,
-    ) -> Result<u64, Error> {
-        if length > CONSOLE_MAX {
+    pub(crate) fn console_read(&mut self, caller: u16, capability: u32, span: Span) -> Answer {
+        if span.count > CONSOLE_MAX {
             return Err(Error::TooLong);
         }
         self.check_own(caller, capability, Rights::CONSOLE)?;
-        let count = self.input.count.min(length as usize);
-        self.write_user(caller, address, &self.input.bytes[..count])?;
+        let count = self.input.count.min(span.count as usize);
+        self.write_user(caller, span.start, &self.input.bytes[..count])?;
         self.input.forget(count);
         self.input.reader = Some(caller);
         Ok(count as u64)

@@ -1,5 +1,6 @@
 //! Calls about frames.
 
+use crate::call::{Answer, Span};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use exo_abi::contract::Kind;
@@ -8,15 +9,9 @@ use exo_abi::upcall::Event;
 use exo_abi::{Error, FrameNumber, Rights, predicate};
 
 impl<M: Machine> Kernel<'_, M> {
-    pub(crate) fn frame_allocate(
-        &mut self,
-        caller: u16,
-        list: u64,
-        count: u64,
-        capability: u32,
-    ) -> Result<u64, Error> {
+    pub(crate) fn frame_allocate(&mut self, caller: u16, list: Span, capability: u32) -> Answer {
         let guard = self.environment(caller).capabilities.get(capability)?.name;
-        let count = self.read_frames(caller, list, count)?;
+        let count = self.read_frames(caller, list)?;
         self.hold(caller, Kind::Frames, count as u64)?;
         for index in 0..count {
             let wanted = self.lists.scratch[index];
@@ -32,7 +27,7 @@ impl<M: Machine> Kernel<'_, M> {
         for (chunk, frame) in bytes.chunks_exact_mut(4).zip(&self.lists.scratch[..count]) {
             chunk.copy_from_slice(&frame.0.to_le_bytes());
         }
-        if let Err(error) = self.write_user(caller, list, &bytes[..4 * count]) {
+        if let Err(error) = self.write_user(caller, list.start, &bytes[..4 * count]) {
             self.undo_allocation(caller, count, count);
             return Err(error);
         }
@@ -53,20 +48,15 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// Reads a list of frames that the caller holds, free to be given away, each once.
-    pub(crate) fn read_own_frames(
-        &mut self,
-        caller: u16,
-        list: u64,
-        count: u64,
-    ) -> Result<usize, Error> {
-        let count = self.read_frames(caller, list, count)?;
+    pub(crate) fn read_own_frames(&mut self, caller: u16, list: Span) -> Result<usize, Error> {
+        let count = self.read_frames(caller, list)?;
         let list = &self.lists.scratch[..count];
         self.bindings.frames.check_each(list, |frames, frame| frames.owned(frame, caller))?;
         Ok(count)
     }
 
-    pub(crate) fn frame_free(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
-        let count = self.read_own_frames(caller, list, count)?;
+    pub(crate) fn frame_free(&mut self, caller: u16, list: Span) -> Answer {
+        let count = self.read_own_frames(caller, list)?;
         for index in 0..count {
             self.bindings.free(self.lists.scratch[index]);
         }
@@ -74,14 +64,8 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(0)
     }
 
-    pub(crate) fn frame_transfer(
-        &mut self,
-        caller: u16,
-        to: u16,
-        list: u64,
-        count: u64,
-    ) -> Result<u64, Error> {
-        let count = self.read_own_frames(caller, list, count)?;
+    pub(crate) fn frame_transfer(&mut self, caller: u16, to: u16, list: Span) -> Answer {
+        let count = self.read_own_frames(caller, list)?;
         if to == caller {
             return Ok(0);
         }
@@ -94,8 +78,8 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(0)
     }
 
-    pub(crate) fn donate(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
-        let count = self.read_own_frames(caller, list, count)?;
+    pub(crate) fn donate(&mut self, caller: u16, list: Span) -> Answer {
+        let count = self.read_own_frames(caller, list)?;
         for index in 0..count {
             self.bindings.donate(caller, self.lists.scratch[index]);
         }
@@ -106,12 +90,7 @@ impl<M: Machine> Kernel<'_, M> {
     /// Words of a frame have changed. Its owner is told if a predicate there holds: whoever could have
     /// written the words may say so, in its own time, and nothing is kept of it, so that a frame that goes
     /// takes its predicates with it.
-    pub(crate) fn notify(
-        &mut self,
-        caller: u16,
-        frame: FrameNumber,
-        capability: u32,
-    ) -> Result<u64, Error> {
+    pub(crate) fn notify(&mut self, caller: u16, frame: FrameNumber, capability: u32) -> Answer {
         let capabilities = &self.environment(caller).capabilities;
         let allow = |guard: &_| capabilities.check(capability, guard, Rights::WRITE);
         self.bindings.frames.guards(frame, 1, allow)?;

@@ -4,6 +4,7 @@
 //! A handler reaches the packet, one frame of its owner's, which stays pinned, and a reply that it
 //! may send where its owner could. Whatever goes wrong in it leaves the packet deliverable.
 
+use crate::call::Answer;
 use crate::kernel::Kernel;
 use crate::machine::{Devices, Machine};
 use core::mem;
@@ -53,7 +54,7 @@ impl<M: Machine> Kernel<'_, M> {
         capability: u32,
         [address, length]: [u64; 2],
         state: FrameNumber,
-    ) -> Result<u64, Error> {
+    ) -> Answer {
         let id = self.own_ring(caller, ring.into())?;
         let before = self.lists.rings[id].handler;
         let mut handler = None;

@@ -1,5 +1,6 @@
 //! The life of an environment: creation, start, capabilities, end.
 
+use crate::call::{Answer, Span};
 use crate::context::Context;
 use crate::environment::{Environment, KernelPages, Stage};
 use crate::kernel::Kernel;
@@ -35,12 +36,13 @@ pub(crate) struct Plan {
 }
 
 impl<M: Machine> Kernel<'_, M> {
-    pub(crate) fn create(&mut self, caller: u16, address: u64) -> Result<u64, Error> {
+    pub(crate) fn create(&mut self, caller: u16, address: u64) -> Answer {
         let mut words = [0; ENVIRONMENT_WORDS];
         read_words(&self.bindings, self.machine, caller, address, &mut words)?;
         let request = EnvironmentRequest::from_words(&words);
         let plan = self.check_plan(caller, &request)?;
-        let count = self.read_own_frames(caller, request.donation, request.donation_count)?;
+        let donation = Span { start: request.donation, count: request.donation_count };
+        let count = self.read_own_frames(caller, donation)?;
         let minimum = self.donation_minimum() + plan.tlb_frames;
         if count < minimum {
             return Err(Error::TooFewFrames);
@@ -176,13 +178,7 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(())
     }
 
-    pub(crate) fn start(
-        &mut self,
-        child: u16,
-        entry: u64,
-        stack: u64,
-        argument: u64,
-    ) -> Result<u64, Error> {
+    pub(crate) fn start(&mut self, child: u16, entry: u64, stack: u64, argument: u64) -> Answer {
         if self.environment(child).stage != Stage::Created {
             return Err(Error::WrongState);
         }
@@ -203,7 +199,7 @@ impl<M: Machine> Kernel<'_, M> {
         destination: u32,
         source: u32,
         words: [u64; 2],
-    ) -> Result<u64, Error> {
+    ) -> Answer {
         let capability = Capability::from_words(words).ok_or(Error::BadArgument)?;
         if !capability.rights.is_empty() {
             self.environment(caller).capabilities.derive(source, &capability)?;
@@ -220,7 +216,7 @@ impl<M: Machine> Kernel<'_, M> {
         source: u32,
         words: [u64; 2],
         first: u64,
-    ) -> Result<u64, Error> {
+    ) -> Answer {
         let revoked = Capability::from_words(words).ok_or(Error::BadArgument)?;
         let Capability { name, rights } = revoked;
         self.environment(caller).capabilities.check(source, &name, rights | Rights::GRANT)?;

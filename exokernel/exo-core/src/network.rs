@@ -1,5 +1,6 @@
 //! The network: receive rings, filters, sending.
 
+use crate::call::{Answer, Span};
 use crate::handler::Handler;
 use crate::kernel::Kernel;
 use crate::machine::{Devices, FILTERS, Machine, RESERVATIONS, SHAPES_EACH};
@@ -79,14 +80,14 @@ impl Ring {
 }
 
 impl<M: Machine> Kernel<'_, M> {
-    pub(crate) fn ring_create(&mut self, caller: u16, list: u64, count: u64) -> Result<u64, Error> {
-        if count < 2 {
+    pub(crate) fn ring_create(&mut self, caller: u16, list: Span) -> Answer {
+        if list.count < 2 {
             return Err(Error::BadArgument);
         }
-        if count > FRAMES_MAX + 1 {
+        if list.count > FRAMES_MAX + 1 {
             return Err(Error::TooLong);
         }
-        let count = self.read_own_frames(caller, list, count)?;
+        let count = self.read_own_frames(caller, list)?;
         let id = self.lists.rings.iter().position(|ring| ring.owner.is_none());
         let id = id.ok_or(Error::NoFreeRings)?;
         self.hold(caller, Kind::Rings, 1)?;
@@ -112,7 +113,7 @@ impl<M: Machine> Kernel<'_, M> {
         ring.filter(|ring| ring.owner == Some(caller)).map(|_| id as usize).ok_or(Error::NoRing)
     }
 
-    pub(crate) fn ring_destroy(&mut self, caller: u16, ring: u32) -> Result<u64, Error> {
+    pub(crate) fn ring_destroy(&mut self, caller: u16, ring: u32) -> Answer {
         let id = self.own_ring(caller, ring.into())?;
         self.break_ring(caller, id);
         Ok(0)
@@ -138,16 +139,11 @@ impl<M: Machine> Kernel<'_, M> {
         }
     }
 
-    pub(crate) fn read_filter(
-        &self,
-        caller: u16,
-        address: u64,
-        length: u64,
-    ) -> Result<Filter, Error> {
+    pub(crate) fn read_filter(&self, caller: u16, span: Span) -> Result<Filter, Error> {
         let mut bytes = [0; MAX_ENCODED];
-        let length = usize::try_from(length).map_err(|_| Error::TooLong)?;
+        let length = usize::try_from(span.count).map_err(|_| Error::TooLong)?;
         let bytes = bytes.get_mut(..length).ok_or(Error::TooLong)?;
-        self.read_user(caller, address, bytes)?;
+        self.read_user(caller, span.start, bytes)?;
         Filter::decode(bytes).map_err(|_| Error::BadFilter)
     }
 
@@ -164,7 +160,7 @@ impl<M: Machine> Kernel<'_, M> {
         capability: u32,
         filter: &Filter,
         ring: u64,
-    ) -> Result<u64, Error> {
+    ) -> Answer {
         let other = !environment.is_none();
         if other || ring >= SEND_TEMPLATE {
             self.rules_packets(caller, capability)?;
@@ -257,12 +253,7 @@ impl<M: Machine> Kernel<'_, M> {
             .any(|(id, pattern)| self.filter_holder(id) == Some(owner) && contains(pattern, filter))
     }
 
-    pub(crate) fn filter_remove(
-        &mut self,
-        caller: u16,
-        id: u32,
-        capability: u32,
-    ) -> Result<u64, Error> {
+    pub(crate) fn filter_remove(&mut self, caller: u16, id: u32, capability: u32) -> Answer {
         let holder = self.filter_holder(id).ok_or(Error::NoFilter)?;
         if holder != caller && self.rules_packets(caller, capability).is_err() {
             return Err(Error::NoFilter);
@@ -340,21 +331,16 @@ impl<M: Machine> Kernel<'_, M> {
         here.cpu.count(StatisticsWord::Received, received);
     }
 
-    pub(crate) fn send(
-        &mut self,
-        caller: u16,
-        capability: u32,
-        list: u64,
-        count: u64,
-    ) -> Result<u64, Error> {
+    pub(crate) fn send(&mut self, caller: u16, capability: u32, list: Span) -> Answer {
         self.check_own(caller, capability, Rights::NETWORK)?;
-        if count > LIST_MAX {
+        if list.count > LIST_MAX {
             return Err(Error::TooLong);
         }
         let mut sent = 0;
         let mut result = Ok(0);
-        while sent < count && result.is_ok() {
-            let request = list.checked_add(8 * SEND_WORDS as u64 * sent).ok_or(Error::BadAddress);
+        while sent < list.count && result.is_ok() {
+            let request =
+                list.start.checked_add(8 * SEND_WORDS as u64 * sent).ok_or(Error::BadAddress);
             result = request.and_then(|request| self.send_one(caller, request)).map(|()| 0);
             sent += u64::from(result.is_ok());
         }

@@ -11,6 +11,7 @@
 //! ([`Kernel::next_held`]), how it is known as theirs ([`Kernel::holds`]), and how it is broken
 //! ([`Kernel::take`]).
 
+use crate::call::Answer;
 use crate::environment::Repossession;
 use crate::kernel::{DEBTORS, Kernel};
 use crate::machine::{FILTERS, Machine};
@@ -82,7 +83,7 @@ impl<M: Machine> Kernel<'_, M> {
         kind: Kind,
         count: u64,
         [own, wall]: [u64; 2],
-    ) -> Result<u64, Error> {
+    ) -> Answer {
         if kind == Kind::Environments {
             return Err(Error::BadKind);
         }
@@ -117,7 +118,7 @@ impl<M: Machine> Kernel<'_, M> {
         environment: EnvName,
         kind: Kind,
         count: u64,
-    ) -> Result<u64, Error> {
+    ) -> Answer {
         let to = self.find_alive(environment)?;
         self.environment_mut(caller).accounts.grant_out(kind, count)?;
         self.environment_mut(to).accounts.grant_in(kind, count);
@@ -128,12 +129,7 @@ impl<M: Machine> Kernel<'_, M> {
         Ok(0)
     }
 
-    pub(crate) fn acknowledge(
-        &mut self,
-        caller: u16,
-        kind: Kind,
-        epoch: u64,
-    ) -> Result<u64, Error> {
+    pub(crate) fn acknowledge(&mut self, caller: u16, kind: Kind, epoch: u64) -> Answer {
         if kind == Kind::Environments {
             return Err(Error::BadKind);
         }

@@ -12,6 +12,7 @@
 //! Nothing here needs the kernel's lock, but for the change of a position's holder.
 
 use crate::board::{CpuCell, DOOMED, EnvCell};
+use crate::call::Answer;
 use crate::context::Context;
 use crate::environment::Stage;
 use crate::kernel::Kernel;
@@ -412,7 +413,7 @@ impl<M: Machine> Kernel<'_, M> {
         place: (u32, u32),
         environment: EnvName,
         capability: u32,
-    ) -> Result<u64, Error> {
+    ) -> Answer {
         let cpu = self.board.cpus.get(place.0 as usize).ok_or(Error::NoSlice)?;
         let entry = cpu.slices.get(place.1 as usize).ok_or(Error::NoSlice)?;
         let holder = EnvName(entry.load(Relaxed));

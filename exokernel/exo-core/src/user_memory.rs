@@ -5,6 +5,7 @@
 //! bindings, or another CPU the memory behind them, without the kernel ever faulting. What is read
 //! is copied first and looked at afterwards: it is the same for the rest of the call.
 
+use crate::call::Span;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use core::ops::Range;
@@ -93,16 +94,16 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Copies a list of frame numbers from a program's memory into the scratch list. Returns how many
     /// there are.
-    pub(crate) fn read_frames(&mut self, slot: u16, list: u64, count: u64) -> Result<usize, Error> {
-        if count > LIST_MAX {
+    pub(crate) fn read_frames(&mut self, slot: u16, list: Span) -> Result<usize, Error> {
+        if list.count > LIST_MAX {
             return Err(Error::TooLong);
         }
         let mut bytes = [0; 4 * LIST_MAX as usize];
-        let bytes = &mut bytes[..4 * count as usize];
-        self.read_user(slot, list, bytes)?;
+        let bytes = &mut bytes[..4 * list.count as usize];
+        self.read_user(slot, list.start, bytes)?;
         for (number, chunk) in self.lists.scratch.iter_mut().zip(bytes.as_chunks().0) {
             *number = FrameNumber(u32::from_le_bytes(*chunk));
         }
-        Ok(count as usize)
+        Ok(list.count as usize)
     }
 }
