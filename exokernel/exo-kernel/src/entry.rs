@@ -213,7 +213,7 @@ pub(crate) enum Exit {
     All = 2,
     /// Not yet: there is an upcall to be made for a page fault.
     Tell = 3,
-    /// Not yet: see [`fault_further`].
+    /// Not yet: the page fault takes longer.
     Further = 4,
 }
 
@@ -312,24 +312,9 @@ pub(crate) extern "sysv64" fn exception(
     exception_further(context, here, exception)
 }
 
-/// A program has caused a page fault. What is over the [`Exit`] is the code for whatever goes on.
-pub(crate) extern "sysv64" fn page_fault(
-    _: &mut Context,
-    here: &Here,
-    cell: &Environment,
-    vector: u64,
-    error: u64,
-) -> u64 {
-    let fault = Exception { vector, error, address: Cr2::read_raw() };
-    match here.processor.page_fault(cell, fault, true) {
-        Refill::Done => Exit::Frame as u64,
-        Refill::Refused(refused) => Exit::Tell as u64 | refused.bits() << 8,
-        Refill::Locked => Exit::Further as u64 | error << 8,
-    }
-}
-
-/// A program has caused a page fault that is not soon answered.
-pub(crate) extern "sysv64" fn fault_further(
+/// A program has caused a page fault. What is over the [`Exit`] is the code for whatever goes on. If
+/// it is to be answered soon, or left, the function calls nothing.
+pub(crate) extern "sysv64" fn page_fault<const SOON: bool>(
     context: &mut Context,
     here: &Here,
     cell: &Environment,
@@ -337,12 +322,15 @@ pub(crate) extern "sysv64" fn fault_further(
     error: u64,
 ) -> u64 {
     let fault = Exception { vector, error, address: Cr2::read_raw() };
-    let done = here.processor.page_fault(cell, fault, false);
-    // An entry that had to go again may be remembered here: nobody else knows of it.
-    tlb::flush(VirtAddr::new_truncate(fault.address));
+    let done = here.processor.page_fault(cell, fault, SOON);
+    if !SOON {
+        // An entry that had to go again may be remembered here: nobody else knows of it.
+        tlb::flush(VirtAddr::new_truncate(fault.address));
+    }
     match done {
         Refill::Done => Exit::Frame as u64,
         Refill::Refused(refused) => Exit::Tell as u64 | refused.bits() << 8,
+        Refill::Locked if SOON => Exit::Further as u64 | error << 8,
         Refill::Locked => exception_further(context, here, fault) as u64,
     }
 }

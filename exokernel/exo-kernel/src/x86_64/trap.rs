@@ -9,9 +9,7 @@
 //! and their places in the context are empty. Only when somebody else is to run does the function
 //! say that all registers are in the context. Interrupts save all.
 
-use crate::entry::{
-    Exit, call, exception, fault_further, inside, interrupt, page_fault, vector_use,
-};
+use crate::entry::{Exit, call, exception, inside, interrupt, page_fault, vector_use};
 use crate::upcall::Upcall;
 use crate::x86_64::cpu::PerCpu;
 use exo_abi::calls::Number;
@@ -345,11 +343,11 @@ leave_kernel:
     frame = const Exit::Frame as u8,
     all = const Exit::All as u8,
     tell = const Exit::Tell as u8,
-    fault_further = sym fault_further,
+    fault_further = sym page_fault::<false>,
     page_fault_vector = const PAGE_FAULT,
     handler_flags = const !HANDLER_FLAGS_OFF as i32,
     exception = sym exception,
-    page_fault = sym page_fault,
+    page_fault = sym page_fault::<true>,
     vector_use = sym vector_use,
     interrupt = sym interrupt,
     inside = sym inside,
