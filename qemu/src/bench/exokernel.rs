@@ -24,6 +24,8 @@ const PROGRAM: &str = "bench";
 const SECOND: &str = "bench-2";
 /// How long a guest may take.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// After which a program that has sent its echo is asleep again: the owner of a handler always is.
+const ASLEEP: Duration = Duration::from_micros(100);
 
 /// Our guest, built.
 #[derive(Debug)]
@@ -117,7 +119,8 @@ impl<'a> Exokernel<'a> {
         };
         let guest = Guest::start(&configuration, &image.boot, record, |_| ())?;
         if let Some(wire) = &wire {
-            traffic::echoes(wire).with_context(|| format!("see {}", folder.display()))?;
+            let pause = if name == "echo_asleep" { ASLEEP } else { Duration::ZERO };
+            traffic::echoes(wire, pause).with_context(|| format!("see {}", folder.display()))?;
         }
         let outcome = guest.finish(PATIENCE)?;
         let leaked = outcome.leaks.is_none_or(|leaks| !leaks.missing.is_empty());

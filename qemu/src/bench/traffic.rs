@@ -1,5 +1,6 @@
 //! The packets that benches of the network want.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,16 +18,17 @@ const LENGTH: usize = 100;
 const LAST: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sends packets when the guest says that it is ready, each when the echo of the one before has come,
-/// and the last, which has none.
+/// Sends packets when the guest says that it is ready, each this long after the echo of the one before
+/// has come, and the last, which has none.
 ///
 /// # Errors
 /// An echo does not come, or is another packet.
-pub fn echoes(wire: &Wire) -> Result<()> {
+pub fn echoes(wire: &Wire, pause: Duration) -> Result<()> {
     let own =
         |frame: &[u8]| frame.get(23) == Some(&17) && frame.get(34..36) == Some(&PORT.to_be_bytes());
     wire.recv_until(PATIENCE, own)?.context("the guest is not ready for packets")?;
     for number in 0..PACKETS {
+        thread::sleep(pause);
         wire.send(&datagram(LENGTH))?;
         let echo = wire.recv_until(PATIENCE, own)?;
         let echo = echo.with_context(|| format!("packet {number} has no echo"))?;
