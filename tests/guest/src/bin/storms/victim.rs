@@ -168,7 +168,9 @@ impl Victim {
             if let Some(place) = kernel.iter_mut().find(|place| **place == Some(frame)) {
                 *place = None;
                 *lost += 1;
-                (1..3).for_each(|word| drop(Meeting::word(word).fetch_add(1, Relaxed)));
+                for word in 1..3 {
+                    Meeting::word(word).fetch_add(1, Relaxed);
+                }
                 return;
             }
             // A frame may be lost, this child's again, and lost again: first it is told of the first.
