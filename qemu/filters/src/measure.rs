@@ -25,7 +25,7 @@ const FRAMES: usize = 4_096;
 /// Frames of one that is cold.
 const COLD_FRAMES: usize = 131_072;
 /// How often cases take turns.
-const TURNS: usize = 40;
+const TURNS: usize = 160;
 /// About how many packets a turn is.
 const TURN: usize = 1 << 18;
 /// How many connections are inserted at a time.
