@@ -236,6 +236,7 @@ fn plot(
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 17))
         .margin(12)
+        .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(50)
         .build_cartesian_2d((1.0..right).log_scale(), 0.0..top)
@@ -244,6 +245,7 @@ fn plot(
         .configure_mesh()
         .x_desc(axis)
         .y_desc("ns")
+        .x_label_formatter(&|value| format!("{value:.0}"))
         .label_style(FONT)
         .draw()
         .map_err(|error| text(&error))?;
