@@ -317,7 +317,7 @@ impl<'a> FrameTable<'a> {
     }
 
     /// Whether somebody holds the frame, and no ring or device uses it.
-    pub fn is_unpinned(&self, frame: FrameNumber) -> bool {
+    pub(crate) fn is_unpinned(&self, frame: FrameNumber) -> bool {
         let held = |words: &[AtomicU64; 2]| words[0].load(Ordering::Relaxed) >> 16 & 0xffff;
         self.words(frame).map(held) == Some(FrameState::Held as u64)
     }

@@ -216,6 +216,12 @@ impl<M: Machine> Processor<'_, M> {
         };
         let entry = leaf.map(|leaf| leaf_entry(m, leaf, fault.address));
         let done = refill(m, entry, cell.tlb(), fault.address, fault.access(), soon);
+        if let Refill::Refused(code) = done
+            && code.contains(FaultCode::LOST)
+        {
+            // Whoever takes the frame may not have written it down yet: it does so under the lock.
+            return Refill::Locked;
+        }
         if done == Refill::Done {
             if fault.error & PRESENT != 0 {
                 return Refill::Locked;

@@ -224,16 +224,14 @@ impl<M: Machine> Kernel<'_, M> {
         match kind {
             Kind::Frames => {
                 let frame = FrameNumber(number);
-                if !self.bindings.frames.is_unpinned(frame) {
+                if !self.bindings.repossess(frame) {
                     // Unless it is donated, a ring is in the way.
                     self.break_ring_over(slot, frame);
-                    if !self.bindings.frames.is_unpinned(frame) {
+                    if !self.bindings.repossess(frame) {
                         return false;
                     }
                 }
-                // Told first: the owner may run on another CPU, and fault at once.
                 self.release_one(slot, kind, number);
-                self.bindings.repossess(frame);
             }
             Kind::Slices => {
                 let cpu = &self.board.cpus[number as usize >> 6];
