@@ -1,6 +1,6 @@
 //! Storms of asks, with everything compared after each.
 //!
-//! A few hundred by default; `EXO_STORMS=10000 cargo xtask test storms` makes ten thousand.
+//! A few thousand by default; `EXO_STORMS=10000 cargo xtask test storms` makes ten thousand.
 
 use std::env;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use system_tests::guest::Setup;
 /// The environment variable that says how many storms there are.
 const STORMS: &str = "EXO_STORMS";
 /// How many there are without it.
-const FEW: u64 = 300;
+const FEW: u64 = 3000;
 /// How long a storm may take where four processors run on a busy host, and the whole beside that.
 const EACH: Duration = Duration::from_millis(60);
 const PATIENCE: Duration = Duration::from_secs(60);
