@@ -79,6 +79,8 @@ impl Comparison {
             }
         };
         let linux_total = linux_parts.map(|parts| parts.total());
+        let whole = figure.third_of.and_then(|whole| done(&ours.counted, whole));
+        let bar = whole.map_or(figure.bar, |whole| (parts(&whole, 1).total() / 3.0).floor());
         let fast_enough = match (figure.faster, time_ratio) {
             (Some(bar), Some(ratio)) => ratio >= bar,
             _ => true,
@@ -90,9 +92,8 @@ impl Comparison {
             ours: ours_total,
             linux: linux_total,
             ratio: ours_total.zip(linux_total).map(|(ours, linux)| linux / ours),
-            bar: figure.bar,
-            ok: ours_total.is_some_and(|ours| reaches(figure.unit, ours, figure.bar))
-                && fast_enough,
+            bar,
+            ok: ours_total.is_some_and(|ours| reaches(figure.unit, ours, bar)) && fast_enough,
             ours_parts,
             linux_parts,
             ours_nanoseconds: median(ours_times.iter().copied()),

@@ -15,6 +15,8 @@ use crate::workspace::{Workspace, cargo};
 
 /// What stands for all of them on the command line.
 pub const GROUP: &str = "filters";
+/// What belongs to it in guests: figures and groups of those.
+pub const GUESTS: [&str; 3] = ["wakeup", "predicates", "network"];
 /// The package that measures.
 const PACKAGE: &str = "filter-tools";
 const FONT: (&str, u32) = ("sans-serif", 13);

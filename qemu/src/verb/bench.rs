@@ -70,7 +70,10 @@ impl Options {
         let on_host = |name: &String| {
             name == filters::GROUP || filters::FIGURES.iter().any(|(figure, _)| figure == name)
         };
-        let (host, guests): (Vec<_>, Vec<_>) = self.names.iter().cloned().partition(on_host);
+        let (host, mut guests): (Vec<_>, Vec<_>) = self.names.iter().cloned().partition(on_host);
+        if host.iter().any(|name| name == filters::GROUP) {
+            guests.extend(filters::GUESTS.map(str::to_owned));
+        }
         (guests, !host.is_empty() || self.names.is_empty())
     }
 }
