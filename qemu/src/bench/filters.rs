@@ -61,11 +61,26 @@ pub struct Record {
     pub libpcap: Option<f64>,
 }
 
-/// Builds what measures, with optimisation, and runs it.
+/// How often everything is measured, each time by a process of its own: where its code and its tables
+/// happen to lie makes a difference for all of its life, to ours and to the others'.
+const PROCESSES: usize = 3;
+
+/// Builds what measures, with optimisation, and runs it a few times; the best of each figure counts.
 ///
 /// # Errors
 /// Cargo or the program fails; it has said why.
 pub fn measure(workspace: &Workspace) -> Result<Vec<Timing>> {
+    let mut best = measure_once(workspace)?;
+    for _ in 1..PROCESSES {
+        for (best, again) in best.iter_mut().zip(measure_once(workspace)?) {
+            ensure!(best.name == again.name && best.by == again.by, "figures in another order");
+            best.nanoseconds = best.nanoseconds.min(again.nanoseconds);
+        }
+    }
+    Ok(best)
+}
+
+fn measure_once(workspace: &Workspace) -> Result<Vec<Timing>> {
     let mut command = Command::new(cargo());
     command.current_dir(&workspace.root).args([
         "run",
