@@ -12,6 +12,7 @@ use exo_user::abi::upcall::{FaultCode, PAGE_FAULT};
 use exo_user::upcall::{self, Handlers, Interrupted};
 
 /// Code that may fault, in [`attempt`]'s hands. Gets an argument in `rdi`.
+// SAFETY: who calls one answers for what it does: see `attempt`.
 pub type Code = unsafe extern "sysv64" fn(u64);
 
 /// The vector of a debug exception.
@@ -31,6 +32,7 @@ const TRAP_FLAG: u64 = 1 << 8;
 #[macro_export]
 macro_rules! code {
     ($($text:expr),+ $(,)?) => {{
+        // SAFETY: it is called by `enter`, which has saved what it may lose on the way to a fault.
         #[unsafe(naked)]
         unsafe extern "sysv64" fn code(_: u64) {
             ::core::arch::naked_asm!($($text),+, "ret")
@@ -108,6 +110,8 @@ pub unsafe fn attempt(code: Code, argument: u64) -> Option<Fault> {
 }
 
 /// Saves what a function has to keep, notes the stack pointer in `resume`, and calls the code.
+// SAFETY: it keeps the registers that a function has to keep, with `land`, and the stack a multiple of 16
+// at the call; `resume` is written once.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn enter(code: Code, argument: u64, resume: *mut u64) {
     naked_asm!(
@@ -128,6 +132,7 @@ unsafe extern "sysv64" fn enter(code: Code, argument: u64, resume: *mut u64) {
 }
 
 /// The end of [`enter`].
+// SAFETY: only jumped to, with the stack pointer that `enter` has noted: it takes back what that pushed.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn land() {
     naked_asm!(

@@ -70,6 +70,7 @@ pub fn rest_open(registers: &mut Registers, rest: Rest, keeper: EnvName) -> Rest
     }
 }
 
+// SAFETY: it keeps the registers that a function has to keep, and writes the registers' record alone.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn raw(
     registers: *mut Registers,

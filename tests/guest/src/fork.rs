@@ -14,7 +14,7 @@ use exo_user::abi::request::BindRequest;
 use exo_user::abi::tables::EnvState;
 use exo_user::{
     Capability, EnvName, Error, FrameNumber, Kind, Rights, Start, binding, capability, contract,
-    environment, frame, layout, slice, tables,
+    environment, frame, layout, slice, tables, time,
 };
 
 /// Where a child starts: with its argument.
@@ -26,8 +26,8 @@ const COPIES: usize = 48;
 const STACK_PAGES: u64 = 6;
 /// The page of the ground through which copies are made.
 const WINDOW: u64 = page(900);
-/// The frames that a child may hold itself.
-const SPARE: u64 = 12;
+/// The frames that a child may hold beside what it has donated.
+pub const SPARE: u64 = 12;
 const WRITE: u64 = 1 << 1;
 const NO_EXECUTE: u64 = 1 << 63;
 
@@ -131,6 +131,15 @@ fn copy(address: u64, copies: &mut Copies) -> Result<FrameNumber, Error> {
     // SAFETY: nothing refers to the window.
     granted("to unbind the window", unsafe { binding::unbind(WINDOW, 1) });
     Ok(frame)
+}
+
+/// Waits until children have done something.
+pub fn wait(what: &str, done: impl Fn() -> bool) {
+    let end = time::now() + 10 * time::SECOND;
+    while !done() {
+        holds(what, time::now() < end);
+        environment::sleep(time::now() + 100_000);
+    }
 }
 
 /// A page that the program shares with its children, at the same address everywhere.

@@ -31,10 +31,8 @@ fn main(_: &Start<'_>) -> u64 {
     }
     // Of two requests for one page, the last holds, and the first leaves nothing.
     let [one, two] = frames.map(|frame| BindRequest::new(GROUND, frame, DATA, capability::OWN));
-    let result = unsafe {
-        // SAFETY: nothing on the ground is referred to.
-        exo_user::binding::bind(&[one, two])
-    };
+    // SAFETY: nothing on the ground is referred to.
+    let result = unsafe { exo_user::binding::bind(&[one, two]) };
     rule::granted("one page twice", result);
     ground::store(GROUND, 7);
     rule::same("the frame behind it", exo_user::tables::frame_behind(GROUND), Some(frames[1]));

@@ -12,7 +12,7 @@ use exo_user::{
     Call, Error, Kind, Start, capability, control, environment, frame, revocation, tables, time,
 };
 use guest_probes::attempt;
-use guest_probes::fork::{self, Fork, Meeting};
+use guest_probes::fork::{self, Fork, Meeting, SPARE, wait};
 use guest_probes::ground::{self, DATA, page};
 use guest_probes::neighbour;
 use guest_probes::rule::{granted, holds, refused, refused_with, same};
@@ -28,8 +28,6 @@ const HELD: usize = 1;
 const LOST: usize = 2;
 /// How often words are said to have changed that have not.
 const STORM: u64 = 20_000;
-/// All that a child may hold beside what it has donated.
-const ASKED: u64 = 12;
 
 fn watched() -> Watched<'static> {
     // SAFETY: the page is bound when it is used, and read and written as atomic words alone.
@@ -60,14 +58,6 @@ extern "sysv64" fn sleeps(_: u64) -> ! {
     Meeting::word(LOST).store(1, SeqCst);
     loop {
         environment::sleep(time::NEVER);
-    }
-}
-
-fn wait(what: &str, done: impl Fn() -> bool) {
-    let end = time::now() + 10 * time::SECOND;
-    while !done() {
-        holds(what, time::now() < end);
-        environment::sleep(time::now() + 100_000);
     }
 }
 
@@ -140,7 +130,7 @@ fn main(start: &Start<'_>) -> u64 {
     wait("it sleeps again", || Meeting::word(SLEPT).load(SeqCst) == 2);
     // The frame is taken away from the sleeper.
     let (name, rights) = (sleeper.name, capability::REVOKE);
-    granted("to ask", revocation::revoke(name, rights, Kind::Frames, ASKED, 0, 0));
+    granted("to ask", revocation::revoke(name, rights, Kind::Frames, SPARE, 0, 0));
     wait("it is told of the loss", || Meeting::word(LOST).load(SeqCst) == 1);
     wait("it is free", || frame::allocate(&mut [shared], capability::OWN).is_ok());
     same("its predicate is gone", predicate::notify(shared, 0), Ok(false));

@@ -37,6 +37,7 @@ extern "sysv64" fn serve(_: u64) -> ! {
 
 /// Makes one call with known values in the registers that a function keeps and in `xmm15`; returns
 /// the bits in which any of them has changed.
+// SAFETY: it keeps the registers that a function has to keep, and the stack a multiple of 16 at the call.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn with_known_registers(function: extern "sysv64" fn()) -> u64 {
     naked_asm!(

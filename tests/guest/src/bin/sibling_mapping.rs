@@ -6,7 +6,7 @@
 use core::sync::atomic::Ordering::SeqCst;
 use exo_user::{Kind, Start, capability, environment, frame, revocation, tables, time};
 use guest_probes::attempt;
-use guest_probes::fork::{self, Fork, Meeting};
+use guest_probes::fork::{self, Fork, Meeting, SPARE, wait};
 use guest_probes::ground::{self, DATA, page};
 use guest_probes::rule::{granted, holds, same};
 
@@ -23,8 +23,6 @@ const ROUND: usize = 0;
 const SEEN: usize = 1;
 const GONE: usize = 2;
 const ROUNDS: u64 = 10;
-/// All that a child may hold beside what it has donated.
-const ASKED: u64 = 12;
 
 /// Looks at the frame until it is gone, in each round.
 extern "sysv64" fn looks(_: u64) -> ! {
@@ -57,14 +55,6 @@ extern "sysv64" fn holds_on(_: u64) -> ! {
     }
 }
 
-fn wait(what: &str, done: impl Fn() -> bool) {
-    let end = time::now() + 10 * time::SECOND;
-    while !done() {
-        holds(what, time::now() < end);
-        environment::sleep(time::now() + 100_000);
-    }
-}
-
 fn main(start: &Start<'_>) -> u64 {
     attempt::prepare();
     let meeting = Some(Meeting::open());
@@ -81,7 +71,7 @@ fn main(start: &Start<'_>) -> u64 {
         Meeting::word(ROUND).store(round, SeqCst);
         wait("the sibling sees it", || Meeting::word(SEEN).load(SeqCst) == CLEAR);
         let (name, rights) = (owner.name, capability::REVOKE);
-        granted("to ask", revocation::revoke(name, rights, Kind::Frames, ASKED, 0, 0));
+        granted("to ask", revocation::revoke(name, rights, Kind::Frames, SPARE, 0, 0));
         // As soon as it is free it is this program's, and has another content.
         wait("it is taken", || frame::allocate(&mut [taken], capability::OWN).is_ok());
         granted("to see it", ground::bind(page(21), taken, DATA));
@@ -90,7 +80,7 @@ fn main(start: &Start<'_>) -> u64 {
         same("what the sibling saw", Meeting::word(SEEN).load(SeqCst), CLEAR);
         holds("the old page is gone", attempt::read(page(20)).is_some());
         ground::free(&[taken]);
-        granted("to grant it", revocation::grant(owner.name, Kind::Frames, ASKED));
+        granted("to grant it", revocation::grant(owner.name, Kind::Frames, SPARE));
     }
     sibling.end();
     owner.end();
